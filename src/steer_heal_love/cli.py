@@ -1,0 +1,70 @@
+"""The command `shl`: picks the sub-command, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from difflib import get_close_matches
+
+from steer_heal_love._version import __version__
+from steer_heal_love.errors import SteerHealLoveError
+
+# name: (module of commands/, what it does)
+COMMANDS = {
+    "run": ("run", "steer, heal, love: the whole loop, from a persona pair to healed adapters"),
+    "resume": ("resume", "go on with a run that was stopped or killed, or extend a finished one"),
+    "report": ("report", "write a run's diary and figures again, from its directory"),
+    "axes": ("axes", "list the built-in axes, or show one: shl axes show NAME"),
+    "verify": ("verify", "check every file of a run against its manifest"),
+}
+
+USAGE = """usage: shl COMMAND [OPTIONS]
+
+Distil a steering vector into LoRA weights, heal the incoherence, and loop.
+
+commands:
+{commands}
+
+shl COMMAND --help tells a command's options; shl --version the version.
+"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 1 the run went wrong, 2 bad input, 130/143 interrupted."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        sys.exit(dispatch(arguments))
+    except SteerHealLoveError as error:
+        print(f"shl: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `shl … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Exit code of the command that the arguments name."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS))
+        lines = [f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()]
+        print(USAGE.format(commands="\n".join(lines)), end="")  # noqa: T201
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version", "version"):
+        print(f"shl {__version__}")  # noqa: T201
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        near = get_close_matches(name, COMMANDS, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise SteerHealLoveError(f"unknown command {name!r}: {hint}`shl --help` lists them")
+    module = importlib.import_module(f"steer_heal_love.commands.{COMMANDS[name][0]}")
+    code: int = module.main(rest)
+    return code
+
+
+def one_line(text: str) -> str:
+    """Text on one line, with control characters made harmless."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -1,0 +1,83 @@
+"""Records and tensors to one safetensors file and back, without pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from steer_heal_love import records
+from steer_heal_love.errors import RunError
+
+_RECORDS: dict[str, type] = {
+    name: kind
+    for name, kind in vars(records).items()
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+}
+
+
+def pack(value: Any) -> bytes:
+    """Plain data, records and tensors, nested in dicts, lists and tuples, as safetensors bytes.
+
+    Floats survive to the bit. Raises TypeError for anything else.
+    """
+    tensors: dict[str, Tensor] = {}
+    structure = json.dumps(_encode(value, tensors), sort_keys=False)
+    return safetensors.torch.save(tensors, {"value": structure})
+
+
+def unpack(data: bytes, name: str) -> Any:
+    """The value that `pack` packed.
+
+    Raises:
+        RunError: the bytes are no such file; `name` says which.
+    """
+    try:
+        tensors = safetensors.torch.load(data)
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])
+        return _decode(json.loads(header["__metadata__"]["value"]), tensors)
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise RunError(f"file {name} is broken ({type(error).__name__}): it is not used") from error
+
+
+def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case Tensor():
+            key = str(len(tensors))
+            tensors[key] = value.detach().cpu().contiguous().clone()
+            return {"~tensor": key}
+        case list():
+            return [_encode(v, tensors) for v in value]
+        case tuple():
+            return {"~tuple": [_encode(v, tensors) for v in value]}
+        case Mapping():
+            return {"~dict": [[k, _encode(v, tensors)] for k, v in value.items()]}
+    kind = type(value).__name__
+    if _RECORDS.get(kind) is type(value):
+        fields = {f.name: _encode(getattr(value, f.name), tensors) for f in dataclasses.fields(value)}
+        return {"~record": kind, **fields}
+    raise TypeError(f"cannot store a {kind}")
+
+
+def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    match value:
+        case list():
+            return [_decode(v, tensors) for v in value]
+        case {"~tensor": key}:
+            return tensors[key]
+        case {"~tuple": items}:
+            return tuple(_decode(v, tensors) for v in items)
+        case {"~dict": items}:
+            return {k: _decode(v, tensors) for k, v in items}
+        case {"~record": kind, **fields}:
+            return _RECORDS[kind](**{k: _decode(v, tensors) for k, v in fields.items()})
+        case _:
+            return value

@@ -1,0 +1,1 @@
+"""One file per command of `shl`: arguments, progress and words; no logic of the method."""

@@ -1,0 +1,39 @@
+"""`shl axes`: list the built-in axes, or show one."""
+
+from __future__ import annotations
+
+import tomli_w
+from rich.console import Console
+from rich.table import Table
+
+from steer_heal_love.axes import axis_to_toml_data, builtin_axes, load_axis
+from steer_heal_love.errors import ConfigError
+
+HELP = """usage: shl axes [show NAME]
+
+Lists the built-in axes, or prints one (built in, or a .toml file) as TOML: the form of your own.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """List, or show."""
+    match arguments:
+        case []:
+            Console().print(_table())
+        case ["-h" | "--help"]:
+            print(HELP, end="")  # noqa: T201
+        case ["show", name]:
+            print(tomli_w.dumps(axis_to_toml_data(load_axis(name))), end="")  # noqa: T201
+        case _:
+            raise ConfigError("usage: shl axes [show NAME]")
+    return 0
+
+
+def _table() -> Table:
+    table = Table(box=None)
+    for heading in ("axis", "what it is", "probes", "pairs"):
+        table.add_column(heading)
+    for name in builtin_axes():
+        axis = load_axis(name)
+        table.add_row(name, axis.description, str(len(axis.probes)), str(len(axis.pairs)))
+    return table

@@ -1,0 +1,33 @@
+"""`shl verify`: every file of a run against its manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from steer_heal_love.commands.arguments import parse
+from steer_heal_love.runs import RunDirectory, read_run
+
+
+@dataclass(frozen=True)
+class VerifyArguments:
+    """Check size and hash of every file of a run; exit code 1 where one is broken or missing."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run directory."""
+
+
+def main(arguments: list[str]) -> int:
+    """Parse, check, tell."""
+    given = parse(VerifyArguments, arguments, "shl verify")
+    read_run(given.run)
+    run = RunDirectory(given.run)
+    problems = run.problems()
+    for problem in problems:
+        print(problem)  # noqa: T201
+    if not problems:
+        print(f"{given.run}: all {run.file_count} files are sound")  # noqa: T201
+    return 1 if problems else 0

@@ -1,0 +1,39 @@
+"""One hierarchy of errors; each says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class SteerHealLoveError(Exception):
+    """Something the user can mend. The command line prints it as one line and exits with 2."""
+
+
+class ConfigError(SteerHealLoveError):
+    """A setting is unknown, missing or out of its bounds."""
+
+
+class AxisError(SteerHealLoveError):
+    """An axis file is missing or broken."""
+
+
+class DataError(SteerHealLoveError):
+    """A data file (contexts, vignettes, text) is missing or broken."""
+
+
+class ModelError(SteerHealLoveError):
+    """A model cannot be found, loaded or used."""
+
+
+class HookError(SteerHealLoveError):
+    """A hook that had to fire did not, or fired on something it does not know."""
+
+
+class StarvedRound(SteerHealLoveError):  # noqa: N818  (the method's own name for it)
+    """Even the smallest dose left too few completions to train on."""
+
+
+class DivergedError(SteerHealLoveError):
+    """A number went bad: NaN, infinity, a vector of norm zero, an exploding gradient."""
+
+
+class RunError(SteerHealLoveError):
+    """A run directory exists already, is broken, is in use, or cannot be written."""

@@ -1,0 +1,132 @@
+"""The history of healed adapters as stacked, frozen low-rank terms beside an untouched base."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from steer_heal_love.errors import ModelError
+from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.records import Adapter
+
+_PREFIX = "base_model.model."
+_A, _B = ".lora_A.weight", ".lora_B.weight"
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """The sum of several rounds' updates of one weight: W + B @ A, the LoRA scale folded into B."""
+
+    A: Float[Tensor, "rank d_in"]
+    B: Float[Tensor, "d_out rank"]
+
+
+def stack(adapters: Sequence[Adapter]) -> dict[str, LowRank]:
+    """Concatenate the rounds' factors per module: two products a module for any number of rounds.
+
+    `sum_r s_r B_r A_r = [s_1 B_1 … s_R B_R] [A_1; …; A_R]`, exact up to the sum's rounding.
+
+    Raises:
+        ModelError: an adapter is not plain LoRA (rsLoRA is scaled, DoRA and biases are refused).
+    """
+    parts: dict[str, list[LowRank]] = {}
+    for adapter in adapters:
+        for module, term in _terms(adapter).items():
+            parts.setdefault(module, []).append(term)
+    return {
+        module: LowRank(torch.cat([t.A for t in terms], 0), torch.cat([t.B for t in terms], 1))
+        for module, terms in parts.items()
+    }
+
+
+def _terms(adapter: Adapter) -> dict[str, LowRank]:
+    config = adapter.config
+    if config.get("use_dora") or config.get("bias", "none") != "none":
+        raise ModelError("only plain LoRA adapters can be stacked: DoRA and biases cannot")
+    if config.get("rank_pattern") or config.get("alpha_pattern"):
+        raise ModelError("adapters with a rank or alpha per module cannot be stacked")
+    rank = int(config["r"])
+    scale = float(config["lora_alpha"]) / (
+        math.sqrt(rank) if config.get("use_rslora") else rank
+    )
+    terms = {}
+    for key, tensor in adapter.tensors.items():
+        if not key.startswith(_PREFIX) or not key.endswith((_A, _B)):
+            raise ModelError(f"adapter tensor {key!r} is not a plain LoRA factor")
+        if key.endswith(_A):
+            module = key[len(_PREFIX) : -len(_A)]
+            b = adapter.tensors.get(f"{_PREFIX}{module}{_B}")
+            if b is None:
+                raise ModelError(f"adapter has {key!r} but not its lora_B")
+            terms[module] = LowRank(tensor.float(), b.float() * scale)
+    return terms
+
+
+@dataclass
+class Switch:
+    """Turns a set of hooks on and off without removing them."""
+
+    enabled: bool = True
+
+
+@contextmanager
+def student(lm: LanguageModel, adapters: Sequence[Adapter]) -> Iterator[None]:
+    """The base model with all these adapters on. The base's weights are never written to.
+
+    Inside it `base` gives the bare model back for a while.
+    """
+    switch = Switch()
+    with ExitStack() as handles:
+        modules = dict(lm.model.named_modules()) if adapters else {}
+        for name, term in stack(adapters).items():
+            linear = modules.get(name)
+            if linear is None:
+                raise ModelError(
+                    f"the adapter adapts {name!r}, which this model does not have: it was made "
+                    "for another model"
+                )
+            handle = linear.register_forward_hook(_low_rank_hook(linear, term, switch, lm))
+            handles.callback(handle.remove)
+        lm.patches.append(switch)
+        handles.callback(lm.patches.remove, switch)
+        yield
+
+
+def _low_rank_hook(linear: nn.Module, term: LowRank, switch: Switch, lm: LanguageModel) -> Any:
+    a = term.A.to(lm.device, lm.dtype).t().contiguous()
+    b = term.B.to(lm.device, lm.dtype).t().contiguous()
+    expected = tuple(getattr(linear, "weight", torch.empty(0, 0)).shape)
+    if expected != (b.shape[1], a.shape[0]):
+        raise ModelError(
+            f"an adapter of shape {(b.shape[1], a.shape[0])} does not fit a weight of shape "
+            f"{expected}: it was made for another model"
+        )
+
+    def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        if not switch.enabled:
+            return None
+        x = args[0].reshape(-1, a.shape[0])
+        flat = output.reshape(-1, b.shape[1])
+        return torch.addmm(flat, x @ a, b).view(output.shape)
+
+    return hook
+
+
+@contextmanager
+def base(lm: LanguageModel) -> Iterator[None]:
+    """The untouched base model: every adapter and steering patch is off inside."""
+    before = [(patch, patch.enabled) for patch in lm.patches]
+    try:
+        for patch, _ in before:
+            patch.enabled = False
+        yield
+    finally:
+        for patch, enabled in before:
+            patch.enabled = enabled

@@ -1,0 +1,134 @@
+"""Read hidden states and steer them: every forward hook on decoder layers lives here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer_heal_love.errors import HookError
+from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.tokens import Ids, batches_by_length, pad_left
+from steer_heal_love.maths.direction import steer
+from steer_heal_love.records import Direction
+
+
+@dataclass
+class Steering:
+    """A steering patch that is on. `kappa` may be changed between forward passes.
+
+    `kappa` is a number, or a tensor [batch, 1, 1] or [batch, seq, 1] for a dose per row or token.
+    """
+
+    kappa: float | Tensor
+    enabled: bool = True
+    fired: set[int] = field(default_factory=set)
+
+
+def hidden_of(output: Any) -> Tensor:
+    """The hidden state [batch, seq, d] in a decoder layer's output, be it a tensor or a tuple."""
+    hidden = output[0] if isinstance(output, tuple) else output
+    if not isinstance(hidden, Tensor) or hidden.ndim != 3:
+        raise HookError(
+            f"a decoder layer returned {type(output).__name__}, not a hidden state "
+            "[batch, seq, d]: this architecture is not supported yet"
+        )
+    return hidden
+
+
+def with_hidden(output: Any, hidden: Tensor) -> Any:
+    """The same output with another hidden state."""
+    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+@contextmanager
+def steering(
+    lm: LanguageModel, direction: Direction, kappa: float | Tensor, *, must_fire: bool = True
+) -> Iterator[Steering]:
+    """Add κ·v to the hidden state after each layer of the direction's band, at every position.
+
+    Removed again on exit, also when the body raises.
+
+    Args:
+        must_fire: raise where no forward pass reached a layer of the band. Off only where the
+            body may rightly have nothing to compute (its result was stored before).
+
+    Raises:
+        HookError: the body ended and a layer of the band never fired, or an unknown layer output.
+    """
+    state = Steering(kappa)
+    vectors = direction.vectors.to(lm.device, torch.float32)
+    handles = []
+
+    def make_hook(layer: int, vector: Tensor) -> Any:
+        def hook(_module: Any, _args: Any, output: Any) -> Any:
+            if not state.enabled:
+                return None
+            state.fired.add(layer)
+            return with_hidden(output, steer(hidden_of(output), vector, state.kappa))
+
+        return hook
+
+    try:
+        for layer, vector in zip(direction.layers, vectors, strict=True):
+            handles.append(lm.layers[layer].register_forward_hook(make_hook(layer, vector)))
+        lm.patches.append(state)
+        yield state
+    finally:
+        for handle in handles:
+            handle.remove()
+        if state in lm.patches:
+            lm.patches.remove(state)
+    missing = sorted(set(direction.layers) - state.fired)
+    if missing and (must_fire or state.fired):
+        raise HookError(
+            f"steering never fired at layers {missing}: no forward pass ran inside the context, "
+            "or the model bypasses its layer modules"
+        )
+
+
+@torch.inference_mode()
+def read_hidden(
+    lm: LanguageModel, prompts: Sequence[Ids], layers: Sequence[int], *, batch_tokens: int = 8192
+) -> Float[Tensor, "prompts band d"]:
+    """Hidden state after each of `layers` at the last token of each prompt, float32, on the CPU."""
+    rows: list[Tensor | None] = [None] * len(prompts)
+    for batch in batches_by_length([len(p) for p in prompts], batch_tokens, 64):
+        states = _read_batch(lm, [prompts[i] for i in batch], layers)
+        for i, state in zip(batch, states, strict=True):
+            rows[i] = state
+    return torch.stack([row for row in rows if row is not None])
+
+
+def _read_batch(lm: LanguageModel, prompts: list[Ids], layers: Sequence[int]) -> Tensor:
+    found: dict[int, Tensor] = {}
+    handles = []
+
+    def make_hook(layer: int) -> Any:
+        def hook(_module: Any, _args: Any, output: Any) -> None:
+            found[layer] = hidden_of(output)[:, -1].float().cpu()
+
+        return hook
+
+    padded = pad_left(prompts, lm.pad_id, lm.device)
+    try:
+        for layer in layers:
+            handles.append(lm.layers[layer].register_forward_hook(make_hook(layer)))
+        lm.decoder(
+            input_ids=padded.ids,
+            attention_mask=padded.mask,
+            position_ids=padded.positions,
+            use_cache=False,
+        )
+    finally:
+        for handle in handles:
+            handle.remove()
+    missing = [layer for layer in layers if layer not in found]
+    if missing:
+        raise HookError(f"no hidden state was read at layers {missing}: the hooks never fired")
+    return torch.stack([found[layer] for layer in layers], dim=1)

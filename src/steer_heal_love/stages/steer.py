@@ -1,0 +1,64 @@
+"""Stage 1, steer: read the direction from the student as it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field, model_validator
+
+from steer_heal_love.errors import DivergedError
+from steer_heal_love.lm.chat import encode_chat
+from steer_heal_love.lm.hooks import read_hidden
+from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.maths.direction import layer_band, mean_difference
+from steer_heal_love.records import Axis, Context, Direction
+from steer_heal_love.stages.settings import StageConfig
+
+
+class SteerConfig(StageConfig):
+    """How the direction is read."""
+
+    band_low: float = Field(0.4, ge=0, lt=1)
+    """Where the steered band of layers begins, as a fraction of the depth."""
+    band_high: float = Field(0.6, gt=0, le=1)
+    """Where the steered band of layers ends, as a fraction of the depth."""
+    contexts: int = Field(200, ge=2)
+    """How many contexts the mean difference is taken over."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SteerConfig:
+        if self.band_low >= self.band_high:
+            raise ValueError("band_low must be below band_high")
+        return self
+
+
+def extract_direction(
+    lm: LanguageModel, axis: Axis, contexts: Sequence[Context], config: SteerConfig
+) -> Direction:
+    """v_l = mean over contexts c of h_l(pos ⊕ c) − h_l(neg ⊕ c), at the assistant tag, float32.
+
+    Read from the model as it is patched now, so from the student inside `adapters.student`.
+
+    Raises:
+        DivergedError: a hidden state is not finite, or the personas do not differ (norm zero).
+    """
+    layers = layer_band(len(lm.layers), config.band_low, config.band_high)
+    chosen = [c.text for c in contexts[: config.contexts]]
+    prompts = [
+        encode_chat(lm, text, system)
+        for system in (axis.pos_system, axis.neg_system)
+        for text in chosen
+    ]
+    states = read_hidden(lm, prompts, list(layers))
+    pos, neg = states.split(len(chosen))
+    vectors = mean_difference(pos, neg)
+    if not bool(torch.isfinite(vectors).all()):
+        raise DivergedError("steer: the direction holds NaN or infinity: use dtype float32")
+    norms = vectors.norm(dim=-1)
+    if bool((norms == 0).any()):
+        raise DivergedError(
+            "steer: the two personas give the same hidden state, so there is no direction: make "
+            "'pos' and 'neg' of the axis differ, or choose another band of layers"
+        )
+    return Direction(tuple(layers), vectors)
