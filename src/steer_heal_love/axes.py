@@ -50,7 +50,9 @@ class _AxisFile(_Strict):
 def builtin_axes() -> list[str]:
     """Names of the axes that come with the package, sorted."""
     folder = resources.files("steer_heal_love") / "data" / "axes"
-    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
+    return sorted(
+        p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")
+    )
 
 
 def load_axis(spec: str) -> Axis:
@@ -159,9 +161,7 @@ def axis_to_toml_data(axis: Axis) -> dict[str, Any]:
         "probes": list(axis.probes),
         "narration": list(axis.narration),
         "foundations": dict(axis.foundations),
-        "pairs": [
-            {"question": p.question, "trait": p.trait, "other": p.other} for p in axis.pairs
-        ],
+        "pairs": [{"question": p.question, "trait": p.trait, "other": p.other} for p in axis.pairs],
     }
 
 

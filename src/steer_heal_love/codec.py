@@ -28,7 +28,7 @@ def pack(value: Any) -> bytes:
     """
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_encode(value, tensors), sort_keys=False)
-    return safetensors.torch.save(tensors, {"value": structure})
+    return bytes(safetensors.torch.save(tensors, {"value": structure}))
 
 
 def unpack(data: bytes, name: str) -> Any:
@@ -61,8 +61,10 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
         case Mapping():
             return {"~dict": [[k, _encode(v, tensors)] for k, v in value.items()]}
     kind = type(value).__name__
-    if _RECORDS.get(kind) is type(value):
-        fields = {f.name: _encode(getattr(value, f.name), tensors) for f in dataclasses.fields(value)}
+    if _RECORDS.get(kind) is type(value) and dataclasses.is_dataclass(value):
+        fields = {
+            f.name: _encode(getattr(value, f.name), tensors) for f in dataclasses.fields(value)
+        }
         return {"~record": kind, **fields}
     raise TypeError(f"cannot store a {kind}")
 
@@ -78,6 +80,6 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         case {"~dict": items}:
             return {k: _decode(v, tensors) for k, v in items}
         case {"~record": kind, **fields}:
-            return _RECORDS[kind](**{k: _decode(v, tensors) for k, v in fields.items()})
+            return _RECORDS[kind](**{str(k): _decode(v, tensors) for k, v in fields.items()})
         case _:
             return value

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -33,13 +33,17 @@ from steer_heal_love.records import (
     Pieces,
     RoundRecord,
 )
-from steer_heal_love.stages import dose, evaluate, filter, heal, steer
+from steer_heal_love.stages import dose, evaluate, heal, steer
+from steer_heal_love.stages import filter as filtering
 from steer_heal_love.stages.dose import DoseConfig, Harvest
 from steer_heal_love.stages.evaluate import EvaluateConfig
 from steer_heal_love.stages.filter import FilterConfig
 from steer_heal_love.stages.heal import Example, HealConfig
+from steer_heal_love.stages.instruments.direction_shift import measure_direction
 from steer_heal_love.stages.settings import StageConfig
 from steer_heal_love.stages.steer import SteerConfig
+
+T = TypeVar("T")
 
 
 class GenerateConfig(StageConfig):
@@ -103,20 +107,22 @@ class _Run:
         self.wall_s: dict[str, float] = {}
         g = config.generate
         self.sampling = Sampling(g.max_new_tokens, g.temperature, g.top_k, g.top_p)
+        length = config.evaluate.max_new_tokens
+        self.evaluation_sampling = replace(self.sampling, max_new_tokens=length)
 
-    def do(self, name: str, compute: Callable[[], Any]) -> Any:
+    def do(self, name: str, compute: Callable[[], T]) -> T:
         """A piece of work, computed once; its time counts to its stage also when it is read."""
 
-        def timed() -> dict[str, Any]:
+        def timed() -> tuple[T, float]:
             started = time.perf_counter()
-            return {"value": compute(), "wall_s": time.perf_counter() - started}
+            return compute(), time.perf_counter() - started
 
         stage = _stage_of(name)
         self.report(stage, 0, 1)
-        done = self.pieces.do(name, timed)
-        self.wall_s[stage] = self.wall_s.get(stage, 0.0) + done["wall_s"]
+        value, seconds = self.pieces.do(name, timed)
+        self.wall_s[stage] = self.wall_s.get(stage, 0.0) + seconds
         self.report(stage, 1, 1)
-        return done["value"]
+        return value
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ class _Under:
     run: _Run
     folder: str
 
-    def do(self, name: str, compute: Callable[[], Any]) -> Any:
+    def do(self, name: str, compute: Callable[[], T]) -> T:
         return self.run.pieces.do(f"{self.folder}/{name}", compute)
 
     def forget(self, prefix: str) -> None:
@@ -137,6 +143,8 @@ _STAGES = {
     "heal": "heal",
     "steered": "evaluate",
     "healed": "evaluate",
+    "front": "evaluate",
+    "shift": "evaluate",
 }
 
 
@@ -176,6 +184,8 @@ def run_loop(
         run.wall_s = {}
         with student(lm, history):
             direction = extract(run, r)
+            first = first or direction
+            front = measure_front(run, direction) if r == 0 else ()
             harvest = collect(run, r, direction, limits, kappa)
             healed_result = heal_round(run, r, harvest)
             with steering(lm, direction, harvest.kappa, must_fire=False):
@@ -183,7 +193,7 @@ def run_loop(
         history.append(healed_result.adapter)
         with student(lm, history):
             healed = measure(run, f"rounds/{r:02d}/healed", "healed", limits)
-        first = first or direction
+            shift = measure_shift(run, r, direction, first)
         stopped = evaluate.incoherent(healed, baseline.base, config.evaluate)
         yield RoundRecord(
             round=r,
@@ -195,6 +205,8 @@ def run_loop(
             steered=steered,
             healed=healed,
             wall_s=run.wall_s,
+            front=front,
+            shift=shift,
             stopped=stopped,
         )
         if stopped:
@@ -217,8 +229,8 @@ def base_limits(run: _Run) -> Limits:
         prompts = run.prompts
         with base(run.lm):
             completions = sample(run, prompts, 0.0, _seed(run, "limits"), 0)
-        scored = filter.score_completions(run.lm, run.axis, completions, run.config.filter)
-        return filter.measure_limits(scored, run.config.filter)
+        scored = filtering.score_completions(run.lm, run.axis, completions, run.config.filter)
+        return filtering.measure_limits(scored, run.config.filter)
 
     return run.do("baseline/limits", compute)
 
@@ -239,7 +251,7 @@ def measure(
     """Measure the model as it is patched now; the same items and seeds for every condition."""
 
     def judge(completions: list[Completion]) -> list[Judged]:
-        return filter.judge_all(run.lm, run.axis, completions, limits, run.config.filter)
+        return filtering.judge_all(run.lm, run.axis, completions, limits, run.config.filter)
 
     def compute() -> Measurement:
         return evaluate.measure(
@@ -249,11 +261,38 @@ def measure(
             run.config.evaluate,
             judge,
             seed=_seed(run, "evaluate"),
-            sampling=replace(run.sampling, max_new_tokens=run.config.evaluate.max_new_tokens),
+            sampling=run.evaluation_sampling,
             system=system,
         )
 
     return run.do(name, compute)
+
+
+def measure_front(run: _Run, direction: Direction) -> tuple[tuple[float, Measurement], ...]:
+    """Raw steering of the base model at each dose of the front: the rival that decides."""
+    points = []
+    for kappa in run.config.evaluate.front:
+
+        def compute(kappa: float = kappa) -> Measurement:
+            with base(run.lm), steering(run.lm, direction, kappa):
+                return evaluate.measure_steered(
+                    run.lm,
+                    run.axis,
+                    run.config.evaluate,
+                    seed=_seed(run, "evaluate"),
+                    sampling=run.evaluation_sampling,
+                )
+
+        points.append((kappa, run.do(f"rounds/00/front/{kappa:g}", compute)))
+    return tuple(points)
+
+
+def measure_shift(run: _Run, r: int, direction: Direction, first: Direction) -> Measurement:
+    """Cosines of the direction, and of what the student has internalised, with the first one."""
+    contexts = run.contexts[:: max(1, len(run.contexts) // 32)]
+    return run.do(
+        f"rounds/{r:02d}/shift", lambda: measure_direction(run.lm, contexts, direction, first)
+    )
 
 
 def extract(run: _Run, r: int) -> Direction:
@@ -275,7 +314,7 @@ def collect(run: _Run, r: int, direction: Direction, limits: Limits, kappa: floa
         def compute() -> list[Judged]:
             with steering(run.lm, direction, kappa):
                 texts = sample(run, prompts, kappa, _seed(run, "generate", r), first)
-            return filter.judge_all(run.lm, run.axis, texts, limits, run.config.filter)
+            return filtering.judge_all(run.lm, run.axis, texts, limits, run.config.filter)
 
         judged: list[Judged] = run.do(f"rounds/{r:02d}/generate/{first:05d}", compute)
         run.report("generate", min(config.n_keep, sum(j.kept for j in judged)), config.n_keep)
@@ -327,7 +366,9 @@ def sample(
         batch_size=run.config.generate.batch_size,
     )
     return [
-        Completion(p, decode_text(run.lm, g.token_ids), g.token_ids, g.end_id, kappa, seed, first + i)
+        Completion(
+            p, decode_text(run.lm, g.token_ids), g.token_ids, g.end_id, kappa, seed, first + i
+        )
         for i, (p, g) in enumerate(zip(prompts, generated, strict=True))
     ]
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class Interval:
 class Pieces(Protocol):
     """Finished work, by name. `do` returns the stored value, or computes and stores it."""
 
-    def do(self, name: str, compute: Callable[[], Any]) -> Any:
+    def do(self, name: str, compute: Callable[[], T]) -> T:
         """Value of the piece `name`: plain data, records and tensors, nested."""
 
     def forget(self, prefix: str) -> None:
@@ -154,7 +156,7 @@ class Pieces(Protocol):
 class NoPieces:
     """Keeps nothing: each piece is computed when it is asked for."""
 
-    def do(self, name: str, compute: Callable[[], Any]) -> Any:  # noqa: ARG002
+    def do(self, name: str, compute: Callable[[], T]) -> T:  # noqa: ARG002
         """Compute the piece."""
         return compute()
 
@@ -231,6 +233,8 @@ class RoundRecord:
     steered: Measurement
     healed: Measurement
     wall_s: Mapping[str, float]
+    front: tuple[tuple[float, Measurement], ...] = ()  # raw steering of the base, by dose; round 0
+    shift: Measurement | None = None  # how far the student has made the direction its own
     stopped: str | None = None  # why the loop ends here, where it ends early
 
     @property

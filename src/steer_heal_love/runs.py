@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import safetensors.torch
 import tomli_w
@@ -41,6 +41,8 @@ from steer_heal_love.records import (
 )
 
 SCHEMA = 1
+
+T = TypeVar("T")
 
 __all__ = ["SCHEMA", "RunDirectory", "RunView", "read_run", "write_bytes", "write_text"]
 
@@ -106,9 +108,9 @@ class RunDirectory:
         text = "".join(json.dumps(_finite(row), ensure_ascii=False) + "\n" for row in rows)
         self.write_text(name, text)
 
-    def event(self, kind: str, **fields: Any) -> None:
+    def event(self, name: str, /, **fields: Any) -> None:
         """Append a line to `events.jsonl`."""
-        line = {"time": time.time(), "event": kind, **fields}
+        line = {"time": time.time(), "event": name, **fields}
         append_line(self.path / "events.jsonl", json.dumps(_finite(line), ensure_ascii=False))
 
     def _write_manifest(self) -> None:
@@ -121,7 +123,8 @@ class RunDirectory:
         self.write_lines("baseline/answers.jsonl", _answers(measured.values()))
         self.write_json("baseline/metrics.json", {k: _items(m) for k, m in measured.items()})
         top = {"schema": SCHEMA, **head, **{k: _figures(m) for k, m in measured.items()}}
-        self.write_json("metrics.json", {**top, "rounds": []})
+        # A resumed run passes here again: what its rounds found stays on view meanwhile.
+        self.write_json("metrics.json", {**top, "rounds": self.metrics().get("rounds", [])})
 
     def record_round(self, record: RoundRecord) -> None:
         """Write everything that a round found, `metrics.json` last."""
@@ -139,11 +142,16 @@ class RunDirectory:
                 **figures,
                 "validation": list(record.healed_result.validation),
                 "items": {k: _items(m) for k, m in measured.items()},
+                "front_items": [_items(m) for _, m in record.front],
             },
         )
         metrics = self.metrics()
-        rounds = [r for r in metrics["rounds"] if r["round"] < record.round]
-        self.write_json("metrics.json", {**metrics, "rounds": [*rounds, figures]})
+        rounds = {r["round"]: r for r in metrics["rounds"]} | {record.round: figures}
+        self.write_json("metrics.json", {**metrics, "rounds": [rounds[r] for r in sorted(rounds)]})
+
+    def record_verdicts(self, verdicts: Mapping[str, Any]) -> None:
+        """Enter the verdicts so far in `metrics.json`."""
+        self.write_json("metrics.json", {**self.metrics(), "verdicts": verdicts})
 
     def _write_adapter(self, folder: str, adapter: Adapter) -> None:
         weights = safetensors.torch.save(dict(adapter.tensors), {"format": "pt"})
@@ -157,7 +165,7 @@ class RunDirectory:
 
     # Pieces of work
 
-    def do(self, name: str, compute: Callable[[], Any]) -> Any:
+    def do(self, name: str, compute: Callable[[], T]) -> T:
         """The stored piece of this name, if it is sound; else compute it and store it."""
         file = f"work/{name}.safetensors"
         known = self._manifest.get(file)
@@ -165,13 +173,13 @@ class RunDirectory:
         if known is not None and path.is_file():
             data = path.read_bytes()
             if len(data) == known["bytes"] and sha256(data) == known["sha256"]:
-                return unpack(data, file)
+                return cast("T", unpack(data, file))
             self.event("broken-piece", file=file)
         value = compute()
         data = pack(value)
         self.write_bytes(file, data)
         # What was computed and what a resumed run would read are one and the same.
-        return unpack(data, file)
+        return cast("T", unpack(data, file))
 
     def forget(self, prefix: str) -> None:
         """Delete the stored pieces whose names begin so: what came of them is stored elsewhere."""
@@ -246,6 +254,15 @@ class RunView:
         folder = "baseline" if round_index is None else f"rounds/{round_index:02d}"
         return [_answer(row) for row in read_lines(self.path / folder / "answers.jsonl")]
 
+    def items(self) -> dict[str, dict[str, list[float | None]]]:
+        """Values per item and instrument: of the baseline's conditions and the last round's."""
+        found = _read_json(self.path / "baseline/metrics.json") or {}
+        rounds = self.metrics.get("rounds", [])
+        if rounds:
+            file = self.path / f"rounds/{rounds[-1]['round']:02d}" / "metrics.json"
+            found = {**found, **((_read_json(file) or {}).get("items", {}))}
+        return dict(found)
+
     def completions(self, round_index: int) -> list[dict[str, Any]]:
         """Every completion of a round with its scores and its fate."""
         return read_lines(self.path / f"rounds/{round_index:02d}" / "completions.jsonl")
@@ -314,7 +331,7 @@ def pack_direction(direction: Direction) -> bytes:
         f"layer.{layer}": vector.contiguous().clone()
         for layer, vector in zip(direction.layers, direction.vectors, strict=True)
     }
-    return safetensors.torch.save(tensors, {"format": "steer-heal-love direction"})
+    return bytes(safetensors.torch.save(tensors, {"format": "steer-heal-love direction"}))
 
 
 def read_direction(path: Path) -> Direction:
@@ -415,6 +432,8 @@ def _round_figures(record: RoundRecord) -> dict[str, Any]:
         },
         "steered": _figures(record.steered),
         "healed": _figures(record.healed),
+        "front": [{"dose": kappa, **_figures(m)} for kappa, m in record.front],
+        "shift": _figures(record.shift) if record.shift is not None else None,
         "wall_s": {k: round(v, 3) for k, v in record.wall_s.items()},
         "stopped": record.stopped,
     }

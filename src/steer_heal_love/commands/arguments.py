@@ -120,7 +120,7 @@ def config_from(values: dict[str, Any], where: str) -> RunConfig:
 def _nearest(loc: tuple[int | str, ...]) -> str:
     model: Any = RunConfig
     for part in loc[:-1]:
-        field = model.model_fields.get(str(part)) if isinstance(model, type) else None
+        field = model.model_fields.get(str(part)) if _is_model(model) else None
         model = field.annotation if field is not None else None
     known = list(model.model_fields) if _is_model(model) else []
     near = difflib.get_close_matches(str(loc[-1]), known, 1, cutoff=0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +20,14 @@ from steer_heal_love.axes import load_axis, load_contexts
 from steer_heal_love.commands.arguments import load_config, parse
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.environment import describe_environment
-from steer_heal_love.errors import DivergedError, RunError, StarvedRound
+from steer_heal_love.errors import ConfigError, DivergedError, RunError, StarvedRound
 from steer_heal_love.lm.load import LanguageModel, load_model
 from steer_heal_love.loop import RunConfig, run_loop
 from steer_heal_love.records import Axis, Baseline, RoundRecord
 from steer_heal_love.report import write_report
 from steer_heal_love.report.summary import round_table, summary_text
 from steer_heal_love.runs import RunDirectory, read_run
+from steer_heal_love.verdicts import INSTRUMENTS, all_verdicts, evidence_of, to_json
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ def main(arguments: list[str]) -> int:
     if given.resume and (out / "config.toml").is_file():
         from steer_heal_love.commands.resume import resume
 
-        return resume(out, rounds=None, quiet=given.quiet, as_json=given.json)
+        check_same(given.settings, read_settings(out)[0], out)
+        rounds = given.settings.rounds
+        return resume(out, rounds=rounds, quiet=given.quiet, as_json=given.json)
     if out.exists():
         raise RunError(
             f"out folder {out} exists already: choose another --out, or go on with that run by "
@@ -115,25 +118,39 @@ def _carry_out(
     run: RunDirectory, lm: LanguageModel, axis: Axis, settings: RunConfig, screen: Screen
 ) -> int:
     contexts = load_contexts()
+    rounds: list[RoundRecord] = []
     for record in run_loop(lm, axis, contexts, settings, pieces=run, report=screen.report):
         match record:
             case Baseline():
                 head = {"axis": axis.name, "model": lm.identity.name, "seed": settings.seed}
                 run.record_baseline(record, {**head, "tau": settings.heal.tau})
-                event: dict[str, Any] = {"event": "baseline"}
+                baseline, name = record, "baseline"
             case RoundRecord():
                 run.record_round(record)
+                rounds.append(record)
                 screen.finish_round(dict(record.wall_s))
-                event = {"event": "round", "round": record.round}
-        run.event(**{"kind" if k == "event" else k: v for k, v in event.items()})
-        screen.say(round_table(run.metrics()), **event, **_latest(run, record))
+                name = "round"
+        run.record_verdicts(judge_run(baseline, rounds, axis))
+        run.event(name, **({"round": record.round} if isinstance(record, RoundRecord) else {}))
+        screen.say(round_table(run.metrics()), event=name, **_latest(run, record))
     files = _write_pages(run, screen)
     run.event("done")
     metrics = run.metrics()
     screen.say(
-        summary_text(metrics, run.path), event="done", run=str(run.path), files=[*map(str, files)]
+        summary_text(metrics, run.path, read_run(run.path).items()),
+        event="done",
+        run=str(run.path),
+        files=[*map(str, files)],
     )
     return 0
+
+
+def judge_run(baseline: Baseline, rounds: Sequence[RoundRecord], axis: Axis) -> dict[str, Any]:
+    """The verdicts so far, as plain data."""
+    foundations = {f"p_{name}": sign for name, sign in axis.foundations.items()}
+    front = rounds[0].front if rounds else ()
+    evidence = [evidence_of(record) for record in rounds]
+    return to_json(all_verdicts(baseline, evidence, front, INSTRUMENTS | foundations))
 
 
 def _latest(run: RunDirectory, record: Baseline | RoundRecord) -> dict[str, Any]:
@@ -150,7 +167,7 @@ def _write_pages(run: RunDirectory, screen: Screen) -> list[Path]:
         return []
     try:
         return write_report(run.path)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         run.event("report-failed", message=str(error))
         screen.notes.print(f"the report could not be written: {error}", markup=False)
         return []
@@ -169,6 +186,28 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal(SIGTERM, before)
+
+
+def check_same(asked: RunConfig, stored: RunConfig, out: Path) -> None:
+    """Raises ConfigError where a run would have to go on with settings it was not begun with."""
+    one, other = _flat(asked.model_dump()), _flat(stored.model_dump())
+    differing = [k for k in one if one[k] != other[k] and k != "rounds"]
+    if differing:
+        name = differing[0]
+        raise ConfigError(
+            f"run {out} was begun with {name} = {other[name]!r}, not {one[name]!r}: choose another "
+            f"--out, or `shl resume {out}` to go on as it was begun"
+        )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+        flat |= inner
+    return flat
 
 
 def _default_out(settings: RunConfig) -> Path:

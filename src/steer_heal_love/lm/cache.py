@@ -11,7 +11,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 CHUNK = 64  # columns that are allocated at a time
 
 
-class GrowingLayer(CacheLayerMixin):
+class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
     """Keys and values [batch, heads, length, head_dim] at the front of a larger buffer.
 
     transformers' dynamic layer copies the whole cache for each token; this one writes the new
@@ -73,7 +73,9 @@ class GrowingLayer(CacheLayerMixin):
     def join(self, other: GrowingLayer) -> None:
         """Append the rows of another layer; the shorter of the two is padded on the left."""
         length = max(self.length, other.length)
-        self.keys = torch.cat([self._flush_right("keys", length), other._flush_right("keys", length)])
+        self.keys = torch.cat(
+            [self._flush_right("keys", length), other._flush_right("keys", length)]
+        )
         self.values = torch.cat(
             [self._flush_right("values", length), other._flush_right("values", length)]
         )
@@ -96,7 +98,7 @@ def _grown(buffer: Tensor, used: int, needed: int) -> Tensor:
     return larger
 
 
-class GrowingCache(Cache):
+class GrowingCache(Cache):  # type: ignore[misc]
     """One `GrowingLayer` per decoder layer."""
 
     def __init__(self, n_layers: int) -> None:
@@ -118,5 +120,7 @@ class GrowingCache(Cache):
         for mine, theirs in zip(self.layers, new.layers, strict=True):
             if mine.keys is not None:
                 theirs.lazy_initialization(mine.keys[rows], mine.values[rows])
-                theirs.update(mine.keys[rows, :, : mine.length], mine.values[rows, :, : mine.length])
+                theirs.update(
+                    mine.keys[rows, :, : mine.length], mine.values[rows, :, : mine.length]
+                )
         return new

@@ -62,9 +62,7 @@ def encode_text(lm: LanguageModel, text: str) -> list[int]:
 def decode_text(lm: LanguageModel, ids: tuple[int, ...] | list[int]) -> str:
     """Text of completion ids, special tokens left out."""
     return str(
-        lm.tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        lm.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
     )
 
 

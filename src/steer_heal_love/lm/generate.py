@@ -62,7 +62,8 @@ def pick_tokens(
     cumulative = probs.cumsum(-1)
     threshold = uniforms.to(probs.dtype)[:, None] * cumulative[:, -1:]
     # A uniform next to 1 may round to the total: the last token of the nucleus then.
-    last = (probs > 0).sum(-1, keepdim=True) - 1
+    # NaN logits have no nucleus: any token will do, since the caller looks for them.
+    last = ((probs > 0).sum(-1, keepdim=True) - 1).clamp(min=0)
     choice = (cumulative <= threshold).sum(-1, keepdim=True).minimum(last)
     return ids.gather(-1, choice)[:, 0]
 
@@ -155,7 +156,7 @@ class _Engine:
         return length, cache
 
     def _slides(self, prefix: int) -> bool:
-        """Padding between prefix and prompt would shift a sliding window that is not wide enough."""
+        """Padding between prefix and prompt would shift a sliding window that is too narrow."""
         window = getattr(self.lm.model.config.get_text_config(), "sliding_window", None)
         longest = max(map(len, self.prompts)) + self.sampling.max_new_tokens + prefix
         return window is not None and longest >= window
@@ -200,15 +201,14 @@ class _Engine:
         """One token for every row in flight."""
         count, position = self.state["count"], self.state["position"]
         last = (count - 1).clamp(max=self.sampling.max_new_tokens - 1)
-        ids = self.state["tokens"].gather(1, last[:, None])
+        # A marked row runs on until the next look: the mark is no token.
+        ids = self.state["tokens"].gather(1, last[:, None]).clamp(min=0)
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.rows), 1)], dim=1)
         logits = self._forward(ids, self.mask, position[:, None], self.cache)
         self.state["position"] = position + 1
         self._draw(self.state, logits)
 
-    def _forward(
-        self, ids: Tensor, mask: Tensor, positions: Tensor, cache: GrowingCache
-    ) -> Tensor:
+    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: GrowingCache) -> Tensor:
         hidden = self.lm.decoder(
             input_ids=ids,
             attention_mask=mask,

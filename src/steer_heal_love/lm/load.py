@@ -16,6 +16,7 @@ from typing import Any, Literal
 import platformdirs
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from steer_heal_love.errors import ModelError
@@ -36,7 +37,7 @@ class ModelIdentity:
     """What model this is: the name that loads it again, and the hash or revision that pins it."""
 
     name: str
-    source: str  # the path or hub id it was read from
+    source: str  # the hub id, or the path as it was given
     revision: str  # sha256:… of the weights of a local model, the commit of a hub model
     dtype: str
     parameters: int
@@ -110,21 +111,30 @@ def load_model(
     """
     where = default_device() if device == "auto" else torch.device(device)
     kind = default_dtype(where) if dtype == "auto" else getattr(torch, dtype)
-    source, name = resolve(spec)
+    folder, name = resolve(spec)
     options = {"trust_remote_code": trust_remote_code}
     with _quiet_transformers():
         try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
             model = transformers.AutoModelForCausalLM.from_pretrained(
-                source, dtype=kind, use_safetensors=True, **options
+                folder, dtype=kind, use_safetensors=True, **options
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             raise ModelError(_load_failure(spec, error)) from error
-    return describe(model.to(where), tokenizer, name=name, source=source)
+    # The cache's path would tell the home folder of whoever made a run: the hub id names the alias.
+    source = ALIAS_HUB_ID if spec == ALIAS else spec
+    return describe(
+        model.to(where), tokenizer, name=name, source=source, revision=_revision(model, folder)
+    )
 
 
 def describe(
-    model: Any, tokenizer: Any, *, name: str = "in-memory", source: str = "in-memory"
+    model: Any,
+    tokenizer: Any,
+    *,
+    name: str = "in-memory",
+    source: str = "in-memory",
+    revision: str = "unknown",
 ) -> LanguageModel:
     """Wrap a transformers model and its tokenizer; freezes the model's parameters.
 
@@ -143,7 +153,7 @@ def describe(
     identity = ModelIdentity(
         name=name,
         source=source,
-        revision=_revision(model, source),
+        revision=revision,
         dtype=str(model.dtype).removeprefix("torch."),
         parameters=sum(p.numel() for p in model.parameters()),
     )

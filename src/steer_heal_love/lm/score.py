@@ -18,7 +18,11 @@ LOGIT_CHUNK = 2**24  # logits held at a time
 
 @torch.inference_mode()
 def completion_logprobs(
-    lm: LanguageModel, prompts: Sequence[Ids], completions: Sequence[Ids], *, batch_tokens: int = 4096
+    lm: LanguageModel,
+    prompts: Sequence[Ids],
+    completions: Sequence[Ids],
+    *,
+    batch_tokens: int = 4096,
 ) -> list[Float[Tensor, " completion"]]:
     """log p(token | prompt, tokens before it) of each completion token, nats, float32, CPU.
 
@@ -44,13 +48,23 @@ def _logprobs(lm: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def next_token_logprobs(
-    lm: LanguageModel, prompts: Sequence[Ids], candidates: Sequence[int], *, batch_tokens: int = 4096
+    lm: LanguageModel,
+    prompts: Sequence[Ids],
+    candidates: Sequence[int],
+    *,
+    batch_tokens: int = 4096,
+    share_prefix: bool = True,
 ) -> Float[Tensor, "prompts candidates"]:
-    """Full-vocabulary log-probability of each candidate as the next token, nats, float32, CPU."""
+    """Full-vocabulary log-probability of each candidate as the next token, nats, float32, CPU.
+
+    The tokens that all prompts begin with are computed once, unless `share_prefix` is off.
+    """
     rows: list[Tensor] = [torch.empty(0)] * len(prompts)
     picked = torch.tensor(list(candidates), device=lm.device)
     one = [[0]] * len(prompts)  # any token: only the position that predicts it is read
-    for batch, hidden in hidden_states(lm, prompts, one, batch_tokens=batch_tokens):
+    for batch, hidden in hidden_states(
+        lm, prompts, one, batch_tokens=batch_tokens, share_prefix=share_prefix
+    ):
         size = max(1, LOGIT_CHUNK // lm.head.weight.shape[0])
         parts = []
         for h in hidden.split(size):
@@ -63,7 +77,12 @@ def next_token_logprobs(
 
 @torch.inference_mode()
 def hidden_states(
-    lm: LanguageModel, prompts: Sequence[Ids], completions: Sequence[Ids], *, batch_tokens: int = 4096
+    lm: LanguageModel,
+    prompts: Sequence[Ids],
+    completions: Sequence[Ids],
+    *,
+    batch_tokens: int = 4096,
+    share_prefix: bool = True,
 ) -> Iterator[tuple[list[int], Float[Tensor, "tokens d"]]]:
     """Final normed hidden states at the positions that predict the completion tokens.
 
@@ -73,15 +92,14 @@ def hidden_states(
     if not prompts:
         return
     rows = [list(p) + list(c)[:-1] for p, c in zip(prompts, completions, strict=True)]
-    shared, prefix = _shared_prefix(lm, prompts)
+    shared, prefix = _shared_prefix(lm, prompts) if share_prefix else (0, None)
     lengths = [len(row) - shared for row in rows]
     for batch in batches_by_length(lengths, batch_tokens, 256):
         padded = pad_right([rows[i][shared:] for i in batch], lm.pad_id, lm.device)
         zeros = torch.zeros(len(batch), dtype=torch.long, device=lm.device)
+        # Padding is on the right, where causal attention never looks from a real token: no mask.
         hidden = lm.decoder(
             input_ids=padded.ids,
-            attention_mask=torch.cat([padded.mask.new_ones(len(batch), shared), padded.mask], 1),
-            position_ids=padded.positions + shared,
             past_key_values=prefix.copy_of(zeros) if prefix is not None else None,
             use_cache=prefix is not None,
         ).last_hidden_state
@@ -92,9 +110,7 @@ def hidden_states(
         yield batch, torch.cat(spans)
 
 
-def _shared_prefix(
-    lm: LanguageModel, prompts: Sequence[Ids]
-) -> tuple[int, GrowingCache | None]:
+def _shared_prefix(lm: LanguageModel, prompts: Sequence[Ids]) -> tuple[int, GrowingCache | None]:
     length = min(common_prefix(prompts), min(map(len, prompts)) - 1)
     if len(prompts) < 2 or length < MIN_SHARED_PREFIX:
         return 0, None

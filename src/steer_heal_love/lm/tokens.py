@@ -48,7 +48,8 @@ def _pad(rows: Sequence[Ids], pad_id: int, device: torch.device, *, left: bool) 
 
 def common_prefix(rows: Sequence[Ids]) -> int:
     """Number of leading tokens that all rows share."""
-    shortest, longest = min(rows), max(rows)  # all others lie between the two in the order
+    ordered = sorted(tuple(row) for row in rows)
+    shortest, longest = ordered[0], ordered[-1]  # all others lie between the two
     for i, (a, b) in enumerate(zip(shortest, longest, strict=False)):
         if a != b:
             return i

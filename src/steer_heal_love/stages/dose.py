@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pydantic import Field, model_validator
 
 from steer_heal_love.errors import StarvedRound
+from steer_heal_love.maths.dose_search import Walk, WalkState
 from steer_heal_love.records import Judged
 from steer_heal_love.stages.settings import StageConfig
 
@@ -71,16 +72,15 @@ def walk_dose(sample: Sample, config: DoseConfig, kappa_start: float | None = No
     Raises:
         StarvedRound: fewer than `min_kept` survive; says which filter dropped how many.
     """
+    start = config.kappa_start if kappa_start is None else kappa_start
+    state = WalkState.begin(Walk(start, config.decay, config.kappa_min, config.target_keep))
     bank: list[Judged] = []
-    kappa = config.kappa_start if kappa_start is None else kappa_start
-    while True:
-        probe = sample(kappa, min(config.probe_batch, config.max_generated), len(bank))
+    while not state.settled and len(bank) < config.max_generated:
+        count = min(config.probe_batch, config.max_generated - len(bank))
+        probe = sample(state.kappa, count, len(bank))
         bank += probe
-        lower = kappa * config.decay
-        reached = coherent_share(probe) >= config.target_keep
-        if reached or lower < config.kappa_min or len(bank) >= config.max_generated:
-            break
-        kappa = lower
+        state = state.update(coherent_share(probe))
+    kappa = state.kappa
     while sum(j.kept for j in bank) < config.n_keep and len(bank) < config.max_generated:
         bank += sample(kappa, min(config.batch, config.max_generated - len(bank)), len(bank))
     kept = sum(j.kept for j in bank)

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
+from steer_heal_love.lm.adapters import base
 from steer_heal_love.lm.chat import decode_text, encode_chat, encode_text
 from steer_heal_love.lm.generate import Sampling, generate
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.score import completion_logprobs
-from steer_heal_love.maths.repetition import distinct_n, is_loop
-from steer_heal_love.maths.statistics import (
-    bootstrap_mean,
-    bootstrap_statistic,
-    proportion_interval,
+from steer_heal_love.maths.paired import known
+from steer_heal_love.maths.perplexity import perplexity
+from steer_heal_love.maths.repetition import is_loop
+from steer_heal_love.maths.statistics import bootstrap_mean, bootstrap_statistic
+from steer_heal_love.records import Answer, Axis, Completion, Judged, Measurement
+from steer_heal_love.stages.instruments.capability import measure_capability, ordinary_paragraphs
+from steer_heal_love.stages.instruments.coherence import measure_coherence, relevance
+from steer_heal_love.stages.instruments.forced_choice import (
+    ForcedChoiceConfig,
+    measure_forced_choice,
 )
-from steer_heal_love.records import Answer, Axis, Completion, Interval, Judged, Measurement
 from steer_heal_love.stages.settings import StageConfig
+from steer_heal_love.vignettes import load_bundled
 
 Judge = Callable[[list[Completion]], list[Judged]]
 
@@ -32,6 +39,12 @@ class EvaluateConfig(StageConfig):
     """Sampled answers per condition, over the axis's probes in turn."""
     max_new_tokens: int = Field(96, ge=8)
     """Length limit of the sampled answers."""
+    relevance_others: int = Field(2, ge=0)
+    """Other prompts that each answer's relevance is measured against; 0 leaves relevance out."""
+    mfv: Literal["bundled", "off"] = "bundled"
+    """Moral-foundations forced choice: on the bundled vignettes, or not at all."""
+    front: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5)
+    """Doses of raw steering of the base model, measured in round 0: the rival to beat."""
     max_perplexity_ratio: float = Field(2.0, gt=1)
     """The loop stops when a healed round's perplexity exceeds this multiple of the base's."""
     max_loop_excess: float = Field(0.25, gt=0)
@@ -68,21 +81,67 @@ def measure(
     shown = shown_prompts(axis)
     judged = judge(sampled + _answer(lm, shown, greedy, seed, system))
     by_sample = judged[: len(sampled)]
-    trait = answer_pair_values(lm, axis, system)
     answers = [
         _as_answer(lm, j, condition, "sampled" if i < len(sampled) else "greedy")
         for i, j in enumerate(judged)
     ]
-    items = {
-        "trait_nats": tuple(trait),
-        "perplexity": tuple(_finite(j.scores.perplexity) for j in by_sample),
-        "loop_share": tuple(float(is_loop(j.completion.text)) for j in by_sample),
-        "persona_nats": tuple(j.scores.trait_nats for j in by_sample),
-    }
-    figures = figures_of(items) | {
-        "distinct_2": distinct_interval([j.completion.text for j in by_sample], 2)
-    }
-    return Measurement(figures, items, tuple(answers))
+    parts = [
+        measure_trait(lm, axis, system),
+        _measure_persona(by_sample),
+        measure_coherence(by_sample, _relevance(lm, by_sample, config, seed)),
+        measure_capability(lm, ordinary_paragraphs()),
+    ]
+    if config.mfv == "bundled":
+        choice = measure_forced_choice(lm, load_bundled(), ForcedChoiceConfig(), system=system)
+        parts.append(choice)
+    return join(parts, tuple(answers))
+
+
+def measure_steered(
+    lm: LanguageModel, axis: Axis, config: EvaluateConfig, *, seed: int, sampling: Sampling
+) -> Measurement:
+    """Trait and perplexity alone, for a point of the front of raw steering."""
+    probes = [axis.probes[i % len(axis.probes)] for i in range(config.samples)]
+    completions = _answer(lm, probes, sampling, seed, None)
+    prompts = [encode_chat(lm, c.prompt) for c in completions]
+    with base(lm):
+        rows = completion_logprobs(lm, prompts, [c.token_ids for c in completions])
+    values = [_finite(perplexity(row)) for row in rows]
+    median = bootstrap_statistic(np.array(known(values)), np.median, resamples=RESAMPLES)
+    found = Measurement({"perplexity": median}, {"perplexity": tuple(values)})
+    return join([measure_trait(lm, axis), found])
+
+
+def join(parts: Sequence[Measurement], answers: tuple[Answer, ...] = ()) -> Measurement:
+    """Several instruments' figures and items as one measurement."""
+    return Measurement(
+        {name: interval for part in parts for name, interval in part.figures.items()},
+        {name: values for part in parts for name, values in part.items.items()},
+        answers,
+    )
+
+
+def measure_trait(lm: LanguageModel, axis: Axis, system: str | None = None) -> Measurement:
+    """Answer pairs: figure and items `trait_nats`."""
+    values = answer_pair_values(lm, axis, system)
+    return Measurement({"trait_nats": bootstrap_mean(values)}, {"trait_nats": tuple(values)})
+
+
+def _measure_persona(judged: Sequence[Judged]) -> Measurement:
+    """Persona likelihood ratio of the samples: figure and items `persona_nats`."""
+    values = tuple(j.scores.trait_nats for j in judged)
+    figures = {"persona_nats": bootstrap_mean(known(values))} if known(values) else {}
+    return Measurement(figures, {"persona_nats": values})
+
+
+def _relevance(
+    lm: LanguageModel, judged: Sequence[Judged], config: EvaluateConfig, seed: int
+) -> list[float | None] | None:
+    if config.relevance_others == 0:
+        return None
+    prompts = [j.completion.prompt for j in judged]
+    ids = [j.completion.token_ids for j in judged]
+    return relevance(lm, prompts, ids, n_other=config.relevance_others, seed=seed)
 
 
 def answer_pair_values(lm: LanguageModel, axis: Axis, system: str | None = None) -> list[float]:
@@ -96,48 +155,15 @@ def answer_pair_values(lm: LanguageModel, axis: Axis, system: str | None = None)
     return [a - b for a, b in zip(means[:n], means[n:], strict=True)]
 
 
-def figures_of(items: dict[str, tuple[float | None, ...]]) -> dict[str, Interval]:
-    """Point estimates with 95 % intervals, from the values per item."""
-    loops = present(items["loop_share"])
-    return {
-        "trait_nats": bootstrap_mean(present(items["trait_nats"])),
-        "perplexity": bootstrap_statistic(
-            np.array(present(items["perplexity"])), np.median, resamples=RESAMPLES
-        ),
-        "loop_share": proportion_interval(int(sum(loops)), len(loops)),
-        "persona_nats": bootstrap_mean(present(items["persona_nats"])),
-    }
-
-
-def distinct_interval(texts: Sequence[str], n: int) -> Interval:
-    """distinct-n over all texts together, with a bootstrap interval over the texts."""
-    words = [text.lower().split() for text in texts]
-    rng = np.random.default_rng(0)
-    draws = [
-        distinct_n([words[i] for i in rng.integers(0, len(words), len(words))], n)
-        for _ in range(200)
-    ]
-    low, high = np.quantile(draws, [0.025, 0.975])
-    value = distinct_n(words, n)
-    # Drawing a text twice repeats all of its n-grams, so the draws lie below the estimate: shift.
-    shift = value - float(np.median(draws))
-    return Interval(value, float(low) + shift, min(1.0, float(high) + shift))
-
-
-def present(values: Sequence[float | None]) -> list[float]:
-    """The values that are there."""
-    return [v for v in values if v is not None]
-
-
-def incoherent(healed: Measurement, base: Measurement, config: EvaluateConfig) -> str | None:
+def incoherent(healed: Measurement, before: Measurement, config: EvaluateConfig) -> str | None:
     """Why a healed round is below the coherence floor; None where it is not."""
-    ratio = healed.value("perplexity") / base.value("perplexity")
+    ratio = healed.value("perplexity") / before.value("perplexity")
     if ratio > config.max_perplexity_ratio:
         return (
             f"healed perplexity is {ratio:.2f} times the base's "
             f"(limit {config.max_perplexity_ratio:g})"
         )
-    excess = healed.value("loop_share") - base.value("loop_share")
+    excess = healed.value("loop_share") - before.value("loop_share")
     if excess > config.max_loop_excess:
         return (
             f"healed loop share exceeds the base's by {excess:.2f} "

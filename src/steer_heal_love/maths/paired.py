@@ -1,0 +1,98 @@
+"""Two conditions on the same items: differences and ratios with intervals, gaps left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from steer_heal_love.maths.statistics import paired_bootstrap
+from steer_heal_love.records import Interval
+
+Items = Sequence[float | None]
+
+RESAMPLES = 4000
+
+
+def known(values: Items) -> list[float]:
+    """The values that are there and finite."""
+    return [float(v) for v in values if v is not None and math.isfinite(v)]
+
+
+def complete_pairs(
+    after: Items, before: Items
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """The values of the items that both conditions have a finite value for, in order.
+
+    Raises ValueError where the lengths differ: then they are not the same items.
+    """
+    if len(after) != len(before):
+        raise ValueError(f"{len(after)} items against {len(before)}: not the same items")
+    a, b = with_gaps(after), with_gaps(before)
+    both = np.isfinite(a) & np.isfinite(b)
+    return a[both], b[both]
+
+
+def with_gaps(values: Items) -> Float[np.ndarray, " n"]:
+    """The values as an array, NaN where there is none or none that is finite."""
+    array = np.array([math.nan if v is None else v for v in values], dtype=np.float64)
+    return np.where(np.isfinite(array), array, np.nan)
+
+
+def paired_difference(after: Items, before: Items) -> Interval | None:
+    """Mean of after − before over their common items, with its 95 % interval.
+
+    None where fewer than two items have a value in both, or the conditions differ in length.
+    """
+    if len(after) != len(before):
+        return None
+    a, b = complete_pairs(after, before)
+    return paired_bootstrap(a - b) if len(a) > 1 else None
+
+
+def median_ratio(after: Items, before: Items, *, seed: int = 0) -> Interval | None:
+    """Ratio of the medians after / before over their common items, percentile bootstrap, 95 %.
+
+    The items are resampled in pairs. None as `paired_difference`, and where a median is not
+    positive.
+    """
+    if len(after) != len(before):
+        return None
+    a, b = complete_pairs(after, before)
+    if len(a) < 2 or np.median(b) <= 0:
+        return None
+    index = resampled(len(a), np.random.default_rng(seed))
+    with np.errstate(all="ignore"):
+        drawn = np.median(a[index], axis=1) / np.median(b[index], axis=1)
+    return percentile_interval(float(np.median(a) / np.median(b)), drawn)
+
+
+def two_sample_difference(a: Items, b: Items, *, seed: int = 0) -> Interval | None:
+    """mean(a) − mean(b) of two independent samples, percentile bootstrap, 95 %.
+
+    None where a side has fewer than two values.
+    """
+    x, y = np.array(known(a)), np.array(known(b))
+    if min(len(x), len(y)) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    of_x = x[resampled(len(x), rng)].mean(1)
+    of_y = y[resampled(len(y), rng)].mean(1)
+    return percentile_interval(float(x.mean() - y.mean()), of_x - of_y)
+
+
+def resampled(n: int, rng: np.random.Generator) -> Int[np.ndarray, "resamples n"]:
+    """Indices of n items drawn with replacement, one resample a row."""
+    return rng.integers(0, n, (RESAMPLES, n))
+
+
+def percentile_interval(value: float, drawn: Float[np.ndarray, " resamples"]) -> Interval:
+    """The value with the middle 95 % of its resamples; no bounds where too few are finite."""
+    finite: Any = drawn[np.isfinite(drawn)]
+    if len(finite) < 0.95 * len(drawn):
+        return Interval(value, -math.inf, math.inf)
+    low, high = np.quantile(finite, [0.025, 0.975])
+    return Interval(value, min(value, float(low)), max(value, float(high)))

@@ -1,0 +1,161 @@
+"""Coherence: how likely, varied and to the point sampled answers are, as the base model sees it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from steer_heal_love.lm.adapters import base
+from steer_heal_love.lm.chat import encode_chat
+from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.score import completion_logprobs
+from steer_heal_love.lm.tokens import Ids
+from steer_heal_love.maths.diversity import (
+    distinct_interval,
+    opening_flags,
+    rep_n,
+    self_bleu_values,
+    split_words,
+)
+from steer_heal_love.maths.repetition import is_loop
+from steer_heal_love.maths.statistics import (
+    bootstrap_mean,
+    bootstrap_statistic,
+    proportion_interval,
+)
+from steer_heal_love.records import Interval, Judged, Measurement
+
+RESAMPLES = 1000
+
+MEDIANS = ("perplexity", "tail_perplexity", "window_perplexity")
+MEANS = ("rep_2", "rep_3", "rep_4", "compression", "self_bleu", "relevance")
+SHARES = ("loop_share", "opening_share", "ended_share")
+DISTINCT = (1, 2, 3)
+
+Items = dict[str, tuple[float | None, ...]]
+
+
+def measure_coherence(
+    judged: Sequence[Judged], relevance_nats: Sequence[float | None] | None = None
+) -> Measurement:
+    """Figures with 95 % intervals over the samples, and the values per sample behind them.
+
+    Medians of perplexity, tail_perplexity, window_perplexity, and perplexity_p90; means of rep_2,
+    rep_3, rep_4, compression, self_bleu and relevance; shares loop_share, opening_share,
+    ended_share and empty_share; distinct_1, distinct_2, distinct_3 of all samples together. An
+    empty sample has no perplexity, repetition, compression or relevance. A figure that no sample
+    has a value for is left out. self_bleu is resampled with its references held.
+
+    Args:
+        judged: the samples of one condition, in the order of the run's items.
+        relevance_nats: what `relevance` found for them.
+    """
+    words = [split_words(j.completion.text) for j in judged]
+    items = _items(judged, words)
+    if relevance_nats is not None:
+        items["relevance"] = tuple(relevance_nats)
+    figures: dict[str, Interval] = {}
+    for name in MEDIANS:
+        _add(figures, name, items[name], lambda v: _statistic(v, np.median))
+    _add(figures, "perplexity_p90", items["perplexity"], lambda v: _statistic(v, _p90))
+    for name in MEANS:
+        _add(figures, name, items.get(name, ()), lambda v: bootstrap_mean(v, resamples=RESAMPLES))
+    for name in (*SHARES, "empty_share"):
+        _add(figures, name, items[name], lambda v: proportion_interval(round(sum(v)), len(v)))
+    for n in DISTINCT:
+        if any(len(tokens) >= n for tokens in words):
+            figures[f"distinct_{n}"] = distinct_interval(words, n)
+    return Measurement(figures, items)
+
+
+def _items(judged: Sequence[Judged], words: Sequence[Sequence[str]]) -> Items:
+    empty = [not j.completion.token_ids or not j.completion.text.strip() for j in judged]
+
+    def unless_empty(value_of: Callable[[int], float]) -> tuple[float | None, ...]:
+        values = [None if none else value_of(i) for i, none in enumerate(empty)]
+        return tuple(v if v is not None and math.isfinite(v) else None for v in values)
+
+    def every(values: Sequence[float | bool]) -> tuple[float | None, ...]:
+        return tuple(map(float, values))
+
+    scores = [j.scores for j in judged]
+    return {
+        "perplexity": unless_empty(lambda i: scores[i].perplexity),
+        "tail_perplexity": unless_empty(lambda i: scores[i].tail_perplexity),
+        "window_perplexity": unless_empty(lambda i: scores[i].window_perplexity),
+        "loop_share": every([is_loop(j.completion.text) for j in judged]),
+        "rep_2": unless_empty(lambda i: rep_n(words[i], 2)),
+        "rep_3": unless_empty(lambda i: rep_n(words[i], 3)),
+        "rep_4": unless_empty(lambda i: rep_n(words[i], 4)),
+        "compression": unless_empty(lambda i: scores[i].compression),
+        "self_bleu": every(self_bleu_values(words)),
+        "opening_share": every(opening_flags(words)),
+        "ended_share": every([j.completion.ended for j in judged]),
+        "empty_share": every(empty),
+    }
+
+
+def _add(
+    figures: dict[str, Interval],
+    name: str,
+    values: Sequence[float | None],
+    estimate: Callable[[list[float]], Interval],
+) -> None:
+    there = [v for v in values if v is not None]
+    if there:
+        figures[name] = estimate(there)
+
+
+def _statistic(values: Sequence[float], statistic: Callable[[Any], Any]) -> Interval:
+    return bootstrap_statistic(np.array(values), statistic, resamples=RESAMPLES)
+
+
+def _p90(values: Any) -> float:
+    return float(np.quantile(values, 0.9))
+
+
+def relevance(
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    completions: Sequence[Ids],
+    *,
+    n_other: int = 4,
+    seed: int = 0,
+) -> list[float | None]:
+    """How much likelier each answer is after its own prompt than after others, nats per token.
+
+    `[log p(y | x) − mean over n_other prompts x' of log p(y | x')] / |y|` under the base model
+    without a system prompt: an estimate of the pointwise mutual information of prompt and answer,
+    about 0 for an answer that would suit any question. The x' of sample i are drawn without
+    replacement from the other prompts by (seed, i), so they are the same for every condition.
+
+    Args:
+        prompts: the prompt of each sample; `completions` its token ids.
+
+    Returns:
+        A value per sample; None for an empty completion, and for all where there is one prompt.
+
+    Source: Li et al. 2016, arXiv:1510.03055, section 3 (mutual information, here per token).
+    """
+    pool = list(dict.fromkeys(prompts))
+    samples = [i for i, c in enumerate(completions) if len(c)]
+    if len(pool) < 2 or not samples:
+        return [None] * len(completions)
+    count = min(n_other, len(pool) - 1)
+    asked: list[str] = []
+    for i in samples:
+        others = [p for p in pool if p != prompts[i]]
+        drawn = np.random.default_rng([seed, i]).choice(len(others), count, replace=False)
+        asked += [prompts[i], *(others[k] for k in drawn)]
+    ids = {p: encode_chat(lm, p) for p in set(asked)}
+    answers = [completions[i] for i in samples for _ in range(count + 1)]
+    with base(lm):
+        rows = completion_logprobs(lm, [ids[p] for p in asked], answers)
+    means = np.array([float(row.mean()) for row in rows]).reshape(len(samples), count + 1)
+    values: list[float | None] = [None] * len(completions)
+    for i, (own, *other) in zip(samples, means.tolist(), strict=True):
+        values[i] = own - sum(other) / count
+    return values

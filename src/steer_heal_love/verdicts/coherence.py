@@ -1,0 +1,112 @@
+"""Is a model as coherent as the base model? In absolute terms, before any ratio to the trait."""
+
+from __future__ import annotations
+
+import math
+
+from steer_heal_love.maths.paired import (
+    Items,
+    complete_pairs,
+    known,
+    median_ratio,
+    paired_difference,
+)
+from steer_heal_love.maths.statistics import bootstrap_mean
+from steer_heal_love.records import Measurement
+from steer_heal_love.verdicts.answers import (
+    INVALID,
+    Answer,
+    Check,
+    Verdict,
+    all_of,
+    at_most,
+    signed,
+    times,
+)
+
+PERPLEXITY_RATIO = 1.25  # times base
+LOOP_EXCESS = 0.10  # share of the samples, above base
+EMPTY_EXCESS = 0.10
+OPENING_EXCESS = 0.25  # share of the answers that open like another, above base
+RELEVANCE_SHARE = 0.9  # of base
+
+
+def coherent(healed: Measurement, base: Measurement) -> Verdict:
+    """Whether a model is as coherent as the base model, condition by condition, in absolute terms.
+
+    A condition holds where its whole interval is within the limit, fails where it is wholly beyond,
+    and is open otherwise. Relevance and openings count where both were measured.
+    """
+    checks = [
+        _check_empty(healed, base),
+        _check_perplexity(healed, base),
+        _check_share("loop_share", LOOP_EXCESS, "loops", healed, base),
+    ]
+    if "opening_share" in healed.items and "opening_share" in base.items:
+        checks.append(_check_share("opening_share", OPENING_EXCESS, "like openings", healed, base))
+    if "relevance" in healed.items and "relevance" in base.items:
+        checks.append(_check_relevance(healed, base))
+    rule = (
+        f"median perplexity at most {PERPLEXITY_RATIO:g} × base, loops at most base + "
+        f"{LOOP_EXCESS:.2f}, empty answers at most base + {EMPTY_EXCESS:.2f}; where measured, "
+        f"relevance at least {RELEVANCE_SHARE:g} × base and like openings at most base + "
+        f"{OPENING_EXCESS:.2f}; by whole 95 % intervals"
+    )
+    figures = {name: value for c in checks for name, value in c.figures.items()}
+    answer = all_of([c.answer for c in checks])
+    deciding = next((c for c in checks if c.answer == answer and answer != "yes"), checks[1])
+    said = {"yes": "As coherent as base", "no": "Less coherent than base"}.get(answer, "Unclear")
+    return Verdict(
+        answer, figures, deciding.interval, rule, f"{said}: {'; '.join(c.words for c in checks)}."
+    )
+
+
+def _check_empty(healed: Measurement, base: Measurement) -> Check:
+    """An answer without a perplexity is empty or beyond all numbers."""
+    missing = [_share_missing(m.items.get("perplexity", ())) for m in (healed, base)]
+    answer: Answer = "yes" if missing[0] <= missing[1] + EMPTY_EXCESS else "no"
+    words = f"{missing[0]:.0%} of the answers have no perplexity, base {missing[1]:.0%}"
+    return Check(answer, {"empty_excess": missing[0] - missing[1]}, words)
+
+
+def _share_missing(values: Items) -> float:
+    return 1 - len(known(values)) / len(values) if values else 1.0
+
+
+def _check_perplexity(healed: Measurement, base: Measurement) -> Check:
+    ratio = median_ratio(healed.items.get("perplexity", ()), base.items.get("perplexity", ()))
+    if ratio is None:
+        return Check("cannot tell", {}, "perplexity not measured on the same samples")
+    words = f"perplexity {times(ratio)}"
+    figures = {"perplexity_ratio": ratio.value}
+    return Check(at_most(ratio, PERPLEXITY_RATIO), figures, words, ratio)
+
+
+def _check_share(
+    name: str, limit: float, label: str, healed: Measurement, base: Measurement
+) -> Check:
+    excess = paired_difference(healed.items.get(name, ()), base.items.get(name, ()))
+    if excess is None:
+        return Check("cannot tell", {}, f"{label} not measured on the same samples")
+    words = f"{label} {signed(excess)}"
+    return Check(at_most(excess, limit), {f"{name}_excess": excess.value}, words, excess)
+
+
+def _check_relevance(healed: Measurement, base: Measurement) -> Check:
+    """`healed − 0.9 base` per sample, where the base's answers are to the point at all."""
+    own, theirs = healed.items["relevance"], base.items["relevance"]
+    if len(own) != len(theirs) or len(known(theirs)) < 2:
+        return Check("cannot tell", {}, "relevance not measured on the same samples")
+    if bootstrap_mean(known(theirs)).low <= 0:
+        return Check("yes", {}, f"relevance {INVALID}: it does not see it in base's own answers")
+    wanted = [None if v is None else RELEVANCE_SHARE * v for v in theirs]
+    margin = paired_difference(own, wanted)
+    if margin is None:
+        return Check("no", {}, "no answer has a relevance")
+    a, b = complete_pairs(own, theirs)
+    ratio = float(a.mean() / b.mean()) if b.mean() > 0 else math.nan
+    words = f"relevance {ratio:.2f} × base"
+    answer: Answer = "yes" if margin.low >= 0 else "no" if margin.high < 0 else "cannot tell"
+    return Check(
+        answer, {"relevance_ratio": ratio, "relevance_margin": margin.value}, words, margin
+    )

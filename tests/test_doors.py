@@ -1,0 +1,221 @@
+"""The doors of the house: which room may import which. docs/architecture.md has the picture."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "steer_heal_love"
+SOURCE = Path(__file__).parents[1] / "src" / PACKAGE
+
+# Room: the rooms that it may import besides itself. A room is a folder or a file of the package.
+DOORS: dict[str, set[str]] = {
+    "_version": set(),
+    "errors": set(),
+    "records": {"errors"},
+    "files": {"errors"},
+    "codec": {"errors", "records"},
+    "axes": {"errors", "records"},
+    "maths": {"errors", "records"},
+    "lm": {"errors", "records", "maths"},
+    "stages": {"errors", "records", "maths", "lm"},
+    "loop": {"errors", "records", "maths", "lm", "stages"},
+    "environment": {"_version", "lm"},
+    "runs": {"errors", "records", "files", "codec", "axes"},
+    "report": {"errors", "records", "files", "maths", "runs"},
+    "commands": {"errors", "records", "axes", "environment", "lm", "loop", "runs", "report"},
+    "cli": {"_version", "errors"},  # a command is imported when it is asked for, by its name
+    "__main__": {"cli"},
+    "__init__": {"_version"},  # the public names are imported when they are first used
+}
+
+# Rooms inside the room of stages: one stage knows nothing of another.
+SHARED_BY_STAGES = "stages.settings"
+
+# Libraries that only some may import, by module or room.
+LIBRARY_DOORS: dict[str, set[str]] = {
+    "transformers": {"lm", "stages.heal", "commands.run"},
+    "peft": {"lm", "stages.heal"},
+    "tyro": {"commands"},
+    "rich": {"commands", "report"},
+    "altair": {"report"},
+    "vl_convert": {"report"},
+}
+MATHS_LIBRARIES = {"torch", "numpy", "scipy", "jaxtyping"}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name inside it: "lm.load", "stages", "__init__"."""
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+        found[name] = path
+    return found
+
+
+MODULES = modules()
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[0]
+
+
+def imports(source: str) -> Iterator[tuple[str, int]]:
+    """Absolute dotted names that a module imports anywhere in it, each with its line.
+
+    Of `from a import b` both a and a.b: whether b is a module is not for the text to say.
+    """
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                yield from ((alias.name, node.lineno) for alias in names)
+            case ast.ImportFrom(level=0, module=str(origin), names=names):
+                yield origin, node.lineno
+                yield from ((f"{origin}.{alias.name}", node.lineno) for alias in names)
+            case ast.ImportFrom(level=level) if level > 0:
+                raise AssertionError(f"line {node.lineno}: imports are absolute in this project")
+
+
+def own_imports(source: str) -> Iterator[tuple[str, int]]:
+    """Modules of the package that a module imports, by their name inside the package."""
+    for name, line in imports(source):
+        inside = name.removeprefix(f"{PACKAGE}.")
+        if inside != name and inside in MODULES:
+            yield inside, line
+
+
+def without_type_checking(source: str) -> str:
+    """The source less its blocks under `if TYPE_CHECKING:`, which never run."""
+    tree = ast.parse(source)
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    ]
+    return ast.unparse(tree)
+
+
+def closed_doors(module: str, source: str) -> list[str]:
+    """What a module imports and may not, one line each."""
+    if module == "__init__":
+        source = without_type_checking(source)
+    room, found = room_of(module), []
+    for target, line in own_imports(source):
+        other = room_of(target)
+        if other != room and other not in DOORS[room]:
+            found.append(f"{module}, line {line}: {room} must not import {other} ({target})")
+        if (
+            room == other == "stages"
+            and target not in ("stages", SHARED_BY_STAGES)
+            and target != module
+        ):
+            found.append(f"{module}, line {line}: one stage must not import another ({target})")
+    return found
+
+
+def closed_library_doors(module: str, source: str) -> list[str]:
+    """Libraries that a module imports and may not, one line each."""
+    found = []
+    for name, line in imports(source):
+        library = name.split(".")[0]
+        allowed = LIBRARY_DOORS.get(library)
+        if allowed is not None and not {module, room_of(module)} & allowed:
+            found.append(f"{module}, line {line}: {library} is for {', '.join(sorted(allowed))}")
+        known = library in sys.stdlib_module_names or library in {PACKAGE, *MATHS_LIBRARIES}
+        if room_of(module) == "maths" and not known:
+            found.append(f"{module}, line {line}: maths must not import {library}")
+    return found
+
+
+def test_every_module_has_a_room() -> None:
+    strangers = sorted(m for m in MODULES if room_of(m) not in DOORS)
+    assert not strangers, f"say in DOORS and docs/architecture.md where these live: {strangers}"
+    empty = sorted(set(DOORS) - {room_of(m) for m in MODULES})
+    assert not empty, f"nothing lives in these rooms any more: {empty}"
+
+
+def test_no_room_can_reach_itself() -> None:
+    """The doors only go down: from no room do they lead back to it."""
+    for room in DOORS:
+        reached, ahead = set(), list(DOORS[room])
+        while ahead:
+            step = ahead.pop()
+            if step not in reached:
+                reached.add(step)
+                ahead += DOORS[step]
+        assert room not in reached, f"the doors lead in a circle from {room}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_doors(module: str) -> None:
+    assert closed_doors(module, MODULES[module].read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_library_doors(module: str) -> None:
+    assert closed_library_doors(module, MODULES[module].read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("maths.direction", "from steer_heal_love.lm.load import load_model"),
+        ("records", "from steer_heal_love import runs"),
+        ("stages.steer", "from steer_heal_love.stages.heal import heal"),
+        ("stages.steer", "from steer_heal_love.stages import heal"),
+        ("stages.heal", "import steer_heal_love.loop"),
+        ("report.diary", "from steer_heal_love.loop import run_loop"),
+        ("cli", "def f():\n    from steer_heal_love.commands import run"),
+        ("__init__", "from steer_heal_love.runs import read_run"),
+    ],
+)
+def test_a_closed_door_is_seen(module: str, line: str) -> None:
+    assert closed_doors(module, line)
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("stages.steer", "from steer_heal_love.stages.settings import StageConfig"),
+        ("loop", "from steer_heal_love.stages import heal, steer"),
+        ("maths.divergence", "from steer_heal_love.maths.head import Head"),
+        (
+            "__init__",
+            "if TYPE_CHECKING:\n    from steer_heal_love.runs import read_run",
+        ),
+    ],
+)
+def test_an_open_door_is_let_be(module: str, line: str) -> None:
+    assert closed_doors(module, line) == []
+
+
+def test_a_closed_library_door_is_seen() -> None:
+    assert closed_library_doors("maths.direction", "import transformers")
+    assert closed_library_doors("maths.direction", "import pandas")
+    assert closed_library_doors("stages.steer", "from peft import LoraConfig")
+    assert closed_library_doors("lm.load", "import transformers") == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["no-such-command"]])
+def test_the_command_line_does_not_wait_for_torch(arguments: list[str]) -> None:
+    """Help, version and a wrong name are answered without any heavy import."""
+    code = (
+        "import sys\n"
+        "from steer_heal_love.cli import main\n"
+        "try:\n"
+        f"    main({arguments!r})\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "heavy = {'torch', 'transformers', 'peft', 'numpy', 'scipy', 'pydantic', 'altair'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stderr.splitlines()[-1] == "[]"
