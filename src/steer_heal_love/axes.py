@@ -14,13 +14,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from steer_heal_love.errors import AxisError, DataError
+from steer_heal_love.patterns import explain_pattern
 from steer_heal_love.records import AnswerPair, Axis, Context
 
 MAX_AXIS_BYTES = 4_000_000
 MAX_NAME = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-# A file that a stranger wrote must not hang the filter: (a+)+ and the like take for ever.
-_NESTED_QUANTIFIER = re.compile(r"\([^()]*[+*}][^()]*\)\s*[+*{]")
 
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
 
@@ -82,8 +81,8 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise AxisError(f"axis file {path} is not UTF-8 (byte {error.start}): re-save it") from None
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = getattr(error, "strerror", None) or error
         raise AxisError(f"axis file {path} cannot be read: {reason}: check the path") from None
 
 
@@ -138,16 +137,9 @@ def _check(axis: _AxisFile, file: str) -> None:
         if sign not in (-1, 1):
             raise AxisError(f"axis file {file}: key 'foundations.{name}' must be 1 or -1")
     for i, pattern in enumerate(axis.narration):
-        _check_pattern(pattern, f"axis file {file}: key 'narration.{i}'")
-
-
-def _check_pattern(pattern: str, where: str) -> None:
-    try:
-        re.compile(pattern, re.IGNORECASE)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise AxisError(f"{where} is not a regular expression: {error}: mend it") from None
-    if _NESTED_QUANTIFIER.search(pattern):
-        raise AxisError(f"{where} repeats a repetition, which can take for ever: simplify it")
+        problem = explain_pattern(pattern)
+        if problem:
+            raise AxisError(f"axis file {file}: key 'narration.{i}' {problem}")
 
 
 def axis_to_toml_data(axis: Axis) -> dict[str, Any]:

@@ -15,6 +15,8 @@ COMMANDS = {
     "run": ("run", "steer, heal, love: the whole loop, from a persona pair to healed adapters"),
     "resume": ("resume", "go on with a run that was stopped or killed, or extend a finished one"),
     "report": ("report", "write a run's diary and figures again, from its directory"),
+    "compare": ("compare", "show runs beside one another: barrier, trait, coherence, verdicts"),
+    "audit-filter": ("audit_filter", "what the filter catches, on completions of known truth"),
     "axes": ("axes", "list the built-in axes, or show one: shl axes show NAME"),
     "verify": ("verify", "check every file of a run against its manifest"),
 }

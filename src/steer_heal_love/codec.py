@@ -59,7 +59,7 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
         case tuple():
             return {"~tuple": [_encode(v, tensors) for v in value]}
         case Mapping():
-            return {"~dict": [[k, _encode(v, tensors)] for k, v in value.items()]}
+            return {"~dict": [[_key(k), _encode(v, tensors)] for k, v in value.items()]}
     kind = type(value).__name__
     if _RECORDS.get(kind) is type(value) and dataclasses.is_dataclass(value):
         fields = {
@@ -67,6 +67,12 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
         }
         return {"~record": kind, **fields}
     raise TypeError(f"cannot store a {kind}")
+
+
+def _key(key: Any) -> Any:
+    if key is None or isinstance(key, str | int | float):
+        return key
+    raise TypeError(f"cannot store a {type(key).__name__} as a key")
 
 
 def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:

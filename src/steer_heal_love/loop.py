@@ -45,6 +45,8 @@ from steer_heal_love.stages.steer import SteerConfig
 
 T = TypeVar("T")
 
+SHIFT_CONTEXTS = 32  # that the internalised shift is read over
+
 
 class GenerateConfig(StageConfig):
     """How completions are sampled, for training and for evaluation."""
@@ -217,9 +219,8 @@ def run_loop(
 def training_prompts(axis: Axis, contexts: Sequence[Context], config: DoseConfig) -> list[str]:
     """The axis's probes, extended by contexts to `min_prompts` different prompts."""
     extra = max(0, config.min_prompts - len(axis.probes))
-    # Contexts lie kind by kind in the file: take them spread out.
-    stride = max(1, len(contexts) // extra) if extra else 1
-    return list(dict.fromkeys([*axis.probes, *(c.text for c in contexts[::stride][:extra])]))
+    more = [c.text for c in steer.spread(contexts, extra)]
+    return list(dict.fromkeys([*axis.probes, *more]))
 
 
 def base_limits(run: _Run) -> Limits:
@@ -289,7 +290,7 @@ def measure_front(run: _Run, direction: Direction) -> tuple[tuple[float, Measure
 
 def measure_shift(run: _Run, r: int, direction: Direction, first: Direction) -> Measurement:
     """Cosines of the direction, and of what the student has internalised, with the first one."""
-    contexts = run.contexts[:: max(1, len(run.contexts) // 32)]
+    contexts = steer.spread(run.contexts, SHIFT_CONTEXTS)
     return run.do(
         f"rounds/{r:02d}/shift", lambda: measure_direction(run.lm, contexts, direction, first)
     )

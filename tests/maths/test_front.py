@@ -23,7 +23,8 @@ RISING = [point(0, 0.0, 4.0), point(1, 1.0, 8.0), point(2, 2.0, 32.0)]
 )
 def test_straight_in_log_perplexity(perplexity: float, steering: float) -> None:
     found = match_perplexity((1.4, 1.6), (perplexity,), RISING)
-    assert found is not None and found.bracketed
+    assert found is not None
+    assert found.bracketed
     assert found.steering == pytest.approx(steering)
     assert found.advantage.value == pytest.approx(1.5 - steering)
 
@@ -41,15 +42,18 @@ def test_a_dose_that_lowers_perplexity_counts() -> None:
     assert at_base is not None
     assert at_base.steering == pytest.approx(0.6 + 0.4 * math.log(7.4 / 6.4) / math.log(2))
     past_the_peak = match_perplexity((0.9, 1.1), (40.0,), [*dip, point(3, 0.1, 50.0)])
-    assert past_the_peak is not None and past_the_peak.steering == pytest.approx(1.0)
+    assert past_the_peak is not None
+    assert past_the_peak.steering == pytest.approx(1.0)
 
 
 def test_outside_the_front() -> None:
     below = match_perplexity((1.4, 1.6), (2.0,), RISING)
-    assert below is not None and not below.bracketed
+    assert below is not None
+    assert not below.bracketed
     assert below.steering == pytest.approx(0.0)  # the least perplexing dose
     above = match_perplexity((1.4, 1.6), (99.0,), RISING)
-    assert above is not None and not above.bracketed
+    assert above is not None
+    assert not above.bracketed
     assert above.steering == pytest.approx(2.0)
 
 

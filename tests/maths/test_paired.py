@@ -35,10 +35,13 @@ def test_too_little_to_compare() -> None:
 def test_point_estimates() -> None:
     a, b = (2.0, 4.0, 9.0), (1.0, 2.0, 3.0)
     difference, ratio = paired_difference(a, b), median_ratio(a, b)
-    assert difference is not None and difference.value == pytest.approx(3.0)
-    assert ratio is not None and ratio.value == 2.0
+    assert difference is not None
+    assert difference.value == pytest.approx(3.0)
+    assert ratio is not None
+    assert ratio.value == 2.0
     two = two_sample_difference(a, (1.0, 3.0))
-    assert two is not None and two.value == pytest.approx(3.0)
+    assert two is not None
+    assert two.value == pytest.approx(3.0)
 
 
 def test_twice_is_exactly_twice() -> None:
@@ -48,17 +51,23 @@ def test_twice_is_exactly_twice() -> None:
     assert (found.low, found.value, found.high) == pytest.approx((2.0, 2.0, 2.0))
 
 
-@pytest.mark.parametrize("kind", ["median_ratio", "two_sample"])
-def test_coverage(kind: str) -> None:
-    rng, hits, trials = np.random.default_rng(3), 0, 200
+def test_coverage_of_median_ratio() -> None:
+    """At least as often as it says: the bootstrap of a median errs on the wide side."""
+    rng, hits, trials = np.random.default_rng(3), 0, 100
     for _ in range(trials):
-        common = rng.normal(2, 0.3, 64)
-        a = np.exp(common + rng.normal(0.2, 0.2, 64))
-        b = np.exp(common + rng.normal(0.0, 0.2, 64))
-        if kind == "median_ratio":
-            found, truth = median_ratio(tuple(a), tuple(b)), math.exp(0.2)
-        else:
-            found, truth = two_sample_difference(tuple(np.log(a)), tuple(np.log(b[::-1]))), 0.2
+        common = rng.normal(2, 0.1, 64)
+        a, b = (np.exp(common + rng.normal(shift, 0.3, 64)) for shift in (0.2, 0.0))
+        found = median_ratio(tuple(a.tolist()), tuple(b.tolist()))
         assert found is not None
-        hits += found.low <= truth <= found.high
-    assert 0.90 <= hits / trials <= 0.99
+        hits += found.low <= math.exp(0.2) <= found.high
+    assert hits / trials >= 0.92
+
+
+def test_coverage_of_two_samples() -> None:
+    rng, hits, trials = np.random.default_rng(3), 0, 300
+    for _ in range(trials):
+        a, b = rng.normal(0.2, 0.3, 60), rng.normal(0.0, 0.4, 40)
+        found = two_sample_difference(tuple(a.tolist()), tuple(b.tolist()))
+        assert found is not None
+        hits += found.low <= 0.2 <= found.high
+    assert 0.91 <= hits / trials <= 0.98

@@ -96,8 +96,10 @@ def evidence(healed: Measurement, **changes: object) -> RoundEvidence:
 
 def test_validity() -> None:
     assert VALID.answer == "yes"
-    assert VALID.interval is not None and VALID.interval.low > 0
-    assert INVALIDITY.answer == "no" and INVALID in INVALIDITY.words
+    assert VALID.interval is not None
+    assert VALID.interval.low > 0
+    assert INVALIDITY.answer == "no"
+    assert INVALID in INVALIDITY.words
     backwards = validity(NEG.items["trait_nats"], POS.items["trait_nats"])
     assert backwards.answer == "no"
     assert validity(NEG.items["trait_nats"], POS.items["trait_nats"], -1).answer == "yes"
@@ -155,7 +157,8 @@ def test_q0_filter() -> None:
     plain = evidence(HEALED, kept_persona_nats=tuple(BASE.items["persona_nats"]))
     assert can_filter([plain], BASE, VALID).answer == "cannot tell"
     unseen = can_filter([good], BASE, INVALIDITY)
-    assert unseen.answer == "cannot tell" and INVALID in unseen.words
+    assert unseen.answer == "cannot tell"
+    assert INVALID in unseen.words
     assert can_filter([evidence(HEALED, kept_perplexity=())], BASE, VALID).answer == "no"
     assert can_filter([], BASE, VALID).answer == "cannot tell"
 
@@ -178,7 +181,8 @@ def test_q1_heal() -> None:
 def test_q2_stay_coherent() -> None:
     assert stays_coherent([COHERENT, COHERENT]).answer == "yes"
     broke = stays_coherent([COHERENT, INCOHERENT, COHERENT])
-    assert broke.answer == "no" and "round 1" in broke.words
+    assert broke.answer == "no"
+    assert "round 1" in broke.words
     assert stays_coherent([COHERENT, UNCLEAR]).answer == "cannot tell"
     assert stays_coherent([COHERENT]).answer == "cannot tell"  # one round is no loop
     assert stays_coherent([INCOHERENT]).answer == "no"
@@ -238,7 +242,8 @@ def test_beats_steering() -> None:
 def test_beats_steering_needs_a_front_around_it() -> None:
     low = front((0, 0.17, 5.0), (0.5, 0.3, 5.5))
     found = beats_steering(HEALED, low, VALID, COHERENT)
-    assert found.answer == "cannot tell" and "not bracketed" in found.words
+    assert found.answer == "cannot tell"
+    assert "not bracketed" in found.words
     high = front((1.5, 0.9, 12.0), (2.0, 1.2, 15.0))
     assert beats_steering(HEALED, high, VALID, COHERENT).answer == "cannot tell"
     # Steering with more trait at even less perplexity has won, wherever the front ends.
@@ -274,7 +279,8 @@ def test_all_verdicts_of_a_run_that_worked_as_json() -> None:
     assert plain["q1_heal"]["interval"]["low"] > 0
     for verdict in plain.values():
         assert set(verdict) == {"answer", "figures", "interval", "rule", "words"}
-        assert verdict["rule"] and verdict["words"].endswith(".")
+        assert verdict["rule"]
+        assert verdict["words"].endswith(".")
 
 
 def test_json_has_no_infinities() -> None:
@@ -285,8 +291,9 @@ def test_json_has_no_infinities() -> None:
 def test_before_the_first_round_there_is_validity_alone() -> None:
     found = all_verdicts(Baseline(BASE, POS, NEG), [])
     assert set(found) == {"valid.trait_nats", "valid.persona_nats"}
-    signs = all_verdicts(Baseline(BASE, NEG, POS), [], {"trait_nats": -1, "absent": 1})
-    assert signs["valid.trait_nats"].answer == "yes" and len(signs) == 1
+    signs = all_verdicts(Baseline(BASE, NEG, POS), [], instruments={"trait_nats": -1, "absent": 1})
+    assert signs["valid.trait_nats"].answer == "yes"
+    assert len(signs) == 1
 
 
 def test_evidence_of_a_record() -> None:

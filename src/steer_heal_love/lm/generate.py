@@ -104,12 +104,21 @@ def generate(
                 results[index] = generated
                 if on_finished is not None:
                     on_finished(1)
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             if size == 1:
                 raise OutOfMemory("one row does not fit in memory: use fewer new tokens") from error
             size = max(1, size // 2)
         pending = [i for i in pending if i not in results]
     return [results[i] for i in range(len(prompts))]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed; torch's CPU allocator raises a plain RuntimeError."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
 
 
 class _Engine:

@@ -99,7 +99,42 @@ def summary_text(metrics: Mapping[str, Any], path: Path, items: Items | None = N
         said = [_unfinished(metrics)]
     else:
         said = _findings(metrics, base, healed, items or {})
-    return "\n".join([title, "", *said, *_ending(metrics), "", *_files(path, rounds)]) + "\n"
+    parts = [
+        title,
+        "",
+        *said,
+        *_ending(metrics),
+        *verdict_lines(metrics),
+        "",
+        *_files(path, rounds),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+QUESTIONS = {
+    "valid.trait_nats": "Do the answer pairs see the trait on this model?",
+    "valid.persona_nats": "Does the persona likelihood ratio see it?",
+    "valid.p_care": "Do the moral vignettes see it (care)?",
+    "valid.p_authority": "Do the moral vignettes see it (authority)?",
+    "q0_filter": "Q0 Can we filter?",
+    "q1_heal": "Q1 Can we heal?",
+    "q2_stay_coherent": "Q2 Does it stay coherent over the loop?",
+    "q3_keep_moving": "Q3 Does it keep moving in one direction?",
+    "beats_prompting": "Does it beat the persona as a system prompt?",
+    "beats_steering": "Does it beat steering at matched coherence?",
+}
+
+
+def verdict_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """One line per verdict of the run: the question, the answer, what it rests on."""
+    found = read_mapping(metrics.get("verdicts"))
+    lines = []
+    for name, question in QUESTIONS.items():
+        verdict = read_mapping(found.get(name))
+        if verdict:
+            answer, words = one_line(verdict.get("answer")), one_line(verdict.get("words"))
+            lines.append(f"{question} {answer.upper()}. {words}")
+    return ["", "Verdicts", *lines] if lines else []
 
 
 def _findings(metrics: Mapping[str, Any], base: State, healed: State, items: Items) -> list[str]:

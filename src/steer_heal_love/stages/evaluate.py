@@ -39,7 +39,7 @@ class EvaluateConfig(StageConfig):
     """Sampled answers per condition, over the axis's probes in turn."""
     max_new_tokens: int = Field(96, ge=8)
     """Length limit of the sampled answers."""
-    relevance_others: int = Field(2, ge=0)
+    relevance_others: int = Field(1, ge=0)
     """Other prompts that each answer's relevance is measured against; 0 leaves relevance out."""
     mfv: Literal["bundled", "off"] = "bundled"
     """Moral-foundations forced choice: on the bundled vignettes, or not at all."""
@@ -141,7 +141,9 @@ def _relevance(
         return None
     prompts = [j.completion.prompt for j in judged]
     ids = [j.completion.token_ids for j in judged]
-    return relevance(lm, prompts, ids, n_other=config.relevance_others, seed=seed)
+    own = [-float(np.mean(j.surprise_nats)) if j.surprise_nats else None for j in judged]
+    others = config.relevance_others
+    return relevance(lm, prompts, ids, own_nats=own, n_other=others, seed=seed)
 
 
 def answer_pair_values(lm: LanguageModel, axis: Axis, system: str | None = None) -> list[float]:

@@ -23,7 +23,7 @@ class SteerConfig(StageConfig):
     """Where the steered band of layers begins, as a fraction of the depth."""
     band_high: float = Field(0.6, gt=0, le=1)
     """Where the steered band of layers ends, as a fraction of the depth."""
-    contexts: int = Field(200, ge=2)
+    contexts: int = Field(150, ge=2)
     """How many contexts the mean difference is taken over."""
 
     @model_validator(mode="after")
@@ -31,6 +31,12 @@ class SteerConfig(StageConfig):
         if self.band_low >= self.band_high:
             raise ValueError("band_low must be below band_high")
         return self
+
+
+def spread(contexts: Sequence[Context], count: int) -> list[Context]:
+    """This many contexts, evenly over the list: they lie kind by kind."""
+    n = min(count, len(contexts))
+    return [contexts[i * len(contexts) // n] for i in range(n)]
 
 
 def extract_direction(
@@ -44,7 +50,7 @@ def extract_direction(
         DivergedError: a hidden state is not finite, or the personas do not differ (norm zero).
     """
     layers = layer_band(len(lm.layers), config.band_low, config.band_high)
-    chosen = [c.text for c in contexts[: config.contexts]]
+    chosen = [c.text for c in spread(contexts, config.contexts)]
     prompts = [
         encode_chat(lm, text, system)
         for system in (axis.pos_system, axis.neg_system)

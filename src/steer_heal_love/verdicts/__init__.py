@@ -16,7 +16,7 @@ from steer_heal_love.maths.front import FrontPoint
 from steer_heal_love.records import Baseline, Measurement
 from steer_heal_love.verdicts.answers import INVALID, PERSONA, TRAIT, Answer, Verdict
 from steer_heal_love.verdicts.coherence import coherent
-from steer_heal_love.verdicts.evidence import RoundEvidence, evidence_of
+from steer_heal_love.verdicts.evidence import LEFT_OVER, RoundEvidence, evidence_of
 from steer_heal_love.verdicts.questions import (
     can_filter,
     can_heal,
@@ -29,6 +29,7 @@ from steer_heal_love.verdicts.rivals import beats_prompting, beats_steering
 __all__ = [
     "INSTRUMENTS",
     "INVALID",
+    "LEFT_OVER",
     "PERSONA",
     "TRAIT",
     "Answer",

@@ -122,6 +122,7 @@ def relevance(
     prompts: Sequence[str],
     completions: Sequence[Ids],
     *,
+    own_nats: Sequence[float | None] | None = None,
     n_other: int = 4,
     seed: int = 0,
 ) -> list[float | None]:
@@ -134,6 +135,7 @@ def relevance(
 
     Args:
         prompts: the prompt of each sample; `completions` its token ids.
+        own_nats: log p(y | x) / |y| per sample, where the caller has them from the filter.
 
     Returns:
         A value per sample; None for an empty completion, and for all where there is one prompt.
@@ -149,13 +151,24 @@ def relevance(
     for i in samples:
         others = [p for p in pool if p != prompts[i]]
         drawn = np.random.default_rng([seed, i]).choice(len(others), count, replace=False)
-        asked += [prompts[i], *(others[k] for k in drawn)]
-    ids = {p: encode_chat(lm, p) for p in set(asked)}
-    answers = [completions[i] for i in samples for _ in range(count + 1)]
+        asked += [others[k] for k in drawn]
+    answers = [completions[i] for i in samples for _ in range(count)]
     with base(lm):
-        rows = completion_logprobs(lm, [ids[p] for p in asked], answers)
-    means = np.array([float(row.mean()) for row in rows]).reshape(len(samples), count + 1)
+        other = np.array(_mean_nats(lm, asked, answers)).reshape(len(samples), count).mean(1)
+        if own_nats is None:
+            own = _mean_nats(lm, [prompts[i] for i in samples], [completions[i] for i in samples])
+        else:
+            own = [math.nan if (v := own_nats[i]) is None else v for i in samples]
     values: list[float | None] = [None] * len(completions)
-    for i, (own, *other) in zip(samples, means.tolist(), strict=True):
-        values[i] = own - sum(other) / count
+    for i, mine, theirs in zip(samples, own, other.tolist(), strict=True):
+        values[i] = mine - theirs
     return values
+
+
+def _mean_nats(
+    lm: LanguageModel, prompts: Sequence[str], completions: Sequence[Ids]
+) -> list[float]:
+    """log p(y | x) per token, nats."""
+    ids = {p: encode_chat(lm, p) for p in set(prompts)}
+    rows = completion_logprobs(lm, [ids[p] for p in prompts], completions)
+    return [float(row.mean()) for row in rows]

@@ -1,0 +1,199 @@
+"""`shl audit-filter`: what the filter catches, on completions whose truth is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from steer_heal_love.axes import load_axis, load_contexts
+from steer_heal_love.commands.arguments import parse
+from steer_heal_love.commands.run import load_for, read_settings
+from steer_heal_love.commands.screen import Screen
+from steer_heal_love.errors import ConfigError
+from steer_heal_love.lm.adapters import base
+from steer_heal_love.lm.chat import decode_text, encode_chat
+from steer_heal_love.lm.generate import Sampling, generate
+from steer_heal_love.lm.hooks import steering
+from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.loop import RunConfig
+from steer_heal_love.maths.repetition import is_loop
+from steer_heal_love.records import Axis, Completion
+from steer_heal_love.runs import write_text
+from steer_heal_love.stages.audit import FAR, Audit, KindReport, Variant, audit, build_cases
+from steer_heal_love.stages.filter import (
+    FilterConfig,
+    Scored,
+    judge,
+    measure_limits,
+    score_completions,
+)
+from steer_heal_love.stages.steer import extract_direction
+
+QUANTILES = (0.9, 0.95, 0.975, 0.99, 1.0)
+WINDOW_FACTORS = (1.0, 1.25, 1.5)
+NOT_COHERENCE = {"trait"}  # a base sample without the trait is still a sound one
+
+
+@dataclass(frozen=True)
+class AuditArguments:
+    """Try the filter on base samples and on what is made from them: loops, shuffles, splices, …
+
+    Constants are chosen on one half of the completions and reported on the other.
+    """
+
+    run: Annotated[Path | None, tyro.conf.Positional] = None
+    """A run directory, for its model, axis and settings."""
+    model: str | None = None
+    """Hub id, local folder, .gguf file, or the alias smollm2; by default the run's."""
+    axis: str | None = None
+    """Built-in axis or path of an axis .toml; by default the run's, or love."""
+    samples: int = 64
+    """Base samples to make the completions from."""
+    kappa: float = 5.0
+    """Dose far above the knee."""
+    seed: int = 0
+    """Seed of the samples and constructions."""
+    out: Path | None = None
+    """Write the audit to this JSON file."""
+    quiet: bool = False
+    """Say nothing but errors."""
+
+
+def main(arguments: list[str]) -> int:
+    """Parse, sample, construct, score, show."""
+    given = parse(AuditArguments, arguments, "shl audit-filter")
+    if given.samples < 8:
+        raise ConfigError("--samples: an audit needs at least 8 base samples")
+    settings, axis = read_settings(given.run) if given.run else (RunConfig(), None)
+    settings = settings.model_copy(
+        update={"seed": given.seed, "model": given.model or settings.model}
+    )
+    if given.axis is not None or axis is None:
+        axis = load_axis(given.axis or settings.axis)
+    with Screen(1, quiet=given.quiet) as screen:
+        lm = load_for(settings, screen)
+        screen.say("sampling and scoring …")
+        found = audit_filter(lm, axis, settings, given.samples, given.kappa)
+    if not given.quiet:
+        show(found)
+    if given.out is not None:
+        head = {"model": lm.identity.name, "axis": axis.name, "seed": given.seed}
+        about = {**head, "samples": given.samples, "kappa": given.kappa}
+        text = json.dumps({**about, **asdict(found)}, indent=1, ensure_ascii=False)
+        write_text(given.out, text + "\n")
+    return 0
+
+
+def audit_filter(
+    lm: LanguageModel, axis: Axis, settings: RunConfig, samples: int, kappa: float
+) -> Audit:
+    """The filter on trial on this model and axis."""
+    prompts = [axis.probes[i % len(axis.probes)] for i in range(samples)]
+    with base(lm):
+        direction = extract_direction(lm, axis, load_contexts(), settings.steer)
+        cases = build_cases(lm, axis, _sample(lm, prompts, settings, 0.0), settings.seed)
+        with steering(lm, direction, kappa):
+            cases[FAR] = _sample(lm, prompts, settings, kappa)
+    every = [(kind, c) for kind, rows in cases.items() for c in rows]
+    scored = score_completions(lm, axis, [c for _, c in every], settings.filter)
+    by_kind: dict[str, list[Scored]] = {kind: [] for kind in cases}
+    for (kind, _), row in zip(every, scored, strict=True):
+        by_kind[kind].append(row)
+    return audit(by_kind, score_values, filter_variants(settings.filter))
+
+
+def _sample(
+    lm: LanguageModel, prompts: Sequence[str], settings: RunConfig, kappa: float
+) -> list[Completion]:
+    g = settings.generate
+    how = Sampling(g.max_new_tokens, g.temperature, g.top_k, g.top_p)
+    ids = [encode_chat(lm, p) for p in prompts]
+    rows = generate(lm, ids, how, seed=settings.seed, batch_size=g.batch_size)
+    return [
+        Completion(
+            p, decode_text(lm, row.token_ids), row.token_ids, row.end_id, kappa, settings.seed, i
+        )
+        for i, (p, row) in enumerate(zip(prompts, rows, strict=True))
+    ]
+
+
+def score_values(scored: Scored) -> dict[str, float]:
+    """Every coherence score of a completion, higher for worse texts."""
+    s = scored.scores
+    return {
+        "perplexity": s.perplexity,
+        "tail": s.tail_perplexity,
+        "window": s.window_perplexity,
+        "repetition": s.word_repetition,
+        "char run": s.char_run,
+        "compression": s.compression,
+        "loop": float(is_loop(scored.completion.text)),
+        "narrates": float(s.narrates),
+        "refuses": float(s.refuses),
+        "empty": float(s.empty),
+    }
+
+
+def filter_variants(config: FilterConfig) -> list[Variant[Scored]]:
+    """The filter as it is set, and with other quantiles and window factors."""
+    grid = {
+        f"quantile {q:g}, window factor {w:g}": config.model_copy(
+            update={"quantile": q, "window_factor": w}
+        )
+        for q in QUANTILES
+        for w in WINDOW_FACTORS
+    }
+    return [Variant(n, _fit(c)) for n, c in {"as configured": config, **grid}.items()]
+
+
+def _fit(config: FilterConfig) -> Callable[[Sequence[Scored]], Callable[[Scored], bool]]:
+    def fit(samples: Sequence[Scored]) -> Callable[[Scored], bool]:
+        limits = measure_limits(samples, config)
+        return lambda scored: bool(set(judge(scored, limits, config).reasons) - NOT_COHERENCE)
+
+    return fit
+
+
+def show(found: Audit) -> None:
+    """The audit as two tables and a sentence."""
+    console = Console(highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, caption=f"{found.words} All on the held-out half, {_RULE}")
+    for heading in ("kind", "n", "recall", "precision", "which score tells it"):
+        table.add_column(heading)
+    table.add_row("base (false drops)", "", Text(_share(found.false_drops)), "", "")
+    for k in found.kinds:
+        precision = _share(k.precision) if k.precision else "–"
+        table.add_row(k.kind, str(k.count), _share(k.recall), precision, Text(k.words))
+    console.print(table)
+    console.print(_auroc_table(found.kinds))
+    as_set, chosen = found.development["as configured"], found.development[found.chosen]
+    console.print(
+        f"chosen on the development half: {found.chosen} (false drops {chosen[0]:.0%}, mean recall "
+        f"{chosen[1]:.0%}; as configured {as_set[0]:.0%}, {as_set[1]:.0%})"
+    )
+
+
+_RULE = "with 95 % intervals; constants chosen on the other half."
+
+
+def _auroc_table(kinds: Sequence[KindReport]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, caption="AUROC of each score, kind against base")
+    table.add_column("kind")
+    for name in kinds[0].auroc:
+        table.add_column(name, justify="right")
+    for k in kinds:
+        table.add_row(k.kind, *(f"{i.value:.2f}" for i in k.auroc.values()))
+    return table
+
+
+def _share(interval: Any) -> str:
+    return f"{interval.value:.0%} ({interval.low:.0%} to {interval.high:.0%})"

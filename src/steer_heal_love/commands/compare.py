@@ -1,0 +1,53 @@
+"""`shl compare`: a table of runs, from their directories alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from steer_heal_love.commands.arguments import parse
+from steer_heal_love.errors import ConfigError
+from steer_heal_love.report.compare import (
+    compare_runs,
+    comparison_table,
+    differences,
+    write_comparison,
+)
+from steer_heal_love.runs import read_run
+
+
+@dataclass(frozen=True)
+class CompareArguments:
+    """Show runs beside one another: barrier, dose, trait, coherence, verdicts and wall time.
+
+    Refuses runs that were measured on different items, with other settings or on another model.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """The run directories."""
+    out: Path | None = None
+    """Write the table to OUT.md and OUT.csv as well."""
+    force: bool = False
+    """Compare also what was measured on different items; the table says so."""
+
+
+def main(arguments: list[str]) -> int:
+    """Parse, read, show, write."""
+    given = parse(CompareArguments, arguments, "shl compare")
+    if not given.runs:
+        raise ConfigError("name at least one run directory: shl compare RUN…")
+    views = [read_run(path) for path in given.runs]
+    rows = compare_runs(views, force=given.force)
+    warnings = differences(views)
+    console = Console(highlight=False)
+    console.print(comparison_table(rows))
+    for warning in warnings:
+        console.print(f"not measured on the same items: {warning}", markup=False)
+    if given.out is not None:
+        for path in write_comparison(rows, given.out, warnings):
+            console.print(str(path), markup=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,207 @@
+"""Each filter drops what it is for, nothing else, and writes every reason down."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from steer_heal_love.lm.adapters import student
+from steer_heal_love.lm.chat import encode_chat, encode_text
+from steer_heal_love.lm.hooks import steering
+from steer_heal_love.records import Axis, Completion, Direction, Limits, Scores
+from steer_heal_love.stages.filter import (
+    FilterConfig,
+    Scored,
+    judge,
+    judge_all,
+    measure_limits,
+    score_completions,
+)
+from tiny import WIDTH, random_adapter, tiny_lm
+
+AXIS = Axis(
+    name="kind",
+    description="",
+    template="You are {persona}.",
+    pos="someone who cares",
+    neg="someone who does not care",
+    probes=("How are you?",),
+    pairs=(),
+    narration=(r"\bI am someone who\b",),
+)
+LOOSE = Limits(math.inf, math.inf, math.inf, math.inf, math.inf, -math.inf)
+PROSE = "The train leaves at noon, and I shall be there with a cake."
+
+
+def completion(text: str = PROSE, end_id: int | None = 2, prompt: str = "Hello?") -> Completion:
+    ids = tuple(encode_text(tiny_lm(), text))
+    return Completion(prompt, text, ids, end_id, 1.0, 0, 0)
+
+
+def scored(text: str = PROSE, **changes: float | bool | None) -> Scored:
+    plain = Scores(
+        perplexity=5.0,
+        tail_perplexity=5.0,
+        window_perplexity=5.0,
+        word_repetition=0.0,
+        char_run=0.0,
+        compression=1.0,
+        narrates=False,
+        refuses=False,
+        empty=False,
+        truncated=False,
+        trait_nats=0.5,
+    )
+    return Scored(completion(text), replace(plain, **changes), ())  # type: ignore[arg-type]
+
+
+def fate(text: str, config: FilterConfig | None = None, limits: Limits = LOOSE) -> tuple[str, ...]:
+    (found,) = judge_all(tiny_lm(), AXIS, [completion(text)], limits, config or FilterConfig())
+    return found.reasons
+
+
+def test_prose_is_kept() -> None:
+    assert fate(PROSE) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Hi.", "empty"),
+        ("            ", "empty"),
+        ("I love you so much. " * 8, "loop"),
+        ("!" * 80, "loop"),
+        ("Well, I am someone who cares about each and every one of you.", "narration"),
+        ("Well, i AM someone who cares about each and every one of you.", "narration"),
+        ("I'm sorry, but I can't help with that, whatever the reason is.", "refusal"),
+        ("As an AI language model, I cannot have feelings about the weather.", "refusal"),
+        ("I cannot assist with anything that has to do with trains.", "refusal"),
+    ],
+)
+def test_each_fault_has_its_reason(text: str, reason: str) -> None:
+    assert reason in fate(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I can't wait to see you at the station, with all of our friends.",
+        "Someone who cares would bring a cake to the station at noon.",
+        "My sister is sorry that she can't come, but she sends her love.",
+    ],
+)
+def test_near_misses_are_kept(text: str) -> None:
+    assert fate(text) == ()
+
+
+def test_an_empty_completion_is_scored_and_dropped() -> None:
+    found = fate("")
+    assert "empty" in found
+    assert "trait" not in found  # no floor
+
+
+def test_no_completions_no_judgements() -> None:
+    assert judge_all(tiny_lm(), AXIS, [], LOOSE, FilterConfig()) == []
+
+
+@pytest.mark.parametrize(
+    ("score", "limit", "reason"),
+    [
+        ("perplexity", "perplexity", "perplexity"),
+        ("tail_perplexity", "tail_perplexity", "tail"),
+        ("window_perplexity", "window_perplexity", "window"),
+        ("word_repetition", "word_repetition", "repetition"),
+        ("compression", "compression", "compression"),
+    ],
+)
+def test_a_score_may_reach_its_limit_but_not_exceed_it(
+    score: str, limit: str, reason: str
+) -> None:
+    at = replace(LOOSE, **{limit: 7.0})
+    assert judge(scored(**{score: 7.0}), at, FilterConfig()).reasons == ()
+    assert judge(scored(**{score: 7.001}), at, FilterConfig()).reasons == (reason,)
+
+
+def test_the_trait_floor() -> None:
+    at = replace(LOOSE, trait_nats=0.5)
+    assert judge(scored(), at, FilterConfig()).kept
+    assert judge(scored(trait_nats=0.49), at, FilterConfig()).reasons == ("trait",)
+    assert judge(scored(trait_nats=None), at, FilterConfig()).reasons == ("trait",)
+
+
+def test_truncation_counts_where_it_is_asked_for() -> None:
+    cut = scored(truncated=True)
+    assert judge(cut, LOOSE, FilterConfig()).kept
+    assert judge(cut, LOOSE, FilterConfig(drop_truncated=True)).reasons == ("truncated",)
+
+
+def test_every_reason_is_given() -> None:
+    worst = scored("I am so. " * 9, perplexity=99.0, narrates=True, refuses=True, empty=True)
+    limits = replace(LOOSE, perplexity=5.0)
+    assert judge(worst, limits, FilterConfig()).reasons == (
+        "empty",
+        "perplexity",
+        "loop",
+        "narration",
+        "refusal",
+    )
+
+
+def test_limits_are_quantiles_of_the_base_samples_times_a_factor() -> None:
+    samples = [
+        scored(perplexity=float(i), tail_perplexity=2.0 * i, trait_nats=i / 10) for i in range(21)
+    ]
+    config = FilterConfig(quantile=0.9, perplexity_factor=2.0, trait_quantile=0.5)
+    limits = measure_limits(samples, config)
+    assert limits.perplexity == pytest.approx(36.0)
+    assert limits.tail_perplexity == pytest.approx(36.0)
+    assert limits.window_perplexity == pytest.approx(5.0 * config.window_factor)
+    assert limits.trait_nats == pytest.approx(1.0)
+
+
+def test_an_absolute_limit_replaces_the_quantile() -> None:
+    config = FilterConfig(max_perplexity=12.0, max_tail_perplexity=13.0, trait_floor=-0.25)
+    limits = measure_limits([scored()], config)
+    assert (limits.perplexity, limits.tail_perplexity, limits.trait_nats) == (12.0, 13.0, -0.25)
+
+
+def test_empty_samples_set_no_limit() -> None:
+    samples = [scored(perplexity=1000.0, trait_nats=-9.0, empty=True), scored()]
+    limits = measure_limits(samples, FilterConfig())
+    assert limits.perplexity == 5.0
+    assert limits.trait_nats == 0.5
+    assert measure_limits([], FilterConfig()) == LOOSE
+
+
+def test_scores_equal_a_naive_reading_of_the_base_model() -> None:
+    lm = tiny_lm()
+    answer = completion("I care about rain.", prompt="What do you care about?")
+    (found,) = score_completions(lm, AXIS, [answer], FilterConfig())
+
+    def logprobs(system: str | None) -> np.ndarray:
+        prompt = encode_chat(lm, answer.prompt, system)
+        ids = torch.tensor([[*prompt, *answer.token_ids]])
+        with torch.inference_mode():
+            table = lm.model(ids).logits[0].double().log_softmax(-1)
+        at = range(len(prompt) - 1, ids.shape[1] - 1)
+        return np.array([float(table[i, ids[0, i + 1]]) for i in at])
+
+    neutral = logprobs(None)
+    assert found.scores.perplexity == pytest.approx(math.exp(-neutral.mean()), rel=1e-3)
+    assert found.surprise_nats == pytest.approx(-neutral, abs=2e-3)
+    ratio = (logprobs(AXIS.pos_system) - logprobs(AXIS.neg_system)).mean()
+    assert found.scores.trait_nats == pytest.approx(ratio, abs=1e-3)
+
+
+def test_scores_are_the_base_models_whatever_is_on() -> None:
+    lm = tiny_lm()
+    rows = [completion(), completion("I care about rain.")]
+    plain = score_completions(lm, AXIS, rows, FilterConfig())
+    direction = Direction((1, 2), torch.ones(2, WIDTH))
+    with student(lm, [random_adapter(lm)]), steering(lm, direction, 2.0, must_fire=False):
+        patched = score_completions(lm, AXIS, rows, FilterConfig())
+    assert plain == patched
