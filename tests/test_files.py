@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,8 @@ def test_the_order_is_write_sync_rename_sync(
     fsync, replace = os.fsync, Path.replace
 
     def synced(descriptor: int) -> None:
-        order.append("sync folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "sync file")
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        order.append("sync folder" if is_folder else "sync file")
         fsync(descriptor)
 
     def renamed(self: Path, target: Path) -> Path:

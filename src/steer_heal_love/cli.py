@@ -39,12 +39,16 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(dispatch(arguments))
     except SteerHealLoveError as error:
         print(f"shl: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # `shl … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a path that is too long, a folder that nobody may read, …
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"shl: {one_line(f'{where}{error.strerror or error}')}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
 
 
 def dispatch(arguments: list[str]) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 
 class SteerHealLoveError(Exception):
-    """Something the user can mend. The command line prints it as one line and exits with 2."""
+    """Something the user can mend. The command line prints it as one line and exits with a code."""
+
+    exit_code = 2  # bad input, or a machine that cannot do it; 1: the run itself went wrong
 
 
 class ConfigError(SteerHealLoveError):
@@ -30,9 +32,13 @@ class HookError(SteerHealLoveError):
 class StarvedRound(SteerHealLoveError):  # noqa: N818  (the method's own name for it)
     """Even the smallest dose left too few completions to train on."""
 
+    exit_code = 1
+
 
 class DivergedError(SteerHealLoveError):
     """A number went bad: NaN, infinity, a vector of norm zero, an exploding gradient."""
+
+    exit_code = 1
 
 
 class RunError(SteerHealLoveError):

@@ -55,6 +55,12 @@ def append_line(path: Path, line: str) -> None:
         raise RunError(explain(error, path)) from error
 
 
+def rename_folder(folder: Path, target: Path) -> None:
+    """Give a finished folder its name. Raises OSError where something of that name is there."""
+    folder.rename(target)
+    _sync_folder(target.parent)
+
+
 def remove_partials(folder: Path) -> None:
     """Delete the temporary files that a killed writer left behind."""
     for partial in folder.rglob(f".*{_PARTIAL}"):

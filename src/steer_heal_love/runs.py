@@ -16,8 +16,11 @@ from typing import Any, TypeVar, cast
 
 import safetensors.torch
 import tomli_w
+import torch
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from torch import Tensor
 
-from steer_heal_love.axes import axis_to_toml_data, parse_axis
+from steer_heal_love.axes import axis_to_toml_data, load_axis
 from steer_heal_love.codec import pack, unpack
 from steer_heal_love.errors import RunError
 from steer_heal_love.files import (
@@ -25,10 +28,11 @@ from steer_heal_love.files import (
     explain,
     remove_partials,
     remove_tree,
-    sha256,
+    rename_folder,
     write_bytes,
     write_text,
 )
+from steer_heal_love.manifest import SCHEMA, Manifest
 from steer_heal_love.records import (
     Adapter,
     Answer,
@@ -40,7 +44,8 @@ from steer_heal_love.records import (
     RoundRecord,
 )
 
-SCHEMA = 1
+MAX_JSON_BYTES = 1 << 28
+PAGES = ("diary.md", "figures/")  # the report's: written again by whoever asks for them
 
 T = TypeVar("T")
 
@@ -52,7 +57,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._manifest: dict[str, dict[str, Any]] = _read_manifest(path)
+        self.manifest = Manifest.read(path)
 
     @classmethod
     def create(
@@ -69,35 +74,46 @@ class RunDirectory:
                 f"by `shl resume {path}`"
             )
         above = [p for p in path.parents if not p.exists()]
+        # Under another name until it is whole: a kill leaves no half of a run at `path`.
+        partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
         try:
-            path.mkdir(parents=True)
-            run = cls(path)
+            remove_tree(partial)
+            partial.mkdir(parents=True)
+            run = cls(partial)
             run.write_config(config)
             run.write_text("axis.toml", tomli_w.dumps(axis_to_toml_data(axis)))
             run.write_json("environment.json", environment)
-        except (OSError, RunError) as error:
-            remove_tree(path)
+            rename_folder(partial, path)
+        except BaseException as error:
+            remove_tree(partial)
             for folder in above:
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
-            raise error if isinstance(error, RunError) else RunError(explain(error, path)) from None
-        return run
+            if isinstance(error, OSError):
+                raise RunError(explain(error, path)) from None
+            raise
+        return cls(path)
 
     # Writing
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a file of the run and enter its size and hash in the manifest."""
-        write_bytes(self.path / name, data)
-        self._manifest[name] = {"bytes": len(data), "sha256": sha256(data)}
-        self._write_manifest()
+        self.manifest.expect(name, data)
+        try:
+            write_bytes(self.path / name, data)
+        except RunError:
+            self.manifest.restore(name)
+            raise
 
     def write_text(self, name: str, text: str) -> None:
         """As `write_bytes`, in UTF-8."""
         self.write_bytes(name, text.encode("utf-8", errors="replace"))
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the settings as `config.toml`."""
-        self.write_text("config.toml", tomli_w.dumps(_without_none(config)))
+        """Write the settings as `config.toml`, unless they are there already."""
+        text = tomli_w.dumps(_without_none(config))
+        if self.manifest.read_sound("config.toml") != text.encode("utf-8", errors="replace"):
+            self.write_text("config.toml", text)
 
     def write_json(self, name: str, value: Any) -> None:
         """As `write_text`, JSON; NaN and infinities become null."""
@@ -113,10 +129,6 @@ class RunDirectory:
         line = {"time": time.time(), "event": name, **fields}
         append_line(self.path / "events.jsonl", json.dumps(_finite(line), ensure_ascii=False))
 
-    def _write_manifest(self) -> None:
-        content = {"schema": SCHEMA, "files": dict(sorted(self._manifest.items()))}
-        write_text(self.path / "manifest.json", json.dumps(content, indent=1) + "\n")
-
     def record_baseline(self, baseline: Baseline, head: Mapping[str, Any]) -> None:
         """Write the baseline's answers and the first `metrics.json`."""
         measured = asdict_shallow(baseline)
@@ -124,7 +136,9 @@ class RunDirectory:
         self.write_json("baseline/metrics.json", {k: _items(m) for k, m in measured.items()})
         top = {"schema": SCHEMA, **head, **{k: _figures(m) for k, m in measured.items()}}
         # A resumed run passes here again: what its rounds found stays on view meanwhile.
-        self.write_json("metrics.json", {**top, "rounds": self.metrics().get("rounds", [])})
+        sound = self.manifest.read_sound("metrics.json") is not None
+        rounds = self.metrics().get("rounds", []) if sound else []
+        self.write_json("metrics.json", {**top, "rounds": rounds})
 
     def record_round(self, record: RoundRecord) -> None:
         """Write everything that a round found, `metrics.json` last."""
@@ -168,13 +182,14 @@ class RunDirectory:
     def do(self, name: str, compute: Callable[[], T]) -> T:
         """The stored piece of this name, if it is sound; else compute it and store it."""
         file = f"work/{name}.safetensors"
-        known = self._manifest.get(file)
-        path = self.path / file
-        if known is not None and path.is_file():
-            data = path.read_bytes()
-            if len(data) == known["bytes"] and sha256(data) == known["sha256"]:
-                return cast("T", unpack(data, file))
-            self.event("broken-piece", file=file)
+        stored = self.manifest.read_sound(file)
+        if stored is not None:
+            try:
+                return cast("T", unpack(stored, file))
+            except RunError as error:  # whole, but of another version of this package
+                self.event("broken-piece", problem=str(error))
+        elif problem := self.manifest.problem_of(file):
+            self.event("broken-piece", problem=problem)
         value = compute()
         data = pack(value)
         self.write_bytes(file, data)
@@ -184,38 +199,44 @@ class RunDirectory:
     def forget(self, prefix: str) -> None:
         """Delete the stored pieces whose names begin so: what came of them is stored elsewhere."""
         start = f"work/{prefix}"
-        gone = [name for name in self._manifest if name.startswith(start)]
-        if not gone:
-            return
-        for name in gone:
-            del self._manifest[name]
-        self._write_manifest()
+        gone = [name for name in self.manifest.names if name.startswith(start)]
+        self.manifest.drop(gone)
         for name in gone:
             (self.path / name).unlink(missing_ok=True)
+
+    def release_pages(self) -> None:
+        """Take diary and figures out of the manifest: they are about to be written again."""
+        self.manifest.drop([n for n in self.manifest.names if n.startswith(PAGES)])
+
+    def adopt_pages(self, files: Sequence[Path]) -> None:
+        """Enter diary and figures in the manifest, and the log as it is now."""
+        self.manifest.adopt(file.relative_to(self.path).as_posix() for file in files)
 
     # Checking
 
     @property
     def file_count(self) -> int:
         """Files in the manifest."""
-        return len(self._manifest)
+        return len(self.manifest.names)
 
     def problems(self) -> list[str]:
-        """One line per file of the manifest that is missing or is not as it was written."""
-        found = []
-        if not self._manifest:
-            found.append("manifest.json: missing or broken")
-        for name, known in self._manifest.items():
-            try:
-                data = (self.path / name).read_bytes()
-            except OSError:
-                found.append(f"{name}: missing")
-                continue
-            if len(data) != known["bytes"]:
-                found.append(f"{name}: {len(data)} bytes where {known['bytes']} were written")
-            elif sha256(data) != known["sha256"]:
-                found.append(f"{name}: its bytes have changed since they were written")
-        return found
+        """One line per file that is missing or is not as it was written."""
+        return self.manifest.problems()
+
+    def check_foundations(self) -> None:
+        """Raises RunError where the settings or the axis are not what the run was begun with."""
+        for name in ("config.toml", "axis.toml"):
+            problem = self.manifest.problem_of(name)
+            if problem:
+                raise RunError(
+                    f"run {self.path}: {problem}: restore that file, or begin another run"
+                )
+
+    def environment(self) -> dict[str, Any]:
+        """What the run was begun with; empty where that is not known for sure."""
+        sound = self.manifest.read_sound("environment.json") is not None
+        found = _read_json(self.path / "environment.json") if sound else None
+        return found if isinstance(found, dict) else {}
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -224,20 +245,37 @@ class RunDirectory:
         Raises:
             RunError: another process holds it.
         """
-        with (self.path / "lock").open("a+") as file:
+        try:
+            file = (self.path / "lock").open("a+")
+        except OSError as error:
+            raise RunError(explain(error, self.path / "lock")) from None
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                holder = file.read(32).strip() or "unknown"
+                holder = file.read(32).strip()
                 raise RunError(
-                    f"run {self.path} is in use by process {holder}: wait for it or stop it"
+                    f"run {self.path} is in use by process {holder if holder.isdigit() else '?'}: "
+                    "wait for it or stop it"
                 ) from None
+            except OSError as error:
+                raise RunError(f"run {self.path} cannot be locked: {error.strerror}") from None
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
+            self.manifest = Manifest.read(self.path)  # another process may have been at it
             remove_partials(self.path)
+            if self.manifest.problem is None:
+                self._sweep()
             yield
+
+    def _sweep(self) -> None:
+        """Delete the pieces that a process was killed over before it could enter or delete them."""
+        known = set(self.manifest.names)
+        for piece in (self.path / "work").rglob("*.safetensors"):
+            if piece.relative_to(self.path).as_posix() not in known:
+                piece.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -252,16 +290,17 @@ class RunView:
     def answers(self, round_index: int | None) -> list[Answer]:
         """Answers of the evaluation of a round; None: of the baseline."""
         folder = "baseline" if round_index is None else f"rounds/{round_index:02d}"
-        return [_answer(row) for row in read_lines(self.path / folder / "answers.jsonl")]
+        file = self.path / folder / "answers.jsonl"
+        return [_answer(row, file) for row in read_lines(file)]
 
     def items(self) -> dict[str, dict[str, list[float | None]]]:
         """Values per item and instrument: of the baseline's conditions and the last round's."""
-        found = _read_json(self.path / "baseline/metrics.json") or {}
+        found = _read_object(self.path / "baseline/metrics.json", _ITEMS)
         rounds = self.metrics.get("rounds", [])
         if rounds:
             file = self.path / f"rounds/{rounds[-1]['round']:02d}" / "metrics.json"
-            found = {**found, **((_read_json(file) or {}).get("items", {}))}
-        return dict(found)
+            found |= _read_object(file, _ROUND_FILE).get("items", {})
+        return found
 
     def completions(self, round_index: int) -> list[dict[str, Any]]:
         """Every completion of a round with its scores and its fate."""
@@ -288,22 +327,32 @@ def read_run(path: Path) -> RunView:
     """Open a run directory to read it.
 
     Raises:
-        RunError: it is no run directory, or one of a newer schema.
+        RunError: it is no run directory, one of a newer schema, or its metrics are broken.
     """
-    if not (path / "config.toml").is_file():
-        raise RunError(f"{path} is not a run directory (no config.toml): check the path")
-    metrics = _read_json(path / "metrics.json") or {}
+    config, axis = read_foundations(path)
+    metrics = _read_object(path / "metrics.json", _METRICS)
     if metrics.get("schema", SCHEMA) > SCHEMA:
         raise RunError(
             f"run {path} was written by a newer version (schema {metrics['schema']}, this one "
             f"reads up to {SCHEMA}): upgrade steer-heal-love"
         )
-    try:
-        config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
-        axis = parse_axis((path / "axis.toml").read_text(encoding="utf-8"), str(path / "axis.toml"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"run {path}: config.toml or axis.toml is broken: {error}") from None
     return RunView(path, metrics, config, axis)
+
+
+def read_foundations(path: Path) -> tuple[dict[str, Any], Axis]:
+    """The settings, as plain data, and the axis that a run was begun with.
+
+    Raises:
+        RunError: it is no run directory, or one of the two files is broken.
+    """
+    settings, axis = path / "config.toml", path / "axis.toml"
+    if not settings.is_file():
+        raise RunError(f"{path} is not a run directory (no config.toml): check the path")
+    try:
+        config = tomllib.loads(_read_limited(settings).decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"run {path}: config.toml is broken: {error}") from None
+    return config, load_axis(str(axis))
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -320,9 +369,28 @@ def read_adapter(folder: Path) -> Adapter:
             "adapter_config.json (pickled adapters are refused)"
         )
     try:
-        return Adapter(safetensors.torch.load(weights.read_bytes()), config)
-    except (OSError, safetensors.SafetensorError) as error:
+        tensors = safetensors.torch.load(weights.read_bytes())
+    except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
         raise RunError(f"adapter {weights} is broken: {error}") from None
+    problem = _adapter_problem(tensors, config)
+    if problem:
+        raise RunError(f"adapter {folder} is broken: {problem}")
+    return Adapter(tensors, config)
+
+
+def _adapter_problem(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str | None:
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if type(rank) is not int or rank < 1:
+        return f"its rank r is {str(rank)[:40]!r}"
+    if type(alpha) not in (int, float) or not math.isfinite(alpha):  # type: ignore[arg-type]
+        return f"its lora_alpha is {str(alpha)[:40]!r}"
+    for name, tensor in tensors.items():
+        axis = 0 if ".lora_A." in name else 1
+        if tensor.ndim != 2 or tensor.shape[axis] != rank or not tensor.is_floating_point():
+            return f"tensor {name!r} of shape {tuple(tensor.shape)} is no factor of rank {rank}"
+        if not tensor.isfinite().all():
+            return f"tensor {name!r} holds NaN or infinity"
+    return None
 
 
 def pack_direction(direction: Direction) -> bytes:
@@ -340,14 +408,20 @@ def read_direction(path: Path) -> Direction:
     Raises:
         RunError: missing or broken.
     """
-    import torch
-
     try:
         tensors = safetensors.torch.load(path.read_bytes())
+        if any(t.ndim != 1 or not t.isfinite().all() for t in tensors.values()):
+            raise ValueError("not one finite vector per layer")
         by_layer = {int(name.removeprefix("layer.")): t for name, t in tensors.items()}
         layers = tuple(sorted(by_layer))
         return Direction(layers, torch.stack([by_layer[i] for i in layers]))
-    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        safetensors.SafetensorError,
+    ) as error:
         raise RunError(f"direction {path} is missing or broken: {error}") from None
 
 
@@ -355,43 +429,88 @@ def read_lines(path: Path, *, torn_ok: bool = False) -> list[dict[str, Any]]:
     """JSON objects, one a line; [] where the file is missing.
 
     Raises:
-        RunError: a line is broken (the last one may be torn where `torn_ok`).
+        RunError: a line is broken (where `torn_ok`, lines that a kill tore are left out).
     """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError:
-        return []
     rows = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_read_limited(path).split(b"\n"), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError):
-            if torn_ok:
-                continue
-            raise RunError(f"{path}, line {number} is not JSON: the file is broken") from None
-        if isinstance(row, dict):
+            if not isinstance(row, dict):
+                raise ValueError("no object")
             rows.append(row)
+        except (ValueError, RecursionError):
+            if not torn_ok:
+                raise RunError(f"{path}, line {number} is broken: it is no JSON object") from None
     return rows
+
+
+def _read_limited(path: Path) -> bytes:
+    """The bytes of a file; none where it is missing. Raises RunError where it is far too large."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_JSON_BYTES + 1)
+    except OSError:
+        return b""
+    if len(data) > MAX_JSON_BYTES:
+        raise RunError(f"file {path} is larger than {MAX_JSON_BYTES:,} bytes: it is not read")
+    return data
 
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return json.loads(_read_limited(path))
+    except (ValueError, RecursionError):
         return None
 
 
-def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
-    found = _read_json(path / "manifest.json")
-    files = found.get("files", {}) if isinstance(found, dict) else {}
-    return dict(files) if isinstance(files, dict) else {}
+# What other code relies on in a JSON file of a run; more may stand in it.
+_Items = dict[str, dict[str, list[float | None]]]
 
 
-def _answer(row: dict[str, Any]) -> Answer:
-    tuples = {k: tuple(row[k]) for k in ("tokens", "surprise_nats", "reasons")}
-    return Answer(**{**row, **tuples})
+class _RoundEntry(BaseModel):
+    round: int = Field(ge=0, lt=1_000_000)
+
+
+class _MetricsFile(BaseModel):
+    schema_: int = Field(SCHEMA, alias="schema")
+    rounds: list[_RoundEntry] = []
+
+
+class _RoundFile(BaseModel):
+    items: _Items = {}
+
+
+_ITEMS = TypeAdapter(_Items)
+_METRICS = TypeAdapter(_MetricsFile)
+_ROUND_FILE = TypeAdapter(_RoundFile)
+_ANSWER = TypeAdapter(Answer)
+
+
+def _read_object(path: Path, kind: TypeAdapter[Any]) -> dict[str, Any]:
+    """A JSON object of this form; {} where the file is missing. Raises RunError: it is broken."""
+    data = _read_limited(path)
+    if not data and not path.exists():
+        return {}
+    try:
+        found = json.loads(data)
+        kind.validate_json(data, strict=True)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "the file"
+        raise RunError(f"file {path} is broken: {where}: {problem['msg']}") from None
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"file {path} is broken: it is no JSON ({error})") from None
+    return dict(found)
+
+
+def _answer(row: dict[str, Any], path: Path) -> Answer:
+    try:
+        surprises = [math.inf if v is None else v for v in row["surprise_nats"]]
+        return _ANSWER.validate_python({**row, "surprise_nats": surprises})
+    except (KeyError, TypeError, ValidationError):
+        raise RunError(f"{path} is broken: a line of it is no answer") from None
 
 
 def asdict_shallow(record: Baseline) -> dict[str, Measurement]:

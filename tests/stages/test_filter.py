@@ -118,9 +118,7 @@ def test_no_completions_no_judgements() -> None:
         ("compression", "compression", "compression"),
     ],
 )
-def test_a_score_may_reach_its_limit_but_not_exceed_it(
-    score: str, limit: str, reason: str
-) -> None:
+def test_a_score_may_reach_its_limit_but_not_exceed_it(score: str, limit: str, reason: str) -> None:
     at = replace(LOOSE, **{limit: 7.0})
     assert judge(scored(**{score: 7.0}), at, FilterConfig()).reasons == ()
     assert judge(scored(**{score: 7.001}), at, FilterConfig()).reasons == (reason,)

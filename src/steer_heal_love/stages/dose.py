@@ -20,11 +20,11 @@ Sample = Callable[[float, int, int], list[Judged]]
 class DoseConfig(StageConfig):
     """How strong to steer, and how many completions to keep."""
 
-    kappa_start: float = Field(2.0, gt=0)
+    kappa_start: float = Field(1.0, gt=0)
     """Dose that the walk begins at; 1 is the shift that the persona itself causes."""
     kappa_min: float = Field(0.1, gt=0)
     """Smallest dose that the walk tries."""
-    decay: float = Field(0.75, gt=0, lt=1)
+    decay: float = Field(0.8, gt=0, lt=1)
     """Factor from one dose of the walk to the next."""
     target_keep: float = Field(0.5, gt=0, le=1)
     """Share of coherent completions that a dose must reach for the walk to settle on it."""

@@ -42,11 +42,11 @@ class FilterConfig(StageConfig):
 
     quantile: float = Field(0.95, gt=0, le=1)
     """Quantile of the base samples' scores that is the limit of each coherence score."""
-    perplexity_factor: float = Field(1.0, gt=0)
+    perplexity_factor: float = Field(0.75, gt=0)
     """Factor on the base quantile of perplexity."""
-    tail_factor: float = Field(1.0, gt=0)
+    tail_factor: float = Field(0.85, gt=0)
     """Factor on the base quantile of the last quarter's perplexity."""
-    window_factor: float = Field(1.25, gt=0)
+    window_factor: float = Field(1.0, gt=0)
     """Factor on the base quantile of the worst window's perplexity."""
     repetition_factor: float = Field(1.0, gt=0)
     """Factor on the base quantile of word repetition and compression."""
