@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import typing
 from collections.abc import Iterator
 
 import jaxtyping
@@ -15,9 +14,6 @@ jaxtyping.install_import_hook("steer_heal_love", "tiny.typechecked")  # before a
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-from steer_heal_love.records import Pieces  # noqa: E402
-
-typing.runtime_checkable(Pieces)  # the type checks need to tell instances of the protocol
 torch.set_num_threads(1)
 
 

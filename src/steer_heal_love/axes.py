@@ -90,10 +90,10 @@ def parse_axis(text: str, file: str) -> Axis:
     """An axis from the text of its TOML file; `file` is its name in error messages."""
     try:
         parsed = _AxisFile.model_validate(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise AxisError(f"axis file {file} is not valid TOML: {error}: mend that line") from None
     except ValidationError as error:
         raise AxisError(f"axis file {file}: {_first_problem(error)}") from None
+    except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits, too
+        raise AxisError(f"axis file {file} is not valid TOML: {error}: mend that line") from None
     _check(parsed, file)
     return Axis(
         name=parsed.name,

@@ -15,6 +15,7 @@ COMMANDS = {
     "run": ("run", "steer, heal, love: the whole loop, from a persona pair to healed adapters"),
     "resume": ("resume", "go on with a run that was stopped or killed, or extend a finished one"),
     "report": ("report", "write a run's diary and figures again, from its directory"),
+    "eval": ("eval", "measure a run's healed model, or any model with or without an adapter"),
     "compare": ("compare", "show runs beside one another: barrier, trait, coherence, verdicts"),
     "audit-filter": ("audit_filter", "what the filter catches, on completions of known truth"),
     "axes": ("axes", "list the built-in axes, or show one: shl axes show NAME"),

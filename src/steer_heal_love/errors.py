@@ -43,3 +43,7 @@ class DivergedError(SteerHealLoveError):
 
 class RunError(SteerHealLoveError):
     """A run directory exists already, is broken, is in use, or cannot be written."""
+
+
+class RunInUse(RunError):  # noqa: N818
+    """Another process is writing the run."""

@@ -216,6 +216,27 @@ def run_loop(
         kappa = min(config.dose.kappa_start, harvest.kappa / config.dose.decay)
 
 
+def evaluate_student(
+    lm: LanguageModel,
+    axis: Axis,
+    contexts: Sequence[Context],
+    config: RunConfig,
+    adapters: Sequence[Adapter],
+    *,
+    pieces: Pieces | None = None,
+    report: Report = lambda _stage, _done, _total: None,
+) -> tuple[Baseline, Measurement]:
+    """The whole battery on the base and on the base with these adapters, on the same items.
+
+    `pieces` may be a run's own: what the run measured of the base is then read, not measured again.
+    """
+    run = _Run(lm, axis, contexts, config, pieces or NoPieces(), report)
+    limits = base_limits(run)
+    baseline = measure_baseline(run, limits)
+    with student(lm, adapters):
+        return baseline, measure(run, f"eval/{len(adapters):02d}-adapters", "healed", limits)
+
+
 def training_prompts(axis: Axis, contexts: Sequence[Context], config: DoseConfig) -> list[str]:
     """The axis's probes, extended by contexts to `min_prompts` different prompts."""
     extra = max(0, config.min_prompts - len(axis.probes))

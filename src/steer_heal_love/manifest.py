@@ -126,6 +126,7 @@ class Manifest:
         """Enter files as they are now: another writer's, such as the report's."""
         for name in names:
             self._entries[name] = Entry.of((self.folder / name).read_bytes())
+        self._before = {}
         self.save()
 
     def drop(self, names: Iterable[str]) -> None:
@@ -133,8 +134,8 @@ class Manifest:
         known = [name for name in names if name in self._entries]
         for name in known:
             del self._entries[name]
-            self._before.pop(name, None)
         if known:
+            self._before = {}
             self.save()
 
     # Checking
@@ -160,7 +161,7 @@ class Manifest:
         except OSError:
             # A kill between the manifest and the file: the file was never there.
             unwritten = name in self._before and self._before[name] is None
-            return f"{name}: missing{' (it was about to be written)' if unwritten else ''}"
+            return None if unwritten else f"{name}: missing"
         if Entry.of(data) in self._known(name):
             return None
         wanted = self._entries[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
@@ -143,6 +143,7 @@ class Interval:
     high: float
 
 
+@runtime_checkable
 class Pieces(Protocol):
     """Finished work, by name. `do` returns the stored value, or computes and stores it."""
 

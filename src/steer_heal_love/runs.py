@@ -22,7 +22,7 @@ from torch import Tensor
 
 from steer_heal_love.axes import axis_to_toml_data, load_axis
 from steer_heal_love.codec import pack, unpack
-from steer_heal_love.errors import RunError
+from steer_heal_love.errors import RunError, RunInUse
 from steer_heal_love.files import (
     append_line,
     explain,
@@ -243,7 +243,8 @@ class RunDirectory:
         """Hold the run for this process alone; a process that dies lets it go.
 
         Raises:
-            RunError: another process holds it.
+            RunInUse: another process holds it.
+            RunError: it cannot be locked.
         """
         try:
             file = (self.path / "lock").open("a+")
@@ -255,7 +256,7 @@ class RunDirectory:
             except BlockingIOError:
                 file.seek(0)
                 holder = file.read(32).strip()
-                raise RunError(
+                raise RunInUse(
                     f"run {self.path} is in use by process {holder if holder.isdigit() else '?'}: "
                     "wait for it or stop it"
                 ) from None
@@ -488,7 +489,7 @@ _ROUND_FILE = TypeAdapter(_RoundFile)
 _ANSWER = TypeAdapter(Answer)
 
 
-def _read_object(path: Path, kind: TypeAdapter[Any]) -> dict[str, Any]:
+def _read_object(path: Path, kind: Any) -> dict[str, Any]:
     """A JSON object of this form; {} where the file is missing. Raises RunError: it is broken."""
     data = _read_limited(path)
     if not data and not path.exists():

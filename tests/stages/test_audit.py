@@ -82,10 +82,10 @@ def test_too_few_samples_to_construct_from() -> None:
 
 RNG = np.random.default_rng(0)
 CASES = {
-    BASE: RNG.normal(0, 1, (80, 2)).tolist(),
-    "plain to see": RNG.normal(8, 1, (80, 2)).tolist(),
-    "seen in part": (RNG.normal(0, 1, (80, 2)) + [1.0, 0.0]).tolist(),
-    "unseen": RNG.normal(0, 1, (80, 2)).tolist(),
+    BASE: RNG.normal(0, 1, (800, 2)).tolist(),
+    "plain to see": RNG.normal(8, 1, (800, 2)).tolist(),
+    "seen in part": RNG.normal([1.0, 0.0], 1, (800, 2)).tolist(),
+    "unseen": RNG.normal(0, 1, (800, 2)).tolist(),
 }
 CASES["plain to see"][1] = [math.inf, math.inf]
 
@@ -103,10 +103,9 @@ def at(quantile: float) -> Variant[Sequence[float]]:
 
 
 def test_audit_says_what_can_be_seen() -> None:
-    found = audit(CASES, values, [at(0.5), at(0.96), at(1.0)])
-    assert found.chosen == "0.96"  # the severest that drops no more than 5 % of base
-    assert found.development["0.5"][0] == 0.5
-    assert found.development["1"][0] == 0.0
+    found = audit(CASES, values, [at(0.5), at(0.97), at(1.0)])
+    assert found.chosen == "0.97"  # the severest that drops no more than 5 % of base
+    assert found.development["0.5"][0] == pytest.approx(0.5, abs=0.1)
     plain, part, unseen = found.kinds
     assert plain.recall.value == 1.0
     assert plain.precision is not None
@@ -129,7 +128,7 @@ def test_only_the_held_out_half_is_reported() -> None:
     }
     one, other = (audit(c, values, [at(0.96)]) for c in (CASES, swapped))
     assert one.kinds[1].auroc != other.kinds[1].auroc
-    assert one.kinds[0].count == 40
+    assert one.kinds[0].count == 400
 
 
 def test_the_command_on_a_tiny_model(

@@ -111,7 +111,11 @@ def test_coherent() -> None:
     assert COHERENT.answer == "yes", COHERENT.words
     assert coherent(BASE, BASE).answer == "yes"
     assert INCOHERENT.answer == "no"
-    assert coherent(model(0.8, 9.2, seed=40), BASE).answer == "cannot tell"
+    few = [Measurement({}, {k: v[:8] for k, v in m.items.items()}) for m in (HEALED, BASE)]
+    spread = tuple(2.0 + 2 * i for i in range(8))
+    for factor in (1.2, 1.4):  # within the limit, and beyond it, but too thin for either
+        unlike = without(few[0], perplexity=tuple(factor * x for x in spread[::-1]))
+        assert coherent(unlike, without(few[1], perplexity=spread)).answer == "cannot tell"
     assert COHERENT.figures["perplexity_ratio"] == pytest.approx(1.0, abs=0.1)
 
 

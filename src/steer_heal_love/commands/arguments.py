@@ -95,7 +95,7 @@ def load_config(path: Path | None) -> RunConfig:
         raise ConfigError(f"config file {path} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"config file {path} is not UTF-8: re-save it") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits, too
         raise ConfigError(f"config file {path} is not valid TOML: {error}") from None
     return config_from(values, f"config file {path}")
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from rich import box
@@ -26,7 +26,7 @@ from steer_heal_love.lm.hooks import steering
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.loop import RunConfig
 from steer_heal_love.maths.repetition import is_loop
-from steer_heal_love.records import Axis, Completion
+from steer_heal_love.records import Axis, Completion, Interval
 from steer_heal_love.runs import write_text
 from steer_heal_love.stages.audit import FAR, Audit, KindReport, Variant, audit, build_cases
 from steer_heal_love.stages.filter import (
@@ -39,7 +39,7 @@ from steer_heal_love.stages.filter import (
 from steer_heal_love.stages.steer import extract_direction
 
 QUANTILES = (0.9, 0.95, 0.975, 0.99, 1.0)
-WINDOW_FACTORS = (1.0, 1.25, 1.5)
+FACTORS = (0.75, 1.0, 1.25, 1.5, 2.0)  # on perplexity, tail and window alike
 NOT_COHERENCE = {"trait"}  # a base sample without the trait is still a sound one
 
 
@@ -144,13 +144,19 @@ def score_values(scored: Scored) -> dict[str, float]:
 
 
 def filter_variants(config: FilterConfig) -> list[Variant[Scored]]:
-    """The filter as it is set, and with other quantiles and window factors."""
+    """The filter as it is set, and with other quantiles and factors on them."""
     grid = {
-        f"quantile {q:g}, window factor {w:g}": config.model_copy(
-            update={"quantile": q, "window_factor": w}
+        f"quantile {q:g}, factor {f:g}": config.model_copy(
+            update={
+                "quantile": q,
+                "perplexity_factor": f,
+                "tail_factor": f,
+                "window_factor": f,
+                "repetition_factor": max(1.0, f),
+            }
         )
         for q in QUANTILES
-        for w in WINDOW_FACTORS
+        for f in FACTORS
     }
     return [Variant(n, _fit(c)) for n, c in {"as configured": config, **grid}.items()]
 
@@ -187,13 +193,13 @@ _RULE = "with 95 % intervals; constants chosen on the other half."
 
 def _auroc_table(kinds: Sequence[KindReport]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, caption="AUROC of each score, kind against base")
-    table.add_column("kind")
-    for name in kinds[0].auroc:
-        table.add_column(name, justify="right")
+    table.add_column("score", no_wrap=True)
     for k in kinds:
-        table.add_row(k.kind, *(f"{i.value:.2f}" for i in k.auroc.values()))
+        table.add_column(k.kind, justify="right", min_width=4)
+    for name in kinds[0].auroc:
+        table.add_row(name, *(f"{k.auroc[name].value:.2f}" for k in kinds))
     return table
 
 
-def _share(interval: Any) -> str:
-    return f"{interval.value:.0%} ({interval.low:.0%} to {interval.high:.0%})"
+def _share(interval: Interval) -> str:
+    return f"{interval.value:.0%} ({100 * interval.low:.0f}–{100 * interval.high:.0f})"

@@ -23,7 +23,8 @@ def main(arguments: list[str]) -> int:
         case ["-h" | "--help"]:
             print(HELP, end="")  # noqa: T201
         case ["show", name]:
-            print(tomli_w.dumps(axis_to_toml_data(load_axis(name))), end="")  # noqa: T201
+            text = tomli_w.dumps(axis_to_toml_data(load_axis(name)))
+            print("".join(map(_escaped, text)), end="")  # noqa: T201
         case _:
             raise ConfigError("usage: shl axes [show NAME]")
     return 0
@@ -37,3 +38,10 @@ def _table() -> Table:
         axis = load_axis(name)
         table.add_row(name, axis.description, str(len(axis.probes)), str(len(axis.pairs)))
     return table
+
+
+def _escaped(character: str) -> str:
+    """A character of TOML text; one that does not show, such as a terminal's command, escaped."""
+    if character.isprintable() or character == "\n":
+        return character
+    return f"\\U{ord(character):08X}"

@@ -9,8 +9,9 @@ from typing import Annotated
 import tyro
 
 from steer_heal_love.commands.arguments import parse
+from steer_heal_love.errors import RunInUse
 from steer_heal_love.report import write_report
-from steer_heal_love.runs import read_run
+from steer_heal_love.runs import RunDirectory, read_run
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,14 @@ def main(arguments: list[str]) -> int:
     """Parse and write."""
     given = parse(ReportArguments, arguments, "shl report")
     read_run(given.run)
-    for path in write_report(given.run):
+    run = RunDirectory(given.run)
+    try:
+        with run.locked():
+            run.release_pages()
+            files = write_report(given.run)
+            run.adopt_pages(files)
+    except RunInUse:  # it enters its own pages when it ends
+        files = write_report(given.run)
+    for path in files:
         print(path)  # noqa: T201
     return 0

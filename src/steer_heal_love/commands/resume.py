@@ -8,10 +8,12 @@ from typing import Annotated
 
 import tyro
 
-from steer_heal_love.commands.arguments import parse
+from steer_heal_love.commands.arguments import config_from, parse
 from steer_heal_love.commands.run import carry_out, load_for, read_settings
 from steer_heal_love.commands.screen import Screen
-from steer_heal_love.errors import ConfigError
+from steer_heal_love.errors import ConfigError, RunError
+from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.loop import RunConfig
 from steer_heal_love.runs import RunDirectory
 
 
@@ -37,17 +39,35 @@ def main(arguments: list[str]) -> int:
 
 def resume(path: Path, *, rounds: int | None, quiet: bool, as_json: bool) -> int:
     """Carry a run directory on; returns the exit code."""
+    run = RunDirectory(path)
+    run.check_foundations()
     settings, axis = read_settings(path)
     if rounds is not None:
-        if rounds < settings.rounds:
-            raise ConfigError(
-                f"--rounds {rounds} is fewer than the {settings.rounds} of run {path}: a run can "
-                "be extended, not cut"
-            )
-        settings = settings.model_copy(update={"rounds": rounds})
+        settings = extended(settings, rounds, path)
     with Screen(settings.rounds, quiet=quiet, as_json=as_json) as screen:
+        for problem in run.problems():
+            screen.notes.print(f"not used, but made again: {problem}", markup=False)
         lm = load_for(settings, screen)
-        run = RunDirectory(path)
-        if rounds is not None:
-            run.write_config(settings.model_dump())
+        check_model(run, lm)
         return carry_out(run, lm, axis, settings, screen)
+
+
+def extended(settings: RunConfig, rounds: int, path: Path) -> RunConfig:
+    """The settings with more rounds. Raises ConfigError where there would be fewer."""
+    if rounds < settings.rounds:
+        raise ConfigError(
+            f"--rounds {rounds} is fewer than the {settings.rounds} of run {path}: a run can "
+            "be extended, not cut"
+        )
+    return config_from({**settings.model_dump(), "rounds": rounds}, "--rounds")
+
+
+def check_model(run: RunDirectory, lm: LanguageModel) -> None:
+    """Raises RunError where the model is not the one that the run was begun with."""
+    begun = run.environment().get("model", {}).get("revision")
+    found = lm.identity.revision
+    if begun is not None and begun != found:
+        raise RunError(
+            f"model {lm.identity.name} is not the one that run {run.path} was begun with "
+            f"({begun[:19]}, now {found[:19]}): restore it, or begin another run"
+        )

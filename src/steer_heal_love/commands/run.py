@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import datetime
 import re
-from collections.abc import Iterator, Sequence
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGTERM, getsignal, signal
+from signal import SIG_IGN, SIGINT, SIGTERM, Signals, getsignal, signal
 from typing import Annotated, Any
 
 import torch
@@ -17,7 +19,7 @@ import transformers
 import tyro
 
 from steer_heal_love.axes import load_axis, load_contexts
-from steer_heal_love.commands.arguments import load_config, parse
+from steer_heal_love.commands.arguments import config_from, load_config, parse
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.environment import describe_environment
 from steer_heal_love.errors import ConfigError, DivergedError, RunError, StarvedRound
@@ -26,8 +28,10 @@ from steer_heal_love.loop import RunConfig, run_loop
 from steer_heal_love.records import Axis, Baseline, RoundRecord
 from steer_heal_love.report import write_report
 from steer_heal_love.report.summary import round_table, summary_text
-from steer_heal_love.runs import RunDirectory, read_run
+from steer_heal_love.runs import RunDirectory, read_foundations, read_run
 from steer_heal_love.verdicts import INSTRUMENTS, all_verdicts, evidence_of, to_json
+
+MIN_FREE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,18 @@ class RunArguments:
     """One JSON object a line on standard output, in place of tables and words."""
 
 
-class Terminated(BaseException):
-    """SIGTERM came."""
+class Stopped(BaseException):
+    """A signal asked the run to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(Signals(number).name)
+        self.exit_code = 128 + number
 
 
 def main(arguments: list[str]) -> int:
     """Parse, run, and say how it went."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--config", type=Path)
+    early.add_argument("--config", type=Path, nargs="?")
     from_file = load_config(early.parse_known_args(arguments)[0].config)
     given = parse(RunArguments, arguments, "shl run", RunArguments(from_file))
     out = given.out or _default_out(given.settings)
@@ -73,6 +81,7 @@ def main(arguments: list[str]) -> int:
             f"`shl resume {out}`"
         )
     axis = load_axis(given.settings.axis)
+    refuse_full_disk(out)
     with Screen(given.settings.rounds, quiet=given.quiet, as_json=given.json) as screen:
         lm = load_for(given.settings, screen)
         environment = describe_environment(lm)
@@ -98,28 +107,45 @@ def load_for(settings: RunConfig, screen: Screen) -> LanguageModel:
 def carry_out(
     run: RunDirectory, lm: LanguageModel, axis: Axis, settings: RunConfig, screen: Screen
 ) -> int:
-    """Run the loop, write what it yields, end with the summary. Returns the exit code."""
-    with run.locked(), _terminable():
+    """Run the loop, write what it yields, end with the summary. Returns the exit code.
+
+    Raises:
+        StarvedRound, DivergedError: the run went wrong; its directory keeps what was found.
+        RunError: another process holds the run, or it cannot be written.
+    """
+    with run.locked(), _quiet_libraries():
+        run.write_config(settings.model_dump())
+        run.release_pages()
         run.event("start", settings=settings.model_dump())
         try:
-            return _carry_out(run, lm, axis, settings, screen)
+            with _stoppable() as check:
+                return _carry_out(run, lm, axis, settings, screen, check)
         except (StarvedRound, DivergedError) as error:
             run.event("failed", kind=type(error).__name__, message=str(error))
-            _write_pages(run, screen)
-            screen.notes.print(f"shl: {error}", markup=False, soft_wrap=True)
-            return 1
-        except (KeyboardInterrupt, Terminated) as stop:
-            run.event("interrupted", kind=type(stop).__name__)
+            run.adopt_pages(_write_pages(run, screen))
+            raise
+        except Stopped as stop:
+            run.event("interrupted", signal=str(stop))
+            run.adopt_pages([])
             screen.notes.print(f"stopped; go on with: shl resume {run.path}", markup=False)
-            return 143 if isinstance(stop, Terminated) else 130
+            return stop.exit_code
 
 
 def _carry_out(
-    run: RunDirectory, lm: LanguageModel, axis: Axis, settings: RunConfig, screen: Screen
+    run: RunDirectory,
+    lm: LanguageModel,
+    axis: Axis,
+    settings: RunConfig,
+    screen: Screen,
+    check: Callable[[], None],
 ) -> int:
+    def report(stage: str, done: float, total: float) -> None:
+        check()
+        screen.report(stage, done, total)
+
     contexts = load_contexts()
     rounds: list[RoundRecord] = []
-    for record in run_loop(lm, axis, contexts, settings, pieces=run, report=screen.report):
+    for record in run_loop(lm, axis, contexts, settings, pieces=run, report=report):
         match record:
             case Baseline():
                 head = {"axis": axis.name, "model": lm.identity.name, "seed": settings.seed}
@@ -135,6 +161,7 @@ def _carry_out(
         screen.say(round_table(run.metrics()), event=name, **_latest(run, record))
     files = _write_pages(run, screen)
     run.event("done")
+    run.adopt_pages(files)
     metrics = run.metrics()
     screen.say(
         summary_text(metrics, run.path, read_run(run.path).items()),
@@ -174,18 +201,51 @@ def _write_pages(run: RunDirectory, screen: Screen) -> list[Path]:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the run as ctrl-C does: the current piece is dropped, the rest is kept."""
-    before = getsignal(SIGTERM)
+def _stoppable() -> Iterator[Callable[[], None]]:
+    """SIGINT and SIGTERM drop the current piece of work; what is finished is kept.
 
-    def stop(_number: int, _frame: object) -> None:
-        raise Terminated
+    Yields a check to call between steps: where the exception is lost, as in a finaliser that
+    happened to be running, the check raises it again.
+    """
+    came: list[int] = []
 
-    signal(SIGTERM, stop)
+    def stop(number: int, _frame: object) -> None:
+        came.append(number)
+        raise Stopped(number)
+
+    def check() -> None:
+        if came:
+            raise Stopped(came[0])
+
+    before = {number: getsignal(number) for number in (SIGINT, SIGTERM)}
     try:
-        yield
+        for number, handler in before.items():
+            if handler is not SIG_IGN:  # nohup and the like
+                signal(number, stop)
+        yield check
     finally:
-        signal(SIGTERM, before)
+        for number, handler in before.items():
+            signal(number, handler)
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """What libraries have to tell one another about their next versions is not for the screen."""
+    with warnings.catch_warnings():
+        for library in ("transformers", "peft", "accelerate"):
+            warnings.filterwarnings("ignore", category=FutureWarning, module=rf"{library}\b")
+        yield
+
+
+def refuse_full_disk(out: Path) -> None:
+    """Raises RunError where there is no room for even a small run."""
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(there).free
+    if free < MIN_FREE_BYTES:
+        raise RunError(
+            f"cannot write {out}: only {free / 2**20:.0f} MiB are free on that disk, a run needs "
+            f"{MIN_FREE_BYTES / 2**20:.0f} at least: free some space"
+        )
 
 
 def check_same(asked: RunConfig, stored: RunConfig, out: Path) -> None:
@@ -218,7 +278,5 @@ def _default_out(settings: RunConfig) -> Path:
 
 def read_settings(path: Path) -> tuple[RunConfig, Axis]:
     """Settings and axis of a run directory."""
-    from steer_heal_love.commands.arguments import config_from
-
-    view = read_run(path)
-    return config_from(view.config, str(path / "config.toml")), view.axis
+    values, axis = read_foundations(path)
+    return config_from(values, str(path / "config.toml")), axis

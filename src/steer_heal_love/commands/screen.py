@@ -22,7 +22,7 @@ class Screen:
     def __init__(self, rounds: int, *, quiet: bool = False, as_json: bool = False) -> None:
         self.quiet, self.as_json, self.rounds = quiet, as_json, rounds
         self.console = Console(highlight=False, soft_wrap=True, file=sys.stdout)
-        self.notes = Console(highlight=False, stderr=True)
+        self.notes = Console(highlight=False, soft_wrap=True, stderr=True)
         self.round = 0
         self.shares = dict(_FIRST_GUESS)
         self.started = time.monotonic()

@@ -9,7 +9,8 @@ from typing import Annotated
 import tyro
 
 from steer_heal_love.commands.arguments import parse
-from steer_heal_love.runs import RunDirectory, read_run
+from steer_heal_love.errors import RunError
+from steer_heal_love.runs import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class VerifyArguments:
 def main(arguments: list[str]) -> int:
     """Parse, check, tell."""
     given = parse(VerifyArguments, arguments, "shl verify")
-    read_run(given.run)
+    if not given.run.is_dir():
+        raise RunError(f"{given.run} is not a run directory: check the path")
     run = RunDirectory(given.run)
     problems = run.problems()
     for problem in problems:

@@ -43,7 +43,7 @@ class EvaluateConfig(StageConfig):
     """Other prompts that each answer's relevance is measured against; 0 leaves relevance out."""
     mfv: Literal["bundled", "off"] = "bundled"
     """Moral-foundations forced choice: on the bundled vignettes, or not at all."""
-    front: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5)
+    front: tuple[float, ...] = (0.5, 0.75, 1.0, 1.5)
     """Doses of raw steering of the base model, measured in round 0: the rival to beat."""
     max_perplexity_ratio: float = Field(2.0, gt=1)
     """The loop stops when a healed round's perplexity exceeds this multiple of the base's."""

@@ -42,6 +42,18 @@ def at_most(interval: Interval, limit: float) -> Answer:
     return "yes" if interval.high <= limit else "no" if interval.low > limit else "cannot tell"
 
 
+def within(interval: Interval, limit: float, neutral: float) -> Answer:
+    """Whether a loss stays within what is allowed, `limit − neutral`, where `neutral` is no loss.
+
+    Yes: the estimate is within the limit, and the whole interval within twice the allowance. No:
+    the estimate is beyond the limit, and the whole interval is on the side of loss. Else the data
+    are too thin to say.
+    """
+    if interval.value <= limit:
+        return "yes" if interval.high <= 2 * limit - neutral else "cannot tell"
+    return "no" if interval.low > neutral else "cannot tell"
+
+
 def at_least(interval: Interval, limit: float) -> Answer:
     """Whether the whole interval is at or above the limit; open where it straddles it."""
     return "yes" if interval.low >= limit else "no" if interval.high < limit else "cannot tell"

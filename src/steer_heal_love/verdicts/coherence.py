@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from steer_heal_love.maths.paired import (
     Items,
     complete_pairs,
@@ -11,17 +9,17 @@ from steer_heal_love.maths.paired import (
     median_ratio,
     paired_difference,
 )
-from steer_heal_love.maths.statistics import bootstrap_mean
-from steer_heal_love.records import Measurement
+from steer_heal_love.maths.statistics import bootstrap_mean, ratio_interval
+from steer_heal_love.records import Interval, Measurement
 from steer_heal_love.verdicts.answers import (
     INVALID,
     Answer,
     Check,
     Verdict,
     all_of,
-    at_most,
     signed,
     times,
+    within,
 )
 
 PERPLEXITY_RATIO = 1.25  # times base
@@ -34,8 +32,10 @@ RELEVANCE_SHARE = 0.9  # of base
 def coherent(healed: Measurement, base: Measurement) -> Verdict:
     """Whether a model is as coherent as the base model, condition by condition, in absolute terms.
 
-    A condition holds where its whole interval is within the limit, fails where it is wholly beyond,
-    and is open otherwise. Relevance and openings count where both were measured.
+    A condition holds where its estimate is within the limit and its whole 95 % interval within
+    twice the allowance, fails where its estimate is beyond the limit and its whole interval is
+    worse than base, and is open where the data are too thin for either. Relevance and like
+    openings count where both were measured.
     """
     checks = [
         _check_empty(healed, base),
@@ -50,7 +50,7 @@ def coherent(healed: Measurement, base: Measurement) -> Verdict:
         f"median perplexity at most {PERPLEXITY_RATIO:g} × base, loops at most base + "
         f"{LOOP_EXCESS:.2f}, empty answers at most base + {EMPTY_EXCESS:.2f}; where measured, "
         f"relevance at least {RELEVANCE_SHARE:g} × base and like openings at most base + "
-        f"{OPENING_EXCESS:.2f}; by whole 95 % intervals"
+        f"{OPENING_EXCESS:.2f}; whole 95 % intervals within twice these allowances"
     )
     figures = {name: value for c in checks for name, value in c.figures.items()}
     answer = all_of([c.answer for c in checks])
@@ -79,7 +79,7 @@ def _check_perplexity(healed: Measurement, base: Measurement) -> Check:
         return Check("cannot tell", {}, "perplexity not measured on the same samples")
     words = f"perplexity {times(ratio)}"
     figures = {"perplexity_ratio": ratio.value}
-    return Check(at_most(ratio, PERPLEXITY_RATIO), figures, words, ratio)
+    return Check(within(ratio, PERPLEXITY_RATIO, 1.0), figures, words, ratio)
 
 
 def _check_share(
@@ -89,24 +89,20 @@ def _check_share(
     if excess is None:
         return Check("cannot tell", {}, f"{label} not measured on the same samples")
     words = f"{label} {signed(excess)}"
-    return Check(at_most(excess, limit), {f"{name}_excess": excess.value}, words, excess)
+    return Check(within(excess, limit, 0.0), {f"{name}_excess": excess.value}, words, excess)
 
 
 def _check_relevance(healed: Measurement, base: Measurement) -> Check:
-    """`healed − 0.9 base` per sample, where the base's answers are to the point at all."""
+    """Loss of relevance as a share of base's, where the base's answers are to the point at all."""
     own, theirs = healed.items["relevance"], base.items["relevance"]
     if len(own) != len(theirs) or len(known(theirs)) < 2:
         return Check("cannot tell", {}, "relevance not measured on the same samples")
     if bootstrap_mean(known(theirs)).low <= 0:
         return Check("yes", {}, f"relevance {INVALID}: it does not see it in base's own answers")
-    wanted = [None if v is None else RELEVANCE_SHARE * v for v in theirs]
-    margin = paired_difference(own, wanted)
-    if margin is None:
-        return Check("no", {}, "no answer has a relevance")
     a, b = complete_pairs(own, theirs)
-    ratio = float(a.mean() / b.mean()) if b.mean() > 0 else math.nan
-    words = f"relevance {ratio:.2f} × base"
-    answer: Answer = "yes" if margin.low >= 0 else "no" if margin.high < 0 else "cannot tell"
-    return Check(
-        answer, {"relevance_ratio": ratio, "relevance_margin": margin.value}, words, margin
-    )
+    if len(a) < 2 or b.mean() <= 0:
+        return Check("no", {}, "hardly an answer has a relevance")
+    ratio = ratio_interval(a, b)
+    loss = Interval(1 - ratio.value, 1 - ratio.high, 1 - ratio.low)
+    answer = within(loss, 1 - RELEVANCE_SHARE, 0.0)
+    return Check(answer, {"relevance_ratio": ratio.value}, f"relevance {times(ratio)}", ratio)

@@ -18,7 +18,7 @@ from steer_heal_love.maths.statistics import (
 from steer_heal_love.records import Interval, Measurement
 from steer_heal_love.vignettes import FOUNDATIONS, Vignette
 
-RESAMPLES = 2000  # of the statistics that are no mean
+RESAMPLES = 500  # of the statistics that are no mean: each resample is slow
 FLOOR = 1e-12  # below which a probability counts as this in the cross-entropy
 
 

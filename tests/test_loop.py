@@ -1,0 +1,204 @@
+"""Two rounds on a tiny model: what the loop yields, leaves alone, repeats and says when it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+
+from steer_heal_love.axes import load_contexts, parse_axis
+from steer_heal_love.errors import StarvedRound
+from steer_heal_love.lm.adapters import student
+from steer_heal_love.lm.load import LanguageModel, weights_hash
+from steer_heal_love.loop import RunConfig, run_loop, training_prompts
+from steer_heal_love.records import Axis, Baseline, Completion, Judged, RoundRecord, Scores
+from steer_heal_love.runs import RunDirectory
+from steer_heal_love.stages import dose
+from steer_heal_love.stages.dose import DoseConfig
+from tiny import build_model, random_ids, tiny_lm
+from tiny_run import axis_data, config_data
+
+IDS = torch.tensor(random_ids(11, 11))
+
+
+def small_axis() -> Axis:
+    import tomli_w
+
+    return parse_axis(tomli_w.dumps(axis_data()), "kind.toml")
+
+
+def settings(**changes: Any) -> RunConfig:
+    return RunConfig.model_validate(config_data(**changes))
+
+
+@dataclass(frozen=True)
+class Done:
+    lm: LanguageModel
+    hashes: tuple[str, str]
+    run: RunDirectory
+    baseline: Baseline
+    rounds: list[RoundRecord]
+    reports: list[tuple[str, float, float]]
+
+
+def carry_out(folder: Path, config: RunConfig) -> Done:
+    lm, axis = tiny_lm(), small_axis()
+    before = weights_hash(lm.model)
+    run = RunDirectory.create(folder, config.model_dump(), axis, {})
+    reports: list[tuple[str, float, float]] = []
+    found: Iterator[Baseline | RoundRecord] = run_loop(
+        lm, axis, load_contexts(), config, pieces=run, report=lambda *now: reports.append(now)
+    )
+    baseline = next(found)
+    assert isinstance(baseline, Baseline)
+    run.record_baseline(baseline, {"axis": "kind", "model": "tiny", "seed": config.seed})
+    rounds = []
+    for record in found:
+        assert isinstance(record, RoundRecord)
+        run.record_round(record)
+        rounds.append(record)
+    return Done(lm, (before, weights_hash(lm.model)), run, baseline, rounds, reports)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    return carry_out(tmp_path_factory.mktemp("loop") / "run", settings())
+
+
+def test_the_loop_yields_the_baseline_and_a_record_a_round(done: Done) -> None:
+    assert [r.round for r in done.rounds] == [0, 1]
+    for record in done.rounds:
+        assert record.kept == 4
+        assert record.total == len(record.judged) >= record.kept
+        assert 0 < record.dose <= settings().dose.kappa_start
+        assert {"steer", "generate", "heal", "evaluate"} <= set(record.wall_s)
+        assert record.stopped is None
+        assert len(record.healed_result.steps) == settings().heal.epochs
+    assert done.rounds[0].cosine_first == pytest.approx(1.0)
+    assert -1 <= done.rounds[1].cosine_first < 0.999
+
+
+def test_every_condition_is_measured_on_the_same_items(done: Done) -> None:
+    conditions = [done.baseline.base, done.baseline.prompt_pos, done.baseline.prompt_neg]
+    conditions += [m for r in done.rounds for m in (r.steered, r.healed)]
+    assert len({tuple((k, len(v)) for k, v in m.items.items()) for m in conditions}) == 1
+    assert len({tuple(a.prompt for a in m.answers) for m in conditions}) == 1
+    assert len({m.value("trait_nats") for m in conditions}) == len(conditions)
+
+
+def test_every_completion_is_recorded_with_scores_and_reasons(done: Done) -> None:
+    for record in done.rounds:
+        rows = done.run.path / f"rounds/{record.round:02d}/completions.jsonl"
+        stored = [json.loads(line) for line in rows.read_text("utf-8").splitlines()]
+        assert len(stored) == record.total
+        for row, judged in zip(stored, record.judged, strict=True):
+            assert row["completion"]["text"] == judged.completion.text
+            assert row["scores"]["perplexity"] > 1
+            assert row["kept"] == judged.kept == (not row["reasons"])
+
+
+def test_the_base_is_the_same_to_the_bit_afterwards(done: Done) -> None:
+    before, after = done.hashes
+    assert before == after
+    assert not done.lm.patches
+    assert not any(m._forward_hooks for m in done.lm.model.modules())
+
+
+def test_the_adapters_load_in_peft_and_give_the_students_logits(done: Done) -> None:
+    folders = [done.run.path / f"rounds/{r:02d}/adapter" for r in (0, 1)]
+    model = peft.PeftModel.from_pretrained(build_model("llama"), folders[0], adapter_name="r0")
+    model.load_adapter(folders[1], adapter_name="r1")
+    model.base_model.set_adapter(["r0", "r1"])
+    model.eval()
+    history = [r.healed_result.adapter for r in done.rounds]
+    with torch.inference_mode():
+        plain = done.lm.model(IDS).logits
+        with student(done.lm, history):
+            ours = done.lm.model(IDS).logits
+        theirs = model(IDS).logits
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert (ours - plain).abs().max() > 0.01
+
+
+def test_a_run_is_a_function_of_its_seed(done: Done, tmp_path: Path) -> None:
+    again = carry_out(tmp_path / "run", settings())
+
+    def metrics(run: RunDirectory) -> dict[str, Any]:
+        found = run.metrics()
+        for entry in found["rounds"]:
+            del entry["wall_s"]
+        return found
+
+    assert metrics(again.run) == metrics(done.run)
+    for r in (0, 1):
+        name = f"rounds/{r:02d}/adapter/adapter_model.safetensors"
+        assert (again.run.path / name).read_bytes() == (done.run.path / name).read_bytes()
+
+
+def test_progress_is_told_and_never_beyond_its_end(done: Done) -> None:
+    assert {stage for stage, _, _ in done.reports} == {
+        "baseline",
+        "steer",
+        "generate",
+        "heal",
+        "evaluate",
+    }
+    assert all(0 <= now <= total for _, now, total in done.reports)
+
+
+def first_rounds(config: RunConfig) -> list[RoundRecord]:
+    found = run_loop(tiny_lm(), small_axis(), load_contexts(), config)
+    return [record for record in found if isinstance(record, RoundRecord)]
+
+
+def test_a_round_below_the_coherence_floor_ends_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    import steer_heal_love.loop as loop
+
+    monkeypatch.setattr(loop.evaluate, "incoherent", lambda *_: "healed perplexity is 9 times")
+    (only,) = first_rounds(settings())
+    assert only.stopped == "healed perplexity is 9 times"
+
+
+def test_a_starved_round_says_which_filter_dropped_how_many() -> None:
+    config = settings(filter={"max_perplexity": 1.001}, dose={"max_generated": 8})
+    with pytest.raises(StarvedRound, match=r"0 of 8 completions kept .* dropped by perplexity 8"):
+        first_rounds(config)
+
+
+def test_the_walk_of_the_next_round_begins_one_step_above(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    starts: list[float | None] = []
+    walk = dose.walk_dose
+
+    def spy(sample: dose.Sample, config: DoseConfig, start: float | None = None) -> dose.Harvest:
+        starts.append(start)
+        harvest = walk(sample, config, start)
+        return dose.Harvest(0.4, harvest.judged)
+
+    monkeypatch.setattr(dose, "walk_dose", spy)
+    config = settings()
+    first_rounds(config)
+    assert starts == [config.dose.kappa_start, pytest.approx(0.4 / config.dose.decay)]
+
+
+def test_the_training_prompts_are_the_probes_and_then_contexts() -> None:
+    axis, contexts = small_axis(), load_contexts()
+    assert training_prompts(axis, contexts, DoseConfig(min_prompts=1)) == list(axis.probes)
+    more = training_prompts(axis, contexts, DoseConfig(min_prompts=30))
+    assert len(more) == len(set(more)) == 30
+    assert more[: len(axis.probes)] == list(axis.probes)
+
+
+def test_a_record_counts_what_it_kept() -> None:
+    scores = Scores(1.0, 1.0, 1.0, 0.0, 0.0, 1.0, False, False, False, False)
+    completion = Completion("p", "t", (1,), None, 1.0, 0, 0)
+    assert not completion.ended
+    assert Judged(completion, scores, ()).kept
+    assert not Judged(completion, scores, ("loop",)).kept
