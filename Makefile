@@ -20,10 +20,10 @@ MAKEFLAGS += --no-builtin-rules
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraints.txt
 DEMO := runs/demo
-DEMO_ARGS := run --axis love --rounds 3
+DEMO_ARGS := run --axis love --rounds 3 --dose.n-keep 48
 LOVE := $(BIN)/shl
 
-.PHONY: help setup demo demo-again test lint format bench readme-table clean
+.PHONY: help setup demo demo-again test test-faults lint format bench readme-table clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name what; do \
@@ -53,6 +53,12 @@ test: lint ## lint, types, all tests, coverage
 	@$(BIN)/python -m coverage report --include='*/maths/*' --fail-under=95
 	@echo "coverage of the package, at least 85 %:"
 	@$(BIN)/python -m coverage report --fail-under=85 --format=total
+
+test-faults: $(VENV)/.dev-installed ## kills, crashes and 10,000 fuzz cases a parser: about an hour
+	@SHL_FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest -m faults --timeout=7200
+	@SHL_FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest --timeout=7200 -k "any_ or comes_out or of_the_value" \
+		tests/test_axes.py tests/test_codec.py tests/test_manifest.py tests/test_runs.py \
+		tests/commands/test_arguments.py
 
 lint: $(VENV)/.dev-installed ## ruff check, ruff format --check, mypy
 	@$(BIN)/ruff check .

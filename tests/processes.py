@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ def _run(
         stream.flush()
         descriptor = os.open(said.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(descriptor, stream.fileno())
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
     import torch
 
     from steer_heal_love.cli import main
@@ -118,3 +120,77 @@ def _make_light() -> None:
     for owner, name, replacement in replacements:
         assert hasattr(owner, name), name
         setattr(owner, name, replacement)
+
+
+# Faults, to be given as `before`
+
+
+def snapshot_each_write(run: Path, snapshots: Path) -> None:
+    """Before each fsync and each rename keep what a crash there would leave of the run."""
+    count = 0
+
+    def keep() -> None:
+        nonlocal count
+        target = snapshots / f"{count:05d}"
+        count += 1
+        target.mkdir(parents=True)
+        if not run.exists():
+            return
+        for path in sorted(run.rglob("*")):
+            copy = target / "run" / path.relative_to(run)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                copy.mkdir(exist_ok=True)
+            elif path.name in ("events.jsonl", "lock"):  # written in place
+                copy.write_bytes(path.read_bytes())
+            else:  # written once and renamed: a second name for it is a copy
+                copy.hardlink_to(path)
+
+    _before_each_write(keep)
+
+
+def crash_at_write(nth: int) -> None:
+    """Die, as of a power cut, at the nth fsync or rename."""
+    count = 0
+
+    def die() -> None:
+        nonlocal count
+        count += 1
+        if count == nth:
+            os._exit(9)
+
+    _before_each_write(die)
+
+
+def fail_at_write(nth: int, code: int) -> None:
+    """From the nth fsync on, each raises this error: a disk that is full."""
+    count = 0
+
+    def fail() -> None:
+        nonlocal count
+        count += 1
+        if count >= nth:
+            raise OSError(code, os.strerror(code))
+
+    _before_each_write(fail, renames=False)
+
+
+def _before_each_write(act: Callable[[], None], *, renames: bool = True) -> None:
+    fsync, replace, rename = os.fsync, Path.replace, Path.rename
+
+    def synced(descriptor: int) -> None:
+        act()
+        fsync(descriptor)
+
+    def replaced(self: Path, target: Path) -> Path:
+        act()
+        return replace(self, target)
+
+    def renamed(self: Path, target: Path) -> Path:
+        act()
+        return rename(self, target)
+
+    os.fsync = synced  # type: ignore[assignment]
+    if renames:
+        Path.replace = replaced  # type: ignore[method-assign, assignment]
+        Path.rename = renamed  # type: ignore[method-assign, assignment]

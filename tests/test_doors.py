@@ -53,11 +53,11 @@ DOORS: dict[str, set[str]] = {
 }
 
 # Inside the room of stages one stage knows nothing of another; these are for all of them.
-SHARED_BY_STAGES = ("stages.settings", "stages.instruments")
+SHARED_BY_STAGES = ("stages.settings", "stages.instruments", "stages.healing")
 
 # Libraries that only some may import, by module or room.
 LIBRARY_DOORS: dict[str, set[str]] = {
-    "transformers": {"lm", "stages.heal", "commands.run"},
+    "transformers": {"lm", "stages.heal", "stages.healing.trainer", "commands.run"},
     "peft": {"lm", "stages.heal"},
     "tyro": {"commands"},
     "rich": {"commands", "report"},

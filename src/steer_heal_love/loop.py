@@ -45,6 +45,7 @@ from steer_heal_love.stages.steer import SteerConfig
 
 T = TypeVar("T")
 
+LIMIT_SAMPLES = 64  # of the base, over the training prompts, that set the filter's limits
 SHIFT_CONTEXTS = 32  # that the internalised shift is read over
 
 
@@ -248,7 +249,8 @@ def base_limits(run: _Run) -> Limits:
     """The filter's limits, from the base model's own samples on the training prompts."""
 
     def compute() -> Limits:
-        prompts = run.prompts
+        count = min(LIMIT_SAMPLES, len(run.prompts))
+        prompts = [run.prompts[i * len(run.prompts) // count] for i in range(count)]
         with base(run.lm):
             completions = sample(run, prompts, 0.0, _seed(run, "limits"), 0)
         scored = filtering.score_completions(run.lm, run.axis, completions, run.config.filter)

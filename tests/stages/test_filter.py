@@ -156,7 +156,7 @@ def test_limits_are_quantiles_of_the_base_samples_times_a_factor() -> None:
     config = FilterConfig(quantile=0.9, perplexity_factor=2.0, trait_quantile=0.5)
     limits = measure_limits(samples, config)
     assert limits.perplexity == pytest.approx(36.0)
-    assert limits.tail_perplexity == pytest.approx(36.0)
+    assert limits.tail_perplexity == pytest.approx(36.0 * config.tail_factor)
     assert limits.window_perplexity == pytest.approx(5.0 * config.window_factor)
     assert limits.trait_nats == pytest.approx(1.0)
 

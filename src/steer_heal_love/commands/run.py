@@ -96,12 +96,24 @@ def load_for(settings: RunConfig, screen: Screen) -> LanguageModel:
         screen.notes.print("warning: --trust-remote-code runs code that came with the model")
     transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(settings.seed)
+    check_device(settings.device)
     return load_model(
         settings.model,
         device=settings.device,
         dtype=settings.dtype,
         trust_remote_code=settings.trust_remote_code,
     )
+
+
+def check_device(device: str) -> None:
+    """Raises ConfigError where there is no such device, or torch cannot use it."""
+    if device == "auto":
+        return
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"--device {device} cannot be used: {reason}: try cpu or auto") from None
 
 
 def carry_out(

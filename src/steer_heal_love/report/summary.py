@@ -141,6 +141,9 @@ def _findings(metrics: Mapping[str, Any], base: State, healed: State, items: Ite
     """What a run with at least one healed round found."""
     before, after = base.figure(TRAIT), healed.figure(TRAIT)
     lost, coherence = _coherence(base, healed)
+    judged = read_mapping(read_mapping(metrics.get("verdicts")).get("coherent"))
+    if judged.get("answer") == "no" and not lost:  # fluent, but off the question or all alike
+        lost, coherence = True, f"{coherence} {one_line(judged.get('words'))}"
     if before is None or after is None:
         return ["No conclusion: the trait was not measured.", coherence]
     shift = judge_shift(before, after, paired_shift(items, "base", "healed"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,8 @@ from steer_heal_love.errors import StarvedRound
 from steer_heal_love.maths.dose_search import Walk, WalkState
 from steer_heal_love.records import Judged
 from steer_heal_love.stages.settings import StageConfig
+
+MIN_TOP_UP = 8  # a smaller batch costs nearly as much
 
 # (κ, how many, index of the first) -> judged completions, of the probes in turn
 Sample = Callable[[float, int, int], list[Judged]]
@@ -82,11 +85,20 @@ def walk_dose(sample: Sample, config: DoseConfig, kappa_start: float | None = No
         state = state.update(coherent_share(probe))
     kappa = state.kappa
     while sum(j.kept for j in bank) < config.n_keep and len(bank) < config.max_generated:
-        bank += sample(kappa, min(config.batch, config.max_generated - len(bank)), len(bank))
+        bank += sample(kappa, top_up(bank, kappa, config), len(bank))
     kept = sum(j.kept for j in bank)
     if kept < config.min_kept:
         raise StarvedRound(starved_message(bank, kept, kappa, config))
     return Harvest(kappa, tuple(select(bank, config.n_keep)))
+
+
+def top_up(bank: Sequence[Judged], kappa: float, config: DoseConfig) -> int:
+    """How many more to generate: what is missing over the kept share so far, and a tenth more."""
+    here = [j for j in bank if j.completion.kappa == kappa]
+    share = max(sum(j.kept for j in here) / max(1, len(here)), 0.05)
+    missing = config.n_keep - sum(j.kept for j in bank)
+    wanted = max(MIN_TOP_UP, math.ceil(1.1 * missing / share))
+    return min(wanted, config.batch, config.max_generated - len(bank))
 
 
 def coherent_share(judged: Sequence[Judged]) -> float:

@@ -35,7 +35,7 @@ RESAMPLES = 2000
 class EvaluateConfig(StageConfig):
     """What is measured after each stage, and when the loop must stop."""
 
-    samples: int = Field(64, ge=4)
+    samples: int = Field(48, ge=4)
     """Sampled answers per condition, over the axis's probes in turn."""
     max_new_tokens: int = Field(96, ge=8)
     """Length limit of the sampled answers."""
@@ -100,8 +100,8 @@ def measure(
 def measure_steered(
     lm: LanguageModel, axis: Axis, config: EvaluateConfig, *, seed: int, sampling: Sampling
 ) -> Measurement:
-    """Trait and perplexity alone, for a point of the front of raw steering."""
-    probes = [axis.probes[i % len(axis.probes)] for i in range(config.samples)]
+    """Trait and perplexity alone, for a point of the front: half of the samples will do."""
+    probes = [axis.probes[i % len(axis.probes)] for i in range(config.samples // 2)]
     completions = _answer(lm, probes, sampling, seed, None)
     prompts = [encode_chat(lm, c.prompt) for c in completions]
     with base(lm):

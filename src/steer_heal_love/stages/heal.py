@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal
 
@@ -14,17 +14,23 @@ import torch
 import transformers
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from steer_heal_love.errors import DivergedError, ModelError
-from steer_heal_love.lm.adapters import base
 from steer_heal_love.lm.load import LanguageModel
-from steer_heal_love.lm.score import hidden_states
-from steer_heal_love.lm.tokens import pad_right
 from steer_heal_love.maths.divergence import HealTerms, heal_loss
 from steer_heal_love.maths.head import head_losses
 from steer_heal_love.records import Adapter, Healed, HealStep, NoPieces, Pieces
+from steer_heal_love.stages.healing.texts import (
+    Batch,
+    Example,
+    make_batch,
+    reference_states,
+    split,
+)
+from steer_heal_love.stages.healing.trainer import HealTrainer, term_figures
 from steer_heal_love.stages.settings import StageConfig
+
+__all__ = ["Example", "HealConfig", "heal", "split", "target_modules"]
 
 
 class HealConfig(StageConfig):
@@ -74,25 +80,6 @@ class HealConfig(StageConfig):
         return self
 
 
-@dataclass(frozen=True)
-class Example:
-    """One text to learn: the loss is on the completion's tokens alone."""
-
-    prompt: tuple[int, ...]
-    completion: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Padded sequences, and for every completion token where it is predicted."""
-
-    input_ids: Tensor  # [batch, seq]
-    rows: Tensor  # [tokens] row of each completion token; its sequence
-    columns: Tensor  # [tokens] column of the position that predicts it
-    targets: Tensor  # [tokens]
-    reference: Tensor | None  # [tokens, d] final hidden state of the reference model
-
-
 def heal(
     lm: LanguageModel,
     examples: Sequence[Example],
@@ -128,16 +115,6 @@ def heal(
         return Healed(session.adapter(state), tuple(steps), tuple(validation))
 
 
-def split(
-    examples: Sequence[Example], validation_share: float, seed: int
-) -> tuple[list[Example], list[Example]]:
-    """A seeded split into texts to train on and texts held out; at least one to train on."""
-    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed)).tolist()
-    n_held_out = min(round(len(examples) * validation_share), len(examples) - 1)
-    chosen = [examples[i] for i in order]
-    return chosen[n_held_out:], chosen[:n_held_out]
-
-
 def target_modules(lm: LanguageModel, config: HealConfig) -> list[str]:
     """Full names of the linear modules that get an adapter."""
     low = math.floor(len(lm.layers) * config.layer_low)
@@ -169,6 +146,7 @@ class _Session:
         on_step: Callable[[HealStep], None] | None,
     ) -> None:
         self.lm, self.config, self.seed = lm, config, seed
+        self.max_grad_norm = config.max_grad_norm
         self.train, self.held_out, self.on_step = train, held_out, on_step
 
     def __enter__(self) -> _Session:
@@ -295,26 +273,7 @@ class _Session:
 
     def collate(self, indices: Sequence[int]) -> Batch:
         """The batch of these texts; held-out texts come after the training texts."""
-        texts = self.train + self.held_out
-        chosen = [texts[i] for i in indices]
-        rows = [[*e.prompt, *e.completion][:-1] for e in chosen]
-        padded = pad_right(rows, self.lm.pad_id, self.lm.device)
-        spans = [
-            (r, len(e.prompt) - 1 + t)
-            for r, e in enumerate(chosen)
-            for t in range(len(e.completion))
-        ]
-        where = torch.tensor(spans, device=self.lm.device)
-        reference = None
-        if self.reference is not None:
-            reference = torch.cat([self.reference[i] for i in indices])
-        return Batch(
-            padded.ids,
-            where[:, 0],
-            where[:, 1],
-            torch.tensor([t for e in chosen for t in e.completion], device=self.lm.device),
-            reference,
-        )
+        return make_batch(self.lm, self.train + self.held_out, indices, self.reference)
 
     def terms(self, batch: Batch) -> tuple[HealTerms, Tensor]:
         """The heal loss of a batch, and the hidden states that it is a function of."""
@@ -348,7 +307,7 @@ class _Session:
         for start in range(0, len(indices), size):
             chosen = indices[start : start + size]
             terms, _ = self.terms(self.collate(chosen))
-            for name, value in _figures(terms).items():
+            for name, value in term_figures(terms).items():
                 totals[name] = totals.get(name, 0.0) + value * len(chosen)
         return {name: value / len(indices) for name, value in totals.items()}
 
@@ -372,120 +331,3 @@ class _Session:
 
 def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, str | int | float | bool | list | dict)
-
-
-def _figures(terms: HealTerms) -> dict[str, float]:
-    return {
-        "loss": float(terms.loss.detach()),
-        "nll": float(terms.nll.detach()),
-        "divergence_mean": float(terms.divergence.detach().mean()),
-        "divergence_max": float(terms.divergence.detach().max()),
-        "over_tau": float(terms.over_tau),
-    }
-
-
-class HealTrainer(transformers.Trainer):  # type: ignore[misc]
-    """transformers' training loop over one epoch of the heal loss."""
-
-    def __init__(
-        self, session: _Session, batches: list[list[int]], epoch: int, schedule: Any, scratch: str
-    ) -> None:
-        self.session, self.batches, self.epoch_index = session, batches, epoch
-        self.steps: list[HealStep] = []
-        on_cpu = session.lm.device.type == "cpu"
-        arguments = transformers.TrainingArguments(
-            output_dir=scratch,
-            num_train_epochs=1,
-            per_device_train_batch_size=1,
-            max_grad_norm=session.config.max_grad_norm,
-            bf16=session.lm.dtype == torch.bfloat16,
-            use_cpu=on_cpu,
-            report_to=[],
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-            seed=session.seed % 2**32,
-        )
-        super().__init__(
-            model=session.model,
-            args=arguments,
-            train_dataset=batches,
-            optimizers=(schedule.optimizer, schedule),
-        )
-        self.remove_callback(transformers.PrinterCallback)
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """The epoch's batches in their fixed order; one item of the loader is one batch."""
-
-        def collate(indices: list[int]) -> dict[str, Batch]:
-            return {"batch": self.session.collate(indices)}
-
-        return DataLoader(self.batches, batch_size=None, collate_fn=collate)  # type: ignore[arg-type]
-
-    def compute_loss(
-        self,
-        model: nn.Module,  # noqa: ARG002  (the adapter is attached to the session's model)
-        inputs: dict[str, Batch],
-        return_outputs: bool = False,  # noqa: ARG002
-        num_items_in_batch: Any = None,  # noqa: ARG002
-    ) -> Tensor:
-        """Heal loss of one batch; records the step."""
-        terms, hidden = self.session.terms(inputs["batch"])
-        step = self.epoch_index * len(self.batches) + len(self.steps)
-        figures = _figures(terms)
-        if not math.isfinite(figures["loss"]):
-            raise DivergedError(
-                f"heal: the loss is {figures['loss']} at step {step}: lower --heal.learning-rate"
-            )
-        barrier = terms.loss - terms.nll
-        record = HealStep(
-            step=step,
-            epoch=self.epoch_index + len(self.steps) / len(self.batches),
-            grad_nll=_gradient_norm(terms.nll, hidden),
-            grad_barrier=_gradient_norm(barrier, hidden),
-            **figures,
-        )
-        self.steps.append(record)
-        if self.session.on_step is not None:
-            self.session.on_step(record)
-        return terms.loss
-
-    def _prepare_inputs(self, inputs: dict[str, Batch]) -> dict[str, Batch]:
-        return inputs  # already on the device
-
-    def floating_point_ops(self, inputs: dict[str, Batch]) -> int:  # noqa: ARG002
-        """Not counted here: the benchmarks count by model arithmetic."""
-        return 0
-
-
-def _gradient_norm(term: Tensor, hidden: Tensor) -> float:
-    """Norm of a term's gradient at the final hidden states, through the head alone (cheap)."""
-    if not term.requires_grad or not hidden.requires_grad:
-        return 0.0
-    (gradient,) = torch.autograd.grad(term, hidden, retain_graph=True)
-    return float(gradient.float().norm())
-
-
-def reference_states(
-    lm: LanguageModel, examples: Sequence[Example], reference: str
-) -> list[Tensor]:
-    """Final hidden states [completion, d] of the reference model for each text, computed once.
-
-    d numbers a token in place of a distribution over V: the head turns them into it again.
-    """
-    prompts = [e.prompt for e in examples]
-    completions = [e.completion for e in examples]
-
-    def read() -> Iterator[tuple[int, Tensor]]:
-        for batch, hidden in hidden_states(lm, prompts, completions):
-            sizes = [len(completions[i]) for i in batch]
-            yield from zip(batch, (h.clone() for h in hidden.split(sizes)), strict=True)
-
-    if reference == "previous":
-        found = dict(read())
-    else:
-        with base(lm):
-            found = dict(read())
-    return [found[i] for i in range(len(examples))]

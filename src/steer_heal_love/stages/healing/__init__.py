@@ -1,0 +1,1 @@
+"""What the heal stage is made of: its texts and its trainer."""

@@ -1,0 +1,88 @@
+"""The texts of a heal: examples, batches of them, and what the reference model makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steer_heal_love.lm.adapters import base
+from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.score import hidden_states
+from steer_heal_love.lm.tokens import pad_right
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text to learn: the loss is on the completion's tokens alone."""
+
+    prompt: tuple[int, ...]
+    completion: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded sequences, and for every completion token where it is predicted."""
+
+    input_ids: Tensor  # [batch, seq]
+    rows: Tensor  # [tokens] row of each completion token; its sequence
+    columns: Tensor  # [tokens] column of the position that predicts it
+    targets: Tensor  # [tokens]
+    reference: Tensor | None  # [tokens, d] final hidden state of the reference model
+
+
+def split(
+    examples: Sequence[Example], validation_share: float, seed: int
+) -> tuple[list[Example], list[Example]]:
+    """A seeded split into texts to train on and texts held out; at least one to train on."""
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed)).tolist()
+    n_held_out = min(round(len(examples) * validation_share), len(examples) - 1)
+    chosen = [examples[i] for i in order]
+    return chosen[n_held_out:], chosen[:n_held_out]
+
+
+def make_batch(
+    lm: LanguageModel,
+    texts: Sequence[Example],
+    indices: Sequence[int],
+    reference: Sequence[Tensor] | None,
+) -> Batch:
+    """The texts of these indices as one batch, with the reference's states where there are any."""
+    chosen = [texts[i] for i in indices]
+    rows = [[*e.prompt, *e.completion][:-1] for e in chosen]
+    spans = [
+        (r, len(e.prompt) - 1 + t) for r, e in enumerate(chosen) for t in range(len(e.completion))
+    ]
+    where = torch.tensor(spans, device=lm.device)
+    return Batch(
+        input_ids=pad_right(rows, lm.pad_id, lm.device).ids,
+        rows=where[:, 0],
+        columns=where[:, 1],
+        targets=torch.tensor([t for e in chosen for t in e.completion], device=lm.device),
+        reference=None if reference is None else torch.cat([reference[i] for i in indices]),
+    )
+
+
+def reference_states(
+    lm: LanguageModel, examples: Sequence[Example], reference: str
+) -> list[Tensor]:
+    """Final hidden states [completion, d] of the reference model for each text, computed once.
+
+    d numbers a token in place of a distribution over V: the head turns them into it again.
+    """
+    prompts = [e.prompt for e in examples]
+    completions = [e.completion for e in examples]
+
+    def read() -> Iterator[tuple[int, Tensor]]:
+        for batch, hidden in hidden_states(lm, prompts, completions):
+            sizes = [len(completions[i]) for i in batch]
+            yield from zip(batch, (h.clone() for h in hidden.split(sizes)), strict=True)
+
+    if reference == "previous":
+        found = dict(read())
+    else:
+        with base(lm):
+            found = dict(read())
+    return [found[i] for i in range(len(examples))]

