@@ -194,3 +194,22 @@ def _before_each_write(act: Callable[[], None], *, renames: bool = True) -> None
     if renames:
         Path.replace = replaced  # type: ignore[method-assign, assignment]
         Path.rename = renamed  # type: ignore[method-assign, assignment]
+
+
+NASTY = (
+    '<script>alert("x")</script> <img src=x onerror=alert(1)> \x1b[31mred\x1b]0;title\x07 '
+    "[click](http://evil.example/) ![p](http://evil.example/p.png) \n"
+    "=cmd()|' /C calc'!A0\n# heading\n```\n\u202eright to left\u202c 👩‍👩‍👧‍👦 שלום \x00\x9b31m"
+)
+
+
+def answer_nastily() -> None:
+    """Whatever the model answers, its text is NASTY."""
+    from steer_heal_love import loop
+    from steer_heal_love.stages import evaluate
+
+    def decode_text(_lm: object, ids: tuple[int, ...] | list[int]) -> str:
+        return f"{NASTY} {sum(ids)}"
+
+    loop.decode_text = decode_text  # type: ignore[assignment]
+    evaluate.decode_text = decode_text  # type: ignore[assignment]

@@ -30,7 +30,8 @@ DOORS: dict[str, set[str]] = {
     "verdicts": {"errors", "records", "maths"},
     "loop": {"errors", "records", "maths", "lm", "stages"},
     "environment": {"_version", "lm"},
-    "runs": {"errors", "records", "files", "manifest", "codec", "axes"},
+    "run_view": {"errors", "records", "manifest", "axes"},
+    "runs": {"errors", "records", "files", "manifest", "codec", "axes", "run_view"},
     "report": {"errors", "records", "files", "maths", "verdicts", "runs"},
     "commands": {
         "errors",

@@ -292,7 +292,7 @@ def test_a_broken_line_is_named(tmp_path: Path, line: bytes) -> None:
 def test_a_file_that_is_far_too_large_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steer_heal_love.runs.MAX_JSON_BYTES", 10)
+    monkeypatch.setattr("steer_heal_love.run_view.MAX_JSON_BYTES", 10)
     (tmp_path / "x.jsonl").write_bytes(b'{"a": 1234567}\n')
     with pytest.raises(RunError, match="larger than 10 bytes"):
         read_lines(tmp_path / "x.jsonl")

@@ -121,7 +121,6 @@ class _Run:
             return compute(), time.perf_counter() - started
 
         stage = _stage_of(name)
-        self.report(stage, 0, 1)
         value, seconds = self.pieces.do(name, timed)
         self.wall_s[stage] = self.wall_s.get(stage, 0.0) + seconds
         self.report(stage, 1, 1)
@@ -140,21 +139,13 @@ class _Under:
         self.run.pieces.forget(f"{self.folder}/{prefix}")
 
 
-_STAGES = {
-    "direction": "steer",
-    "generate": "generate",
-    "heal": "heal",
-    "steered": "evaluate",
-    "healed": "evaluate",
-    "front": "evaluate",
-    "shift": "evaluate",
-}
+_STAGES = {"direction": "steer", "generate": "generate", "heal": "heal"}  # the rest evaluates
 
 
 def _stage_of(name: str) -> str:
     """Stage that a piece belongs to: rounds/03/generate/00064 is of generate."""
     parts = name.split("/")
-    return _STAGES[parts[2]] if parts[0] == "rounds" else "baseline"
+    return _STAGES.get(parts[2], "evaluate") if parts[0] == "rounds" else "baseline"
 
 
 def run_loop(
@@ -227,9 +218,9 @@ def evaluate_student(
     pieces: Pieces | None = None,
     report: Report = lambda _stage, _done, _total: None,
 ) -> tuple[Baseline, Measurement]:
-    """The whole battery on the base and on the base with these adapters, on the same items.
+    """The whole battery on the base with and without these adapters, on the same items.
 
-    `pieces` may be a run's own: what the run measured of the base is then read, not measured again.
+    With a run's own `pieces` what it measured of the base is read, not measured again.
     """
     run = _Run(lm, axis, contexts, config, pieces or NoPieces(), report)
     limits = base_limits(run)

@@ -1,4 +1,4 @@
-"""The run directory: the only code that writes it or reads it."""
+"""The run directory as it is written; `run_view` reads it. No other code knows its files."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ import json
 import math
 import os
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import safetensors.torch
 import tomli_w
-import torch
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-from torch import Tensor
 
-from steer_heal_love.axes import axis_to_toml_data, load_axis
+from steer_heal_love.axes import axis_to_toml_data
 from steer_heal_love.codec import pack, unpack
 from steer_heal_love.errors import RunError, RunInUse
 from steer_heal_love.files import (
@@ -35,7 +31,6 @@ from steer_heal_love.files import (
 from steer_heal_love.manifest import SCHEMA, Manifest
 from steer_heal_love.records import (
     Adapter,
-    Answer,
     Axis,
     Baseline,
     Direction,
@@ -43,13 +38,32 @@ from steer_heal_love.records import (
     Measurement,
     RoundRecord,
 )
+from steer_heal_love.run_view import (
+    RunView,
+    read_adapter,
+    read_direction,
+    read_foundations,
+    read_json,
+    read_lines,
+    read_run,
+)
 
-MAX_JSON_BYTES = 1 << 28
 PAGES = ("diary.md", "figures/")  # the report's: written again by whoever asks for them
 
 T = TypeVar("T")
 
-__all__ = ["SCHEMA", "RunDirectory", "RunView", "read_run", "write_bytes", "write_text"]
+__all__ = [
+    "SCHEMA",
+    "RunDirectory",
+    "RunView",
+    "read_adapter",
+    "read_direction",
+    "read_foundations",
+    "read_lines",
+    "read_run",
+    "write_bytes",
+    "write_text",
+]
 
 
 class RunDirectory:
@@ -174,7 +188,7 @@ class RunDirectory:
 
     def metrics(self) -> dict[str, Any]:
         """The present `metrics.json`."""
-        found = _read_json(self.path / "metrics.json")
+        found = read_json(self.path / "metrics.json")
         return found if isinstance(found, dict) else {}
 
     # Pieces of work
@@ -232,10 +246,15 @@ class RunDirectory:
                     f"run {self.path}: {problem}: restore that file, or begin another run"
                 )
 
+    def keep_environment(self, now: Mapping[str, Any]) -> None:
+        """Leave `environment.json` as the run was begun; where it is lost, write it anew."""
+        if self.manifest.read_sound("environment.json") is None:
+            self.write_json("environment.json", now)
+
     def environment(self) -> dict[str, Any]:
         """What the run was begun with; empty where that is not known for sure."""
         sound = self.manifest.read_sound("environment.json") is not None
-        found = _read_json(self.path / "environment.json") if sound else None
+        found = read_json(self.path / "environment.json") if sound else None
         return found if isinstance(found, dict) else {}
 
     @contextmanager
@@ -279,121 +298,6 @@ class RunDirectory:
                 piece.unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class RunView:
-    """A run directory as it is read: whatever is missing is empty."""
-
-    path: Path
-    metrics: dict[str, Any]
-    config: dict[str, Any]
-    axis: Axis
-
-    def answers(self, round_index: int | None) -> list[Answer]:
-        """Answers of the evaluation of a round; None: of the baseline."""
-        folder = "baseline" if round_index is None else f"rounds/{round_index:02d}"
-        file = self.path / folder / "answers.jsonl"
-        return [_answer(row, file) for row in read_lines(file)]
-
-    def items(self) -> dict[str, dict[str, list[float | None]]]:
-        """Values per item and instrument: of the baseline's conditions and the last round's."""
-        found = _read_object(self.path / "baseline/metrics.json", _ITEMS)
-        rounds = self.metrics.get("rounds", [])
-        if rounds:
-            file = self.path / f"rounds/{rounds[-1]['round']:02d}" / "metrics.json"
-            found |= _read_object(file, _ROUND_FILE).get("items", {})
-        return found
-
-    def completions(self, round_index: int) -> list[dict[str, Any]]:
-        """Every completion of a round with its scores and its fate."""
-        return read_lines(self.path / f"rounds/{round_index:02d}" / "completions.jsonl")
-
-    def heal_steps(self, round_index: int) -> list[dict[str, Any]]:
-        """The heal's curve."""
-        return read_lines(self.path / f"rounds/{round_index:02d}" / "heal.jsonl")
-
-    def events(self) -> list[dict[str, Any]]:
-        """The log of the run; a torn last line is left out."""
-        return read_lines(self.path / "events.jsonl", torn_ok=True)
-
-    def adapter(self, round_index: int) -> Adapter:
-        """The LoRA that a round healed."""
-        return read_adapter(self.path / f"rounds/{round_index:02d}" / "adapter")
-
-    def direction(self, round_index: int) -> Direction:
-        """The direction that a round steered along."""
-        return read_direction(self.path / f"rounds/{round_index:02d}" / "direction.safetensors")
-
-
-def read_run(path: Path) -> RunView:
-    """Open a run directory to read it.
-
-    Raises:
-        RunError: it is no run directory, one of a newer schema, or its metrics are broken.
-    """
-    config, axis = read_foundations(path)
-    metrics = _read_object(path / "metrics.json", _METRICS)
-    if metrics.get("schema", SCHEMA) > SCHEMA:
-        raise RunError(
-            f"run {path} was written by a newer version (schema {metrics['schema']}, this one "
-            f"reads up to {SCHEMA}): upgrade steer-heal-love"
-        )
-    return RunView(path, metrics, config, axis)
-
-
-def read_foundations(path: Path) -> tuple[dict[str, Any], Axis]:
-    """The settings, as plain data, and the axis that a run was begun with.
-
-    Raises:
-        RunError: it is no run directory, or one of the two files is broken.
-    """
-    settings, axis = path / "config.toml", path / "axis.toml"
-    if not settings.is_file():
-        raise RunError(f"{path} is not a run directory (no config.toml): check the path")
-    try:
-        config = tomllib.loads(_read_limited(settings).decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"run {path}: config.toml is broken: {error}") from None
-    return config, load_axis(str(axis))
-
-
-def read_adapter(folder: Path) -> Adapter:
-    """A PEFT LoRA adapter from its folder; safetensors only.
-
-    Raises:
-        RunError: files are missing or broken.
-    """
-    weights = folder / "adapter_model.safetensors"
-    config = _read_json(folder / "adapter_config.json")
-    if not weights.is_file() or not isinstance(config, dict):
-        raise RunError(
-            f"{folder} is not an adapter folder: it needs adapter_model.safetensors and "
-            "adapter_config.json (pickled adapters are refused)"
-        )
-    try:
-        tensors = safetensors.torch.load(weights.read_bytes())
-    except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
-        raise RunError(f"adapter {weights} is broken: {error}") from None
-    problem = _adapter_problem(tensors, config)
-    if problem:
-        raise RunError(f"adapter {folder} is broken: {problem}")
-    return Adapter(tensors, config)
-
-
-def _adapter_problem(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str | None:
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if type(rank) is not int or rank < 1:
-        return f"its rank r is {str(rank)[:40]!r}"
-    if type(alpha) not in (int, float) or not math.isfinite(alpha):  # type: ignore[arg-type]
-        return f"its lora_alpha is {str(alpha)[:40]!r}"
-    for name, tensor in tensors.items():
-        axis = 0 if ".lora_A." in name else 1
-        if tensor.ndim != 2 or tensor.shape[axis] != rank or not tensor.is_floating_point():
-            return f"tensor {name!r} of shape {tuple(tensor.shape)} is no factor of rank {rank}"
-        if not tensor.isfinite().all():
-            return f"tensor {name!r} holds NaN or infinity"
-    return None
-
-
 def pack_direction(direction: Direction) -> bytes:
     """safetensors with one tensor `layer.<index>` [d] per layer of the band, float32."""
     tensors = {
@@ -401,117 +305,6 @@ def pack_direction(direction: Direction) -> bytes:
         for layer, vector in zip(direction.layers, direction.vectors, strict=True)
     }
     return bytes(safetensors.torch.save(tensors, {"format": "steer-heal-love direction"}))
-
-
-def read_direction(path: Path) -> Direction:
-    """A direction from its file.
-
-    Raises:
-        RunError: missing or broken.
-    """
-    try:
-        tensors = safetensors.torch.load(path.read_bytes())
-        if any(t.ndim != 1 or not t.isfinite().all() for t in tensors.values()):
-            raise ValueError("not one finite vector per layer")
-        by_layer = {int(name.removeprefix("layer.")): t for name, t in tensors.items()}
-        layers = tuple(sorted(by_layer))
-        return Direction(layers, torch.stack([by_layer[i] for i in layers]))
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-        safetensors.SafetensorError,
-    ) as error:
-        raise RunError(f"direction {path} is missing or broken: {error}") from None
-
-
-def read_lines(path: Path, *, torn_ok: bool = False) -> list[dict[str, Any]]:
-    """JSON objects, one a line; [] where the file is missing.
-
-    Raises:
-        RunError: a line is broken (where `torn_ok`, lines that a kill tore are left out).
-    """
-    rows = []
-    for number, line in enumerate(_read_limited(path).split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("no object")
-            rows.append(row)
-        except (ValueError, RecursionError):
-            if not torn_ok:
-                raise RunError(f"{path}, line {number} is broken: it is no JSON object") from None
-    return rows
-
-
-def _read_limited(path: Path) -> bytes:
-    """The bytes of a file; none where it is missing. Raises RunError where it is far too large."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_JSON_BYTES + 1)
-    except OSError:
-        return b""
-    if len(data) > MAX_JSON_BYTES:
-        raise RunError(f"file {path} is larger than {MAX_JSON_BYTES:,} bytes: it is not read")
-    return data
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(_read_limited(path))
-    except (ValueError, RecursionError):
-        return None
-
-
-# What other code relies on in a JSON file of a run; more may stand in it.
-_Items = dict[str, dict[str, list[float | None]]]
-
-
-class _RoundEntry(BaseModel):
-    round: int = Field(ge=0, lt=1_000_000)
-
-
-class _MetricsFile(BaseModel):
-    schema_: int = Field(SCHEMA, alias="schema")
-    rounds: list[_RoundEntry] = []
-
-
-class _RoundFile(BaseModel):
-    items: _Items = {}
-
-
-_ITEMS = TypeAdapter(_Items)
-_METRICS = TypeAdapter(_MetricsFile)
-_ROUND_FILE = TypeAdapter(_RoundFile)
-_ANSWER = TypeAdapter(Answer)
-
-
-def _read_object(path: Path, kind: Any) -> dict[str, Any]:
-    """A JSON object of this form; {} where the file is missing. Raises RunError: it is broken."""
-    data = _read_limited(path)
-    if not data and not path.exists():
-        return {}
-    try:
-        found = json.loads(data)
-        kind.validate_json(data, strict=True)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"])) or "the file"
-        raise RunError(f"file {path} is broken: {where}: {problem['msg']}") from None
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"file {path} is broken: it is no JSON ({error})") from None
-    return dict(found)
-
-
-def _answer(row: dict[str, Any], path: Path) -> Answer:
-    try:
-        surprises = [math.inf if v is None else v for v in row["surprise_nats"]]
-        return _ANSWER.validate_python({**row, "surprise_nats": surprises})
-    except (KeyError, TypeError, ValidationError):
-        raise RunError(f"{path} is broken: a line of it is no answer") from None
 
 
 def asdict_shallow(record: Baseline) -> dict[str, Measurement]:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIG_IGN, SIGINT, SIGTERM, Signals, getsignal, signal
 from typing import Annotated, Any
 
 import torch
@@ -21,6 +20,7 @@ import tyro
 from steer_heal_love.axes import load_axis, load_contexts
 from steer_heal_love.commands.arguments import config_from, load_config, parse
 from steer_heal_love.commands.screen import Screen
+from steer_heal_love.commands.stopping import Stopped, stoppable
 from steer_heal_love.environment import describe_environment
 from steer_heal_love.errors import ConfigError, DivergedError, RunError, StarvedRound
 from steer_heal_love.lm.load import LanguageModel, load_model
@@ -52,14 +52,6 @@ class RunArguments:
     """Say nothing but errors."""
     json: bool = False
     """One JSON object a line on standard output, in place of tables and words."""
-
-
-class Stopped(BaseException):
-    """A signal asked the run to stop."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(Signals(number).name)
-        self.exit_code = 128 + number
 
 
 def main(arguments: list[str]) -> int:
@@ -127,10 +119,11 @@ def carry_out(
     """
     with run.locked(), _quiet_libraries():
         run.write_config(settings.model_dump())
+        run.keep_environment(describe_environment(lm))
         run.release_pages()
         run.event("start", settings=settings.model_dump())
         try:
-            with _stoppable() as check:
+            with stoppable() as check:
                 return _carry_out(run, lm, axis, settings, screen, check)
         except (StarvedRound, DivergedError) as error:
             run.event("failed", kind=type(error).__name__, message=str(error))
@@ -210,34 +203,6 @@ def _write_pages(run: RunDirectory, screen: Screen) -> list[Path]:
         run.event("report-failed", message=str(error))
         screen.notes.print(f"the report could not be written: {error}", markup=False)
         return []
-
-
-@contextmanager
-def _stoppable() -> Iterator[Callable[[], None]]:
-    """SIGINT and SIGTERM drop the current piece of work; what is finished is kept.
-
-    Yields a check to call between steps: where the exception is lost, as in a finaliser that
-    happened to be running, the check raises it again.
-    """
-    came: list[int] = []
-
-    def stop(number: int, _frame: object) -> None:
-        came.append(number)
-        raise Stopped(number)
-
-    def check() -> None:
-        if came:
-            raise Stopped(came[0])
-
-    before = {number: getsignal(number) for number in (SIGINT, SIGTERM)}
-    try:
-        for number, handler in before.items():
-            if handler is not SIG_IGN:  # nohup and the like
-                signal(number, stop)
-        yield check
-    finally:
-        for number, handler in before.items():
-            signal(number, handler)
 
 
 @contextmanager
