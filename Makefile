@@ -20,7 +20,7 @@ MAKEFLAGS += --no-builtin-rules
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraints.txt
 DEMO := runs/demo
-DEMO_ARGS := run --axis love --rounds 3 --dose.n-keep 48
+DEMO_ARGS := run --axis love --rounds 3 --dose.n-keep 48 --evaluate.samples 32
 LOVE := $(BIN)/shl
 
 .PHONY: help setup demo demo-again test test-faults lint format bench readme-table clean

@@ -52,7 +52,7 @@ def test_the_built_in_patterns_are_accepted(name: str) -> None:
         (r"(?:(a)\1)+x", "several ways"),
         ("(?:(?:(?:a{1,2}){1,2}){1,2})", "deep"),
         (".*.*.*.*.*x", "5 repeats such as"),
-        (r"(\w)\1+.*[^b]*\1*x", "4 repeats such as"),
+        (r"(\w)\1+.*[^b]*\1*x", "which can take for ever"),
         ("(?=(a+))+b", ""),
         ("[" * 5000, "is not a regular expression"),
         ("[[a]", "is not a regular expression"),

@@ -169,8 +169,9 @@ def test_an_absolute_limit_replaces_the_quantile() -> None:
 
 def test_empty_samples_set_no_limit() -> None:
     samples = [scored(perplexity=1000.0, trait_nats=-9.0, empty=True), scored()]
-    limits = measure_limits(samples, FilterConfig())
-    assert limits.perplexity == 5.0
+    config = FilterConfig()
+    limits = measure_limits(samples, config)
+    assert limits.perplexity == pytest.approx(5.0 * config.perplexity_factor)
     assert limits.trait_nats == 0.5
     assert measure_limits([], FilterConfig()) == LOOSE
 

@@ -58,12 +58,11 @@ def test_the_direction_is_the_mean_difference(kind: Kind, template: str) -> None
     torch.testing.assert_close(direction.vectors, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_only_so_many_contexts_are_read() -> None:
+def test_only_so_many_contexts_are_read_spread_over_the_list() -> None:
     lm = tiny_lm()
     some = extract_direction(lm, AXIS, CONTEXTS, SteerConfig(contexts=2))
-    assert torch.equal(
-        some.vectors, extract_direction(lm, AXIS, CONTEXTS[:2], SteerConfig()).vectors
-    )
+    halves = [CONTEXTS[0], CONTEXTS[len(CONTEXTS) // 2]]
+    assert torch.equal(some.vectors, extract_direction(lm, AXIS, halves, SteerConfig()).vectors)
 
 
 def test_the_direction_is_the_students() -> None:
