@@ -16,11 +16,12 @@ from steer_heal_love.axes import load_contexts, parse_axis
 from steer_heal_love.errors import StarvedRound
 from steer_heal_love.lm.adapters import student
 from steer_heal_love.lm.load import LanguageModel, weights_hash
-from steer_heal_love.loop import RunConfig, run_loop, training_prompts
+from steer_heal_love.loop import RunConfig, run_loop
 from steer_heal_love.records import Axis, Baseline, Completion, Judged, RoundRecord, Scores
 from steer_heal_love.runs import RunDirectory
 from steer_heal_love.stages import dose
 from steer_heal_love.stages.dose import DoseConfig
+from steer_heal_love.work import training_prompts
 from tiny import build_model, random_ids, tiny_lm
 from tiny_run import axis_data, config_data
 
@@ -186,6 +187,48 @@ def test_the_walk_of_the_next_round_begins_one_step_above(
     config = settings()
     first_rounds(config)
     assert starts == [config.dose.kappa_start, pytest.approx(0.4 / config.dose.decay)]
+
+
+def test_rivals_are_baked_from_the_same_texts_and_measured_in_round_0() -> None:
+    names = ("sft", "arithmetic")
+    evaluate = {"rivals": names, "long_samples": 2, "long_tokens": 16}
+    first, second = first_rounds(settings(evaluate=evaluate, heal={"tau": 0.0, "epochs": 4}))
+    assert tuple(first.rivals) == names
+    assert not second.rivals
+    assert first.notes == ()
+    for found in first.rivals.values():
+        assert set(found.items) <= set(first.healed.items)
+        assert len(found.items["trait_nats"]) == len(first.healed.items["trait_nats"])
+        assert "perplexity_ratio" in found.figures
+    values = [m.items["trait_nats"] for m in (first.healed, *first.rivals.values())]
+    assert len(set(values)) == 3
+    for record in (first, second):
+        assert "long_perplexity" in record.healed.figures
+        assert "long_perplexity" not in record.steered.figures
+
+
+def test_without_a_barrier_the_healed_model_is_its_rival() -> None:
+    config = settings(rounds=1, heal={"lam": 0.0}, evaluate={"rivals": ("sft",)})
+    (only,) = first_rounds(config)
+    assert only.rivals["sft"].items["trait_nats"] == only.healed.items["trait_nats"]
+
+
+def test_a_rival_that_starves_is_told_and_the_round_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import steer_heal_love.rivals as rivals
+
+    def starve(*_: object) -> dose.Harvest:
+        raise StarvedRound("starved round: 0 of 8 completions kept")
+
+    monkeypatch.setattr(rivals, "collect_negative", starve)
+    evaluate = {"rivals": ("sft", "arithmetic")}
+    (only,) = first_rounds(settings(rounds=1, evaluate=evaluate))
+    assert set(only.rivals) == {"sft"}
+    assert only.notes == (
+        "rival arithmetic was not measured: of its negative texts, starved round: 0 of 8 "
+        "completions kept",
+    )
 
 
 def test_the_training_prompts_are_the_probes_and_then_contexts() -> None:

@@ -63,6 +63,8 @@ def config_data(**changes: Any) -> dict[str, Any]:
             "mfv": "off",
             "relevance_others": 0,
             "front": [],
+            "long_samples": 0,
+            "rivals": [],
         },
     }
     for key, value in changes.items():

@@ -236,6 +236,8 @@ class RoundRecord:
     wall_s: Mapping[str, float]
     front: tuple[tuple[float, Measurement], ...] = ()  # raw steering of the base, by dose; round 0
     shift: Measurement | None = None  # how far the student has made the direction its own
+    rivals: Mapping[str, Measurement] = field(default_factory=dict)  # other ways to bake; round 0
+    notes: tuple[str, ...] = ()  # what could not be measured, and why
     stopped: str | None = None  # why the loop ends here, where it ends early
 
     @property

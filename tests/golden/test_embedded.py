@@ -83,6 +83,8 @@ def test_one_round_steers_and_heals(
             "mfv": "off",
             "relevance_others": 0,
             "front": [],
+            "long_samples": 0,
+            "rivals": [],
         },
     }
     (tmp_path / "config.toml").write_text(tomli_w.dumps(config), "utf-8")

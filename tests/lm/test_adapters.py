@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from steer_heal_love.errors import ModelError
-from steer_heal_love.lm.adapters import base, stack, student
+from steer_heal_love.lm.adapters import base, stack, student, subtract
 from steer_heal_love.lm.load import LanguageModel, weights_hash
 from steer_heal_love.records import Adapter
 from tiny import KINDS, Kind, build_model, random_adapter, random_ids, tiny_lm
@@ -84,6 +84,25 @@ def test_several_rounds_equal_the_concatenated_adapter(tmp_path: Path) -> None:
     model.set_adapter("stacked")
     with student(lm, adapters):
         torch.testing.assert_close(logits(lm.model), logits(model), **CLOSE)
+
+
+def test_the_difference_of_two_adapters_equals_pefts_linear_combination(tmp_path: Path) -> None:
+    lm = tiny_lm()
+    one, other = random_adapter(lm, 1, rank=3, alpha=6.0), random_adapter(lm, 2, rank=3, alpha=6.0)
+    model, names = load_in_peft(tmp_path, "llama", [one, other])
+    model.add_weighted_adapter(names, [1.0, -1.0], "difference", combination_type="cat")
+    model.set_adapter("difference")
+    with student(lm, [subtract(one, other)]):
+        torch.testing.assert_close(logits(lm.model), logits(model), **CLOSE)
+    with student(lm, [subtract(one, one)]):
+        torch.testing.assert_close(logits(lm.model), logits(build_model("llama")), **CLOSE)
+
+
+@pytest.mark.parametrize("settings", [{"rank": 2}, {"alpha": 3.0}, {"targets": ("q_proj",)}])
+def test_only_adapters_of_one_form_are_subtracted(settings: dict[str, Any]) -> None:
+    lm = tiny_lm()
+    with pytest.raises(ModelError, match="cannot be subtracted"):
+        subtract(random_adapter(lm, 1, rank=4), random_adapter(lm, 2, **{"rank": 4} | settings))
 
 
 def test_students_inside_each_other_add_up() -> None:

@@ -15,11 +15,12 @@ from steer_heal_love.records import AnswerPair, Axis, Completion, Interval, Judg
 from steer_heal_love.stages import filter as filtering
 from steer_heal_love.stages.evaluate import (
     EvaluateConfig,
-    answer_pair_values,
     incoherent,
     measure,
     shown_prompts,
 )
+from steer_heal_love.stages.instruments.answer_pairs import answer_pair_values
+from steer_heal_love.stages.instruments.foundations import Foundations
 from tiny import random_adapter, tiny_lm
 
 AXIS = Axis(
@@ -34,18 +35,31 @@ AXIS = Axis(
         AnswerPair("Help me?", "With all my heart.", "Not at any rate."),
     ),
 )
-CONFIG = EvaluateConfig(samples=5, max_new_tokens=8, mfv="off")
+CONFIG = EvaluateConfig(samples=5, max_new_tokens=8, long_samples=3, long_tokens=24, mfv="off")
 SAMPLING = Sampling(8)
 
 
-def measured(lm: LanguageModel, seed: int = 0, system: str | None = None) -> Measurement:
+def measured(
+    lm: LanguageModel, seed: int = 0, system: str | None = None, *, long: bool = False
+) -> Measurement:
     config = filtering.FilterConfig(min_tokens=1)
     limits = filtering.measure_limits([], config)
 
     def judge(completions: list[Completion]) -> list[Judged]:
         return filtering.judge_all(lm, AXIS, completions, limits, config)
 
-    return measure(lm, AXIS, "base", CONFIG, judge, seed=seed, sampling=SAMPLING, system=system)
+    return measure(
+        lm,
+        AXIS,
+        "base",
+        CONFIG,
+        judge,
+        Foundations(CONFIG),
+        seed=seed,
+        sampling=SAMPLING,
+        system=system,
+        long=long,
+    )
 
 
 def _ids(lm: LanguageModel, found: Measurement) -> list[int]:
@@ -79,6 +93,17 @@ def test_tokens_and_surprises_go_together() -> None:
     for answer in measured(tiny_lm()).answers:
         assert len(answer.tokens) == len(answer.surprise_nats)
         assert all(s >= 0 for s in answer.surprise_nats)
+
+
+def test_long_answers_are_measured_beside_the_short_ones() -> None:
+    lm = tiny_lm()
+    short, both = measured(lm), measured(lm, long=True)
+    assert not any(name.startswith("long_") for name in short.figures)
+    assert {k: v for k, v in both.items.items() if not k.startswith("long_")} == short.items
+    assert both.answers == short.answers
+    assert len(both.items["long_perplexity"]) == CONFIG.long_samples
+    assert {"long_perplexity", "long_loop_share", "long_distinct_2"} <= set(both.figures)
+    assert both.items["long_perplexity"] != both.items["perplexity"][:3]
 
 
 def test_one_seed_one_measurement() -> None:

@@ -70,6 +70,33 @@ def _terms(adapter: Adapter) -> dict[str, LowRank]:
     return terms
 
 
+def subtract(one: Adapter, other: Adapter) -> Adapter:
+    """The adapter of the difference of two updates, exact: one's weights minus the other's.
+
+    `s B₁A₁ − s B₂A₂ = s [B₁ −B₂] [A₁; A₂]`, with the ranks summed and the scale s kept.
+
+    Raises:
+        ModelError: they do not adapt the same modules by the same rule and scale.
+
+    Source: task vectors, Ilharco et al. 2023, arXiv:2212.04089, section 2.
+    """
+    same = ("r", "lora_alpha", "use_rslora", "use_dora", "bias", "rank_pattern", "alpha_pattern")
+    differing = [k for k in same if one.config.get(k) != other.config.get(k)]
+    if differing or set(one.tensors) != set(other.tensors) or one.config.get("use_rslora"):
+        raise ModelError(
+            "these adapters cannot be subtracted: they adapt other modules, or by another rule"
+        )
+    _terms(one)  # refuses what is no plain LoRA
+    tensors = {
+        key: torch.cat([tensor, other.tensors[key]], 0)
+        if key.endswith(_A)
+        else torch.cat([tensor, -other.tensors[key]], 1)
+        for key, tensor in one.tensors.items()
+    }
+    doubled = {k: 2 * one.config[k] for k in ("r", "lora_alpha")}
+    return Adapter(tensors, {**one.config, **doubled})
+
+
 @dataclass(eq=False)  # taken off the list of patches by identity
 class Switch:
     """Turns a set of hooks on and off without removing them."""

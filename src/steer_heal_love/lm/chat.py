@@ -37,10 +37,7 @@ def encode_chat(
         ]
     messages.append({"role": "user", "content": user})
     if system is not None:
-        if has_system_role(lm.tokenizer):
-            messages.insert(0, {"role": "system", "content": system})
-        else:
-            messages[0]["content"] = f"{system}\n\n{messages[0]['content']}"
+        messages = with_system(messages, system, role=has_system_role(lm.tokenizer))
     ids = encode_text(lm, _render(lm.tokenizer, messages))
     if len(ids) >= lm.max_positions:
         raise ModelError(
@@ -48,6 +45,14 @@ def encode_chat(
             f"shorten it (it begins {user[:40]!r})"
         )
     return ids
+
+
+def with_system(messages: list[dict[str, str]], system: str, *, role: bool) -> list[dict[str, str]]:
+    """The chat with a system prompt: in a turn of its own, or without `role` in the first turn."""
+    if role:
+        return [{"role": "system", "content": system}, *messages]
+    first, *rest = messages
+    return [{**first, "content": f"{system}\n\n{first['content']}"}, *rest]
 
 
 def encode_text(lm: LanguageModel, text: str) -> list[int]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
 from steer_heal_love.lm.adapters import base
-from steer_heal_love.lm.chat import decode_text, encode_chat, encode_text
+from steer_heal_love.lm.chat import decode_text, encode_chat
 from steer_heal_love.lm.generate import Sampling, generate
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.score import completion_logprobs
@@ -18,33 +19,33 @@ from steer_heal_love.maths.perplexity import perplexity
 from steer_heal_love.maths.repetition import is_loop
 from steer_heal_love.maths.statistics import bootstrap_mean, bootstrap_statistic
 from steer_heal_love.records import Answer, Axis, Completion, Judged, Measurement
+from steer_heal_love.stages.instruments.answer_pairs import measure_answer_pairs
 from steer_heal_love.stages.instruments.capability import measure_capability, ordinary_paragraphs
-from steer_heal_love.stages.instruments.coherence import measure_coherence, relevance
-from steer_heal_love.stages.instruments.forced_choice import (
-    ForcedChoiceConfig,
-    measure_forced_choice,
-)
-from steer_heal_love.stages.settings import StageConfig
-from steer_heal_love.vignettes import load_bundled
+from steer_heal_love.stages.instruments.coherence import as_long, measure_coherence, relevance
+from steer_heal_love.stages.instruments.foundations import Foundations, FoundationsConfig
 
 Judge = Callable[[list[Completion]], list[Judged]]
 
 RESAMPLES = 2000
 
 
-class EvaluateConfig(StageConfig):
+class EvaluateConfig(FoundationsConfig):
     """What is measured after each stage, and when the loop must stop."""
 
     samples: int = Field(48, ge=4)
     """Sampled answers per condition, over the axis's probes in turn."""
     max_new_tokens: int = Field(96, ge=8)
     """Length limit of the sampled answers."""
+    long_samples: int = Field(8, ge=0)
+    """Long answers of the base and of each healed model, since loops come late; 0 for none."""
+    long_tokens: int = Field(512, ge=8)
+    """Length limit of the long answers."""
     relevance_others: int = Field(1, ge=0)
     """Other prompts that each answer's relevance is measured against; 0 leaves relevance out."""
-    mfv: Literal["bundled", "off"] = "bundled"
-    """Moral-foundations forced choice: on the bundled vignettes, or not at all."""
     front: tuple[float, ...] = (0.5, 0.75, 1.0, 1.5)
     """Doses of raw steering of the base model, measured in round 0: the rival to beat."""
+    rivals: tuple[Literal["sft", "arithmetic"], ...] = ("sft", "arithmetic")
+    """Other ways to bake the trait in, in round 0: plain distillation; adapter arithmetic."""
     max_perplexity_ratio: float = Field(2.0, gt=1)
     """The loop stops when a healed round's perplexity exceeds this multiple of the base's."""
     max_loop_excess: float = Field(0.25, gt=0)
@@ -63,17 +64,21 @@ def measure(
     condition: str,
     config: EvaluateConfig,
     judge: Judge,
+    foundations: Foundations,
     *,
     seed: int,
     sampling: Sampling,
     system: str | None = None,
+    long: bool = False,
 ) -> Measurement:
     """Measure the model as it is patched now.
 
     Args:
-        condition: what to call it: base, prompt_pos, prompt_neg, steered or healed.
+        condition: what to call it: base, prompt_pos, prompt_neg, steered, healed or a rival.
         judge: scores completions under the base model and says what the filter thinks of them.
+        foundations: the moral vignettes and how they are asked.
         system: system prompt, for the prompting baselines.
+        long: also sample long answers.
     """
     probes = [axis.probes[i % len(axis.probes)] for i in range(config.samples)]
     greedy = Sampling(config.max_new_tokens, temperature=0.0)
@@ -86,14 +91,16 @@ def measure(
         for i, j in enumerate(judged)
     ]
     parts = [
-        measure_trait(lm, axis, system),
+        measure_answer_pairs(lm, axis, system),
         _measure_persona(by_sample),
         measure_coherence(by_sample, _relevance(lm, by_sample, config, seed)),
         measure_capability(lm, ordinary_paragraphs()),
+        foundations.measure(lm, system=system, seed=seed),
     ]
-    if config.mfv == "bundled":
-        choice = measure_forced_choice(lm, load_bundled(), ForcedChoiceConfig(), system=system)
-        parts.append(choice)
+    if long and config.long_samples:
+        how = replace(sampling, max_new_tokens=config.long_tokens)
+        asked = [axis.probes[i % len(axis.probes)] for i in range(config.long_samples)]
+        parts.append(as_long(measure_coherence(judge(_answer(lm, asked, how, seed, system)))))
     return join(parts, tuple(answers))
 
 
@@ -109,7 +116,7 @@ def measure_steered(
     values = [_finite(perplexity(row)) for row in rows]
     median = bootstrap_statistic(np.array(known(values)), np.median, resamples=RESAMPLES)
     found = Measurement({"perplexity": median}, {"perplexity": tuple(values)})
-    return join([measure_trait(lm, axis), found])
+    return join([measure_answer_pairs(lm, axis), found])
 
 
 def join(parts: Sequence[Measurement], answers: tuple[Answer, ...] = ()) -> Measurement:
@@ -119,12 +126,6 @@ def join(parts: Sequence[Measurement], answers: tuple[Answer, ...] = ()) -> Meas
         {name: values for part in parts for name, values in part.items.items()},
         answers,
     )
-
-
-def measure_trait(lm: LanguageModel, axis: Axis, system: str | None = None) -> Measurement:
-    """Answer pairs: figure and items `trait_nats`."""
-    values = answer_pair_values(lm, axis, system)
-    return Measurement({"trait_nats": bootstrap_mean(values)}, {"trait_nats": tuple(values)})
 
 
 def _measure_persona(judged: Sequence[Judged]) -> Measurement:
@@ -144,17 +145,6 @@ def _relevance(
     own = [-float(np.mean(j.surprise_nats)) if j.surprise_nats else None for j in judged]
     others = config.relevance_others
     return relevance(lm, prompts, ids, own_nats=own, n_other=others, seed=seed)
-
-
-def answer_pair_values(lm: LanguageModel, axis: Axis, system: str | None = None) -> list[float]:
-    """Per pair: log p(trait answer)/|trait answer| − log p(other answer)/|other answer|, nats."""
-    prompts = [encode_chat(lm, p.question, system) for p in axis.pairs]
-    with_trait = [encode_text(lm, p.trait) for p in axis.pairs]
-    without = [encode_text(lm, p.other) for p in axis.pairs]
-    rows = completion_logprobs(lm, prompts + prompts, with_trait + without)
-    means = [float(row.mean()) for row in rows]
-    n = len(prompts)
-    return [a - b for a, b in zip(means[:n], means[n:], strict=True)]
 
 
 def incoherent(healed: Measurement, before: Measurement, config: EvaluateConfig) -> str | None:

@@ -34,6 +34,7 @@ MEDIANS = ("perplexity", "tail_perplexity", "window_perplexity")
 MEANS = ("rep_2", "rep_3", "rep_4", "compression", "self_bleu", "relevance")
 SHARES = ("loop_share", "opening_share", "ended_share")
 DISTINCT = (1, 2, 3)
+LONG = "long_"  # opens the names of what was measured on long samples
 
 Items = dict[str, tuple[float | None, ...]]
 
@@ -69,6 +70,14 @@ def measure_coherence(
         if any(len(tokens) >= n for tokens in words):
             figures[f"distinct_{n}"] = distinct_interval(words, n)
     return Measurement(figures, items)
+
+
+def as_long(measured: Measurement) -> Measurement:
+    """The same figures and items under the names of long samples."""
+    return Measurement(
+        {LONG + name: figure for name, figure in measured.figures.items()},
+        {LONG + name: values for name, values in measured.items.items()},
+    )
 
 
 def _items(judged: Sequence[Judged], words: Sequence[Sequence[str]]) -> Items:

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from steer_heal_love.errors import ConfigError, DataError
+from steer_heal_love.lm.chat import has_system_role, with_system
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.records import Measurement
 from steer_heal_love.stages.instruments.profile import profile_measurement
@@ -85,11 +86,13 @@ def measure_with_package(
     think_tokens: int = 0,
     batch_size: int = 8,
     package: MfvPackage | None = None,
+    system: str | None = None,
 ) -> Measurement:
     """The figures and items of `measure_forced_choice`, from the package's own probabilities.
 
-    The package asks in its own words, lets the model think for at least one token, and knows no
-    system prompt. What it could not read has None among the items.
+    The package asks in its own words and lets the model think for at least one token. It knows no
+    system prompt: while it runs, the chat template puts ours before each chat, as `encode_chat`
+    does. What it could not read has None among the items.
 
     Raises:
         ConfigError: the package is missing, or another version than this package knows.
@@ -105,7 +108,7 @@ def measure_with_package(
         "verbose": 0,  # a level in one generation of the API, a flag in another, absent in a third
     }
     known = inspect.signature(package.evaluate).parameters
-    with _unchanged_tokenizer(lm.tokenizer):
+    with _unchanged_tokenizer(lm.tokenizer), _opened_by(lm.tokenizer, system):
         report = package.evaluate(
             lm.model,
             lm.tokenizer,
@@ -151,6 +154,28 @@ def _mass(rows: Sequence[Mapping[str, Any]]) -> Float[np.ndarray, " vignettes"] 
     if any("pmass_allowed" not in row for row in rows):
         return None
     return np.array([float(row["pmass_allowed"]) for row in rows])
+
+
+@contextmanager
+def _opened_by(tokenizer: Any, system: str | None) -> Iterator[None]:
+    """Every chat that the template renders begins with this system prompt."""
+    if system is None:
+        yield
+        return
+    render, role = tokenizer.apply_chat_template, has_system_role(tokenizer)
+
+    def opened(conversation: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+        if conversation and not isinstance(conversation[0], Mapping):  # a batch of chats
+            chats: list[Any] = [with_system(list(c), system, role=role) for c in conversation]
+        else:
+            chats = with_system(list(conversation), system, role=role)
+        return render(chats, *args, **kwargs)
+
+    tokenizer.apply_chat_template = opened
+    try:
+        yield
+    finally:
+        del tokenizer.apply_chat_template
 
 
 @contextmanager

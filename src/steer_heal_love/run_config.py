@@ -1,0 +1,53 @@
+"""Everything that a run is made of: the stages' settings, put together."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from steer_heal_love.lm.load import DType
+from steer_heal_love.stages.dose import DoseConfig
+from steer_heal_love.stages.evaluate import EvaluateConfig
+from steer_heal_love.stages.filter import FilterConfig
+from steer_heal_love.stages.heal import HealConfig
+from steer_heal_love.stages.settings import StageConfig
+from steer_heal_love.stages.steer import SteerConfig
+
+
+class GenerateConfig(StageConfig):
+    """How completions are sampled, for training and for evaluation."""
+
+    max_new_tokens: int = Field(96, ge=8)
+    """Length limit of a completion, tokens."""
+    temperature: float = Field(1.0, gt=0)
+    """Sampling temperature."""
+    top_k: int = Field(64, ge=1)
+    """The likeliest tokens that are drawn from."""
+    top_p: float = Field(0.95, gt=0, le=1)
+    """Nucleus inside the top k."""
+    batch_size: int = Field(64, ge=1)
+    """Rows in flight at a time."""
+
+
+class RunConfig(StageConfig):
+    """Everything that a run is made of."""
+
+    axis: str = "love"
+    """Name of a built-in axis, or path of an axis .toml."""
+    model: str = "smollm2"
+    """Hub id, local folder, .gguf file, or the alias smollm2."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1, …"""
+    dtype: DType = "auto"
+    """Precision of the model: auto is bfloat16 where the device has it."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. It can do anything on this machine."""
+    rounds: int = Field(8, ge=1, le=1000)
+    """How many times to steer and heal."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Seed of everything random."""
+    steer: SteerConfig = SteerConfig()
+    dose: DoseConfig = DoseConfig()
+    filter: FilterConfig = FilterConfig()
+    generate: GenerateConfig = GenerateConfig()
+    heal: HealConfig = HealConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()

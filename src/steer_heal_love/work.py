@@ -1,0 +1,287 @@
+"""The loop's pieces of work: each has a name, and a finished one is read back, not done again."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from steer_heal_love.lm.adapters import base
+from steer_heal_love.lm.chat import decode_text, encode_chat
+from steer_heal_love.lm.generate import Sampling, generate
+from steer_heal_love.lm.hooks import steering
+from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.records import (
+    Axis,
+    Baseline,
+    Completion,
+    Context,
+    Direction,
+    Healed,
+    Judged,
+    Limits,
+    Measurement,
+    Pieces,
+)
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.stages import dose, evaluate, heal, steer
+from steer_heal_love.stages import filter as filtering
+from steer_heal_love.stages.dose import DoseConfig, Harvest
+from steer_heal_love.stages.heal import Example, HealConfig
+from steer_heal_love.stages.instruments.direction_shift import measure_direction
+from steer_heal_love.stages.instruments.foundations import Foundations
+from steer_heal_love.stages.instruments.ratios import with_ratios
+
+T = TypeVar("T")
+
+LIMIT_SAMPLES = 64  # of the base, over the training prompts, that set the filter's limits
+SHIFT_CONTEXTS = 32  # that the internalised shift is read over
+LONG_CONDITIONS = {"base", "healed"}  # that long answers are sampled of
+
+Report = Callable[[str, float, float], None]  # (stage, done, of how many)
+
+
+class Work:
+    """What every stage of the loop needs."""
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        axis: Axis,
+        contexts: Sequence[Context],
+        config: RunConfig,
+        pieces: Pieces,
+        report: Report,
+    ) -> None:
+        self.lm, self.axis, self.contexts, self.config = lm, axis, contexts, config
+        self.pieces, self.report = pieces, report
+        self.prompts = training_prompts(axis, contexts, config.dose)
+        self.wall_s: dict[str, float] = {}
+        g = config.generate
+        self.sampling = Sampling(g.max_new_tokens, g.temperature, g.top_k, g.top_p)
+        length = config.evaluate.max_new_tokens
+        self.evaluation_sampling = replace(self.sampling, max_new_tokens=length)
+        self.foundations = Foundations(config.evaluate)
+
+    def do(self, name: str, compute: Callable[[], T]) -> T:
+        """A piece of work, computed once; its time counts to its stage also when it is read."""
+
+        def timed() -> tuple[T, float]:
+            started = time.perf_counter()
+            return compute(), time.perf_counter() - started
+
+        stage = _stage_of(name)
+        value, seconds = self.pieces.do(name, timed)
+        self.wall_s[stage] = self.wall_s.get(stage, 0.0) + seconds
+        self.report(stage, 1, 1)
+        return value
+
+
+@dataclass(frozen=True)
+class _Under:
+    work: Work
+    folder: str
+
+    def do(self, name: str, compute: Callable[[], T]) -> T:
+        return self.work.pieces.do(f"{self.folder}/{name}", compute)
+
+    def forget(self, prefix: str) -> None:
+        self.work.pieces.forget(f"{self.folder}/{prefix}")
+
+
+# Stage of a piece by the third part of its name; the rest evaluates.
+_STAGES = {"direction": "steer", "generate": "generate", "heal": "heal", "rivals": "rivals"}
+
+
+def _stage_of(name: str) -> str:
+    """Stage that a piece belongs to: rounds/03/generate/00064 is of generate."""
+    parts = name.split("/")
+    return _STAGES.get(parts[2], "evaluate") if parts[0] == "rounds" else "baseline"
+
+
+def training_prompts(axis: Axis, contexts: Sequence[Context], config: DoseConfig) -> list[str]:
+    """The axis's probes, extended by contexts to `min_prompts` different prompts."""
+    extra = max(0, config.min_prompts - len(axis.probes))
+    more = [c.text for c in steer.spread(contexts, extra)]
+    return list(dict.fromkeys([*axis.probes, *more]))
+
+
+def base_limits(work: Work) -> Limits:
+    """The filter's limits, from the base model's own samples on the training prompts."""
+
+    def compute() -> Limits:
+        count = min(LIMIT_SAMPLES, len(work.prompts))
+        prompts = [work.prompts[i * len(work.prompts) // count] for i in range(count)]
+        with base(work.lm):
+            completions = sample(work, prompts, 0.0, _seed(work, "limits"), 0)
+        scored = filtering.score_completions(work.lm, work.axis, completions, work.config.filter)
+        return filtering.measure_limits(scored, work.config.filter)
+
+    return work.do("baseline/limits", compute)
+
+
+def measure_baseline(work: Work, limits: Limits) -> Baseline:
+    """The base model as it is, and with each persona as its system prompt."""
+    axis = work.axis
+    bare = measure(work, "baseline/base", "base", limits)
+    pos = measure(work, "baseline/prompt_pos", "prompt_pos", limits, axis.pos_system)
+    neg = measure(work, "baseline/prompt_neg", "prompt_neg", limits, axis.neg_system)
+    return Baseline(bare, with_ratios(pos, bare), with_ratios(neg, bare))
+
+
+def measure(
+    work: Work, name: str, condition: str, limits: Limits, system: str | None = None
+) -> Measurement:
+    """Measure the model as it is patched now; the same items and seeds for every condition."""
+
+    def judge(completions: list[Completion]) -> list[Judged]:
+        return filtering.judge_all(work.lm, work.axis, completions, limits, work.config.filter)
+
+    def compute() -> Measurement:
+        return evaluate.measure(
+            work.lm,
+            work.axis,
+            condition,
+            work.config.evaluate,
+            judge,
+            work.foundations,
+            seed=_seed(work, "evaluate"),
+            sampling=work.evaluation_sampling,
+            system=system,
+            long=condition in LONG_CONDITIONS,
+        )
+
+    return work.do(name, compute)
+
+
+def measure_front(work: Work, direction: Direction) -> tuple[tuple[float, Measurement], ...]:
+    """Raw steering of the base model at each dose of the front: the rival that decides."""
+    points = []
+    for kappa in work.config.evaluate.front:
+
+        def compute(kappa: float = kappa) -> Measurement:
+            with base(work.lm), steering(work.lm, direction, kappa):
+                return evaluate.measure_steered(
+                    work.lm,
+                    work.axis,
+                    work.config.evaluate,
+                    seed=_seed(work, "evaluate"),
+                    sampling=work.evaluation_sampling,
+                )
+
+        points.append((kappa, work.do(f"rounds/00/front/{kappa:g}", compute)))
+    return tuple(points)
+
+
+def measure_shift(work: Work, r: int, direction: Direction, first: Direction) -> Measurement:
+    """Cosines of the direction, and of what the student has internalised, with the first one."""
+    contexts = steer.spread(work.contexts, SHIFT_CONTEXTS)
+    return work.do(
+        f"rounds/{r:02d}/shift", lambda: measure_direction(work.lm, contexts, direction, first)
+    )
+
+
+def extract(work: Work, r: int) -> Direction:
+    """Stage 1: the direction of the student as it is now."""
+    return work.do(
+        f"rounds/{r:02d}/direction",
+        lambda: steer.extract_direction(work.lm, work.axis, work.contexts, work.config.steer),
+    )
+
+
+def collect(
+    work: Work,
+    r: int,
+    direction: Direction,
+    limits: Limits,
+    kappa: float,
+    *,
+    axis: Axis | None = None,
+    folder: str | None = None,
+) -> Harvest:
+    """Stages 2 and 3: walk the dose down and keep what is coherent and carries the trait.
+
+    Args:
+        axis: whose persona likelihood ratio is the trait; the run's own unless given.
+        folder: of the pieces; the round's own unless given.
+    """
+    order = np.random.default_rng(_seed(work, "prompts", r)).permutation(len(work.prompts))
+    config, trait = work.config.dose, axis or work.axis
+    folder = folder or f"rounds/{r:02d}"
+
+    def draw(kappa: float, count: int, first: int) -> list[Judged]:
+        prompts = [work.prompts[order[i % len(order)]] for i in range(first, first + count)]
+
+        def compute() -> list[Judged]:
+            with steering(work.lm, direction, kappa):
+                texts = sample(work, prompts, kappa, _seed(work, "generate", r), first)
+            return filtering.judge_all(work.lm, trait, texts, limits, work.config.filter)
+
+        judged: list[Judged] = work.do(f"{folder}/generate/{first:05d}", compute)
+        work.report("generate", min(config.n_keep, sum(j.kept for j in judged)), config.n_keep)
+        return judged
+
+    return dose.walk_dose(draw, config, kappa)
+
+
+def heal_round(
+    work: Work, r: int, harvest: Harvest, *, config: HealConfig | None = None, folder: str = ""
+) -> Healed:
+    """Stage 4: distil the kept texts into a fresh adapter behind the barrier."""
+    config = config or work.config.heal
+    examples = [
+        Example(tuple(encode_chat(work.lm, c.prompt)), (*c.token_ids, *_end(c)))
+        for c in (j.completion for j in harvest.kept)
+    ]
+    total = config.epochs * math.ceil(len(examples) / config.batch_size)
+    folder = folder or f"rounds/{r:02d}/heal"
+    healed: Healed = work.do(
+        f"{folder}/result",
+        lambda: heal.heal(
+            work.lm,
+            examples,
+            config,
+            seed=_seed(work, "heal", r),
+            pieces=_Under(work, folder),
+            on_step=lambda step: work.report("heal", step.step + 1, total),
+        ),
+    )
+    work.pieces.forget(f"{folder}/epoch-")
+    return healed
+
+
+def _end(completion: Completion) -> tuple[int, ...]:
+    """The end token is learnt where the model chose it, not where the limit cut the text off."""
+    return () if completion.end_id is None else (completion.end_id,)
+
+
+def sample(
+    work: Work, prompts: Sequence[str], kappa: float, seed: int, first: int
+) -> list[Completion]:
+    """Sampled completions of the model as it is patched now."""
+    ids = [encode_chat(work.lm, p) for p in prompts]
+    generated = generate(
+        work.lm,
+        ids,
+        work.sampling,
+        seed=seed,
+        first_index=first,
+        batch_size=work.config.generate.batch_size,
+    )
+    return [
+        Completion(
+            p, decode_text(work.lm, g.token_ids), g.token_ids, g.end_id, kappa, seed, first + i
+        )
+        for i, (p, g) in enumerate(zip(prompts, generated, strict=True))
+    ]
+
+
+def _seed(work: Work, purpose: str, r: int = 0) -> int:
+    """A seed of its own for each purpose and round, from the run's seed."""
+    text = f"{work.config.seed}/{purpose}/{r}".encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:6], "big")
