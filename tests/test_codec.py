@@ -20,6 +20,7 @@ from steer_heal_love.codec import pack, unpack
 from steer_heal_love.errors import RunError
 from steer_heal_love.records import (
     Adapter,
+    Ceilings,
     Completion,
     Context,
     Direction,
@@ -94,7 +95,8 @@ def test_packing_is_a_function_of_the_value(value: Any) -> None:
 
 
 def test_the_records_of_a_run() -> None:
-    limits = Limits(1.0, math.inf, 0.1 + 0.2, -0.0, math.nan, -math.inf)
+    ceilings = Ceilings(1.0, math.inf, 0.1 + 0.2, -0.0, math.nan)
+    limits = Limits(ceilings, ceilings, -math.inf)
     measurement = Measurement(
         {"a": Interval(0.1, -math.inf, math.inf)}, {"a": (0.5, None, 1e-320)}, ()
     )

@@ -108,15 +108,23 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a completion may score at most (at least, for the trait)."""
+class Ceilings:
+    """The highest coherence scores that a completion may have."""
 
     perplexity: float
     tail_perplexity: float
     window_perplexity: float
     word_repetition: float
     compression: float
-    trait_nats: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the filter goes by: when a completion is broken, and when it is fit to learn from."""
+
+    sound: Ceilings  # above one of these it is broken
+    fit: Ceilings  # above one of these it is not what the base model would have written as readily
+    trait_nats: float  # the least persona likelihood ratio
 
 
 @dataclass(frozen=True)

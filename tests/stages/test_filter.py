@@ -12,7 +12,7 @@ import torch
 from steer_heal_love.lm.adapters import student
 from steer_heal_love.lm.chat import encode_chat, encode_text
 from steer_heal_love.lm.hooks import steering
-from steer_heal_love.records import Axis, Completion, Direction, Limits, Scores
+from steer_heal_love.records import Axis, Ceilings, Completion, Direction, Limits, Scores
 from steer_heal_love.stages.filter import (
     FilterConfig,
     Scored,
@@ -33,7 +33,8 @@ AXIS = Axis(
     pairs=(),
     narration=(r"\bI am someone who\b",),
 )
-LOOSE = Limits(math.inf, math.inf, math.inf, math.inf, math.inf, -math.inf)
+NO_CEILING = Ceilings(math.inf, math.inf, math.inf, math.inf, math.inf)
+LOOSE = Limits(NO_CEILING, NO_CEILING, -math.inf)
 PROSE = "The train leaves at noon, and I shall be there with a cake."
 
 
@@ -119,9 +120,13 @@ def test_no_completions_no_judgements() -> None:
     ],
 )
 def test_a_score_may_reach_its_limit_but_not_exceed_it(score: str, limit: str, reason: str) -> None:
-    at = replace(LOOSE, **{limit: 7.0})
+    ceilings = replace(NO_CEILING, **{limit: 7.0})
+    at = replace(LOOSE, sound=ceilings, fit=ceilings)
     assert judge(scored(**{score: 7.0}), at, FilterConfig()).reasons == ()
     assert judge(scored(**{score: 7.001}), at, FilterConfig()).reasons == (reason,)
+    strict = replace(LOOSE, fit=ceilings)
+    assert judge(scored(**{score: 7.0}), strict, FilterConfig()).reasons == ()
+    assert judge(scored(**{score: 7.001}), strict, FilterConfig()).reasons == ("unfit",)
 
 
 def test_the_trait_floor() -> None:
@@ -139,7 +144,7 @@ def test_truncation_counts_where_it_is_asked_for() -> None:
 
 def test_every_reason_is_given() -> None:
     worst = scored("I am so. " * 9, perplexity=99.0, narrates=True, refuses=True, empty=True)
-    limits = replace(LOOSE, perplexity=5.0)
+    limits = replace(LOOSE, sound=replace(NO_CEILING, perplexity=5.0))
     assert judge(worst, limits, FilterConfig()).reasons == (
         "empty",
         "perplexity",
@@ -153,25 +158,43 @@ def test_limits_are_quantiles_of_the_base_samples_times_a_factor() -> None:
     samples = [
         scored(perplexity=float(i), tail_perplexity=2.0 * i, trait_nats=i / 10) for i in range(21)
     ]
-    config = FilterConfig(quantile=0.9, perplexity_factor=2.0, trait_quantile=0.5)
+    config = FilterConfig(quantile=0.9, perplexity_factor=0.5, trait_quantile=0.5)
     limits = measure_limits(samples, config)
-    assert limits.perplexity == pytest.approx(36.0)
-    assert limits.tail_perplexity == pytest.approx(36.0 * config.tail_factor)
-    assert limits.window_perplexity == pytest.approx(5.0 * config.window_factor)
+    assert limits.fit.perplexity == pytest.approx(9.0)
+    assert limits.fit.tail_perplexity == pytest.approx(36.0 * config.tail_factor)
+    assert limits.fit.window_perplexity == pytest.approx(5.0 * config.window_factor)
+    assert limits.sound.perplexity == pytest.approx(20.0 * config.sound_factor)
+    assert limits.sound.tail_perplexity == pytest.approx(40.0 * config.sound_factor)
     assert limits.trait_nats == pytest.approx(1.0)
+
+
+def test_no_sample_that_sets_the_limits_is_broken_by_them() -> None:
+    rng = np.random.default_rng(0)
+    samples = [scored(perplexity=float(p)) for p in rng.lognormal(2, 0.5, 40)]
+    limits = measure_limits(samples, FilterConfig())
+    reasons = [set(judge(s, limits, FilterConfig()).reasons) for s in samples]
+    assert all(r <= {"unfit", "trait"} for r in reasons)
+    assert any("unfit" in r for r in reasons)
 
 
 def test_an_absolute_limit_replaces_the_quantile() -> None:
     config = FilterConfig(max_perplexity=12.0, max_tail_perplexity=13.0, trait_floor=-0.25)
     limits = measure_limits([scored()], config)
-    assert (limits.perplexity, limits.tail_perplexity, limits.trait_nats) == (12.0, 13.0, -0.25)
+    fit = limits.fit
+    assert (fit.perplexity, fit.tail_perplexity, limits.trait_nats) == (12.0, 13.0, -0.25)
+
+
+def test_what_is_fit_is_sound() -> None:
+    limits = measure_limits([scored()], FilterConfig(max_perplexity=500.0, window_factor=9.0))
+    assert limits.sound.perplexity == limits.fit.perplexity == 500.0
+    assert limits.sound.window_perplexity == limits.fit.window_perplexity == pytest.approx(45.0)
 
 
 def test_empty_samples_set_no_limit() -> None:
     samples = [scored(perplexity=1000.0, trait_nats=-9.0, empty=True), scored()]
     config = FilterConfig()
     limits = measure_limits(samples, config)
-    assert limits.perplexity == pytest.approx(5.0 * config.perplexity_factor)
+    assert limits.fit.perplexity == pytest.approx(5.0 * config.perplexity_factor)
     assert limits.trait_nats == 0.5
     assert measure_limits([], FilterConfig()) == LOOSE
 

@@ -39,8 +39,8 @@ from steer_heal_love.stages.filter import (
 from steer_heal_love.stages.steer import extract_direction
 
 QUANTILES = (0.9, 0.95, 0.975, 0.99, 1.0)
-FACTORS = (0.75, 1.0, 1.25, 1.5, 2.0)  # on perplexity, tail and window alike
-NOT_COHERENCE = {"trait"}  # a base sample without the trait is still a sound one
+FACTORS = (1.0, 1.25, 1.5, 2.0)
+NOT_COHERENCE = {"trait", "unfit"}  # a base sample with neither is still a sound one
 
 
 @dataclass(frozen=True)
@@ -144,16 +144,10 @@ def score_values(scored: Scored) -> dict[str, float]:
 
 
 def filter_variants(config: FilterConfig) -> list[Variant[Scored]]:
-    """The filter as it is set, and with other quantiles and factors on them."""
+    """The filter as it is set, and with other quantiles and factors for what is sound."""
     grid = {
-        f"quantile {q:g}, factor {f:g}": config.model_copy(
-            update={
-                "quantile": q,
-                "perplexity_factor": f,
-                "tail_factor": f,
-                "window_factor": f,
-                "repetition_factor": max(1.0, f),
-            }
+        f"sound quantile {q:g}, factor {f:g}": config.model_copy(
+            update={"sound_quantile": q, "sound_factor": f}
         )
         for q in QUANTILES
         for f in FACTORS

@@ -26,7 +26,7 @@ from steer_heal_love.maths.repetition import (
     longest_periodic_run,
     word_repetition,
 )
-from steer_heal_love.records import Axis, Completion, Judged, Limits, Scores
+from steer_heal_love.records import Axis, Ceilings, Completion, Judged, Limits, Scores
 from steer_heal_love.stages.settings import StageConfig
 
 _REFUSAL = re.compile(
@@ -37,19 +37,38 @@ _REFUSAL = re.compile(
 )
 
 
-class FilterConfig(StageConfig):
-    """Which completions are fit to learn from. Limits are quantiles of the base model's samples."""
+# The scores that have a ceiling, and the reason given where a completion is above it.
+REASONS = {
+    "perplexity": "perplexity",
+    "tail_perplexity": "tail",
+    "window_perplexity": "window",
+    "word_repetition": "repetition",
+    "compression": "compression",
+}
 
+
+class FilterConfig(StageConfig):
+    """Which completions are sound, and which of them are fit to learn from.
+
+    Both by quantiles of the base model's own samples: damage that is let through once is the next
+    round's normal, so what the model learns from must be well inside of what is sound.
+    """
+
+    sound_quantile: float = Field(1.0, gt=0, le=1)
+    """A score above this quantile of the base samples' times `sound_factor` is that of a broken
+    text."""
+    sound_factor: float = Field(1.25, gt=0)
+    """Factor on that quantile; see `shl audit-filter`."""
     quantile: float = Field(0.95, gt=0, le=1)
-    """Quantile of the base samples' scores that is the limit of each coherence score."""
+    """Quantile of the base samples' scores that a text fit to learn from may reach."""
     perplexity_factor: float = Field(0.75, gt=0)
-    """Factor on the base quantile of perplexity."""
+    """Factor on the quantile of perplexity."""
     tail_factor: float = Field(0.85, gt=0)
-    """Factor on the base quantile of the last quarter's perplexity."""
+    """Factor on the quantile of the last quarter's perplexity."""
     window_factor: float = Field(1.0, gt=0)
-    """Factor on the base quantile of the worst window's perplexity."""
+    """Factor on the quantile of the worst window's perplexity."""
     repetition_factor: float = Field(1.0, gt=0)
-    """Factor on the base quantile of word repetition and compression."""
+    """Factor on the quantiles of word repetition and compression."""
     max_perplexity: float | None = Field(None, gt=1)
     """Absolute limit of perplexity, in place of the base quantile."""
     max_tail_perplexity: float | None = Field(None, gt=1)
@@ -128,49 +147,68 @@ def _score(
 
 
 def measure_limits(scored: Sequence[Scored], config: FilterConfig) -> Limits:
-    """Limits from the base model's own samples on the same probes, measured once a run."""
+    """Limits from the base model's own samples on the same prompts, measured once a run.
 
-    scores = [s.scores for s in scored]
-
-    def high(name: str, factor: float, absolute: float | None = None) -> float:
-        if absolute is not None:
-            return absolute
-        values = [getattr(s, name) for s in scores if not s.empty]
-        return float(np.quantile(values, config.quantile)) * factor if values else math.inf
-
-    traits = [s.trait_nats for s in scores if s.trait_nats is not None and not s.empty]
+    What is fit is sound: where the settings put a ceiling of `fit` above that of `sound`, the
+    latter is raised.
+    """
+    scores = [s.scores for s in scored if not s.scores.empty]
+    fit = _fit_ceilings(scores, config)
+    widest = _quantiles(scores, config.sound_quantile)
+    sound = {n: max(v * config.sound_factor, getattr(fit, n)) for n, v in widest.items()}
+    traits = [s.trait_nats for s in scores if s.trait_nats is not None]
     floor = config.trait_floor
     if floor is None:
         floor = float(np.quantile(traits, config.trait_quantile)) if traits else -math.inf
-    return Limits(
-        perplexity=high("perplexity", config.perplexity_factor, config.max_perplexity),
-        tail_perplexity=high("tail_perplexity", config.tail_factor, config.max_tail_perplexity),
-        window_perplexity=high("window_perplexity", config.window_factor),
-        word_repetition=high("word_repetition", config.repetition_factor),
-        compression=high("compression", config.repetition_factor),
-        trait_nats=floor,
-    )
+    return Limits(Ceilings(**sound), fit, floor)
+
+
+def _fit_ceilings(scores: Sequence[Scores], config: FilterConfig) -> Ceilings:
+    factors = {
+        "perplexity": config.perplexity_factor,
+        "tail_perplexity": config.tail_factor,
+        "window_perplexity": config.window_factor,
+    }
+    absolute = {
+        "perplexity": config.max_perplexity,
+        "tail_perplexity": config.max_tail_perplexity,
+    }
+    found = _quantiles(scores, config.quantile)
+    found = {n: v * factors.get(n, config.repetition_factor) for n, v in found.items()}
+    return Ceilings(**found | {n: v for n, v in absolute.items() if v is not None})
+
+
+def _quantiles(scores: Sequence[Scores], quantile: float) -> dict[str, float]:
+    """A quantile of each score that has a ceiling; infinite where there is no sample."""
+    if not scores:
+        return dict.fromkeys(REASONS, math.inf)
+    return {n: float(np.quantile([getattr(s, n) for s in scores], quantile)) for n in REASONS}
 
 
 def judge(scored: Scored, limits: Limits, config: FilterConfig) -> Judged:
-    """The fate of a completion: every reason to drop it, none where it is kept."""
+    """The fate of a completion: every reason to drop it, none where it is kept.
+
+    A sound completion above a ceiling of `limits.fit` is "unfit".
+    """
     scores = scored.scores
     trait = scores.trait_nats if scores.trait_nats is not None else -math.inf
+    broken = [reason for name, reason in REASONS.items() if _above(scores, limits.sound, name)]
     checks = {
         "empty": scores.empty,
         "truncated": config.drop_truncated and scores.truncated,
-        "perplexity": scores.perplexity > limits.perplexity,
-        "tail": scores.tail_perplexity > limits.tail_perplexity,
-        "window": scores.window_perplexity > limits.window_perplexity,
+        **dict.fromkeys(broken, True),
         "loop": is_loop(scored.completion.text),
-        "repetition": scores.word_repetition > limits.word_repetition,
-        "compression": scores.compression > limits.compression,
         "narration": scores.narrates,
         "refusal": scores.refuses,
+        "unfit": not broken and any(_above(scores, limits.fit, name) for name in REASONS),
         "trait": trait < limits.trait_nats,
     }
     reasons = tuple(name for name, dropped in checks.items() if dropped)
     return Judged(scored.completion, scores, reasons, scored.surprise_nats)
+
+
+def _above(scores: Scores, ceilings: Ceilings, name: str) -> bool:
+    return bool(getattr(scores, name) > getattr(ceilings, name))
 
 
 def judge_all(

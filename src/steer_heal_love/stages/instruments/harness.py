@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import logging
+import copy
 import math
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from steer_heal_love.errors import ConfigError, DataError
+from steer_heal_love.errors import DataError
 from steer_heal_love.lm.adapters import base, student
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.maths.paired import Items, known, paired_difference, percentile_interval
 from steer_heal_love.maths.statistics import bootstrap_mean, proportion_interval
 from steer_heal_love.records import Adapter, Interval
-from steer_heal_love.stages.instruments.question_file import read_questions
+from steer_heal_love.stages.instruments.harness_tasks import (
+    Report,
+    Tasks,
+    first_line,
+    harness_module,
+    quiet,
+)
 from steer_heal_love.stages.settings import StageConfig
 
 RESAMPLES = 500  # of a metric that is no mean over items; some take a second to aggregate once
-
-DATA_SUFFIXES = (".json", ".jsonl")
-TASK_SUFFIXES = (".yaml", ".yml")
-
-Report = Callable[[str, float, float], None]  # (stage, done, of how many)
 
 
 class HarnessConfig(StageConfig):
@@ -42,16 +38,7 @@ class HarnessConfig(StageConfig):
     batch_size: int = Field(4, ge=1)
     """Prompts of --tasks in flight at a time: more is faster and takes more memory."""
     apply_chat_template: bool = False
-    """Ask the questions of --tasks in the model's chat template, not as plain text."""
-    seed: int = Field(0, ge=0, lt=2**31)
-    """Seed of few-shot examples, and of answers where a task samples them."""
-
-
-@dataclass(frozen=True)
-class Tasks:
-    """Tasks that are loaded, with their data; `loaded` is the harness's own structure."""
-
-    loaded: Mapping[str, Any]
+    """Ask what --tasks ask in the model's chat template, not as plain text."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +46,7 @@ class TaskFigure:
     """One metric of one task (or group of tasks), in the metric's unit, with 95 % intervals.
 
     Bounds are infinite where an interval cannot be had. The values per item are in the same order
-    for both models; they are empty where the metric is no mean over items.
+    for both models; there are none where the metric is no mean over items.
     """
 
     task: str
@@ -80,112 +67,12 @@ class TaskResults:
     cut: bool  # some prompt exceeded the model's context and lost its beginning
 
 
-def load_tasks(names: Sequence[str]) -> Tasks:
-    """Tasks of the harness, by name or pattern, and local ones: `.json` and `.jsonl` files of
-    questions (see `question_file`), and the harness's own `.yaml` task files.
+@dataclass(frozen=True)
+class _Scored:
+    """One metric of one task under one model."""
 
-    A task file is a program: its templates and functions run on this machine.
-
-    Raises:
-        ConfigError: lm-eval is not installed, a name is unknown or given twice, or a task would
-            run code that the model writes, or needs images or sound.
-        DataError: a file is missing or broken, or a task's data cannot be had.
-    """
-    manager_of = _harness("tasks").TaskManager
-    local = {name: _local(Path(name)) for name in names if Path(name).suffix in DATA_SUFFIXES}
-    with _quiet(lambda *_: None):
-        manager = manager_of(include_defaults=len(local) < len(names))
-        specs = {name: local[name] if name in local else _known(manager, name) for name in names}
-        parts = [_load(manager, name, spec) for name, spec in specs.items()]
-    if len(specs) < len(names) or _twice(parts):
-        twice = _twice(parts) or [n for n in names if list(names).count(n) > 1]
-        raise ConfigError(f"task {twice[0]!r} is given twice: name it once")
-    loaded = {key: _merged(part.get(key, {}) for part in parts) for key in ("tasks", "groups")}
-    _refuse_unfit(loaded["tasks"])
-    return Tasks(loaded)
-
-
-def _harness(module: str) -> Any:
-    """A module of lm_eval, imported only here, where a task is asked for."""
-    try:
-        return importlib.import_module(f"lm_eval.{module}")
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"--tasks needs the package lm-eval ({error.name} is not installed): "
-            "pip install 'steer-heal-love[eval]'"
-        ) from None
-
-
-def _local(path: Path) -> dict[str, Any]:
-    """The harness's configuration of a multiple-choice task on a file of questions.
-
-    The model reads question, one space, choice; the data stay in memory.
-    """
-    rows = [{"question": q.question, "choices": list(q.choices), "answer": q.answer}
-            for q in read_questions(path)]  # fmt: skip
-
-    def dataset(**_metadata: Any) -> dict[str, Any]:
-        import datasets
-
-        return {"test": datasets.Dataset.from_list(rows)}
-
-    return {
-        "task": path.stem,
-        "custom_dataset": dataset,
-        "test_split": "test",
-        "output_type": "multiple_choice",
-        "doc_to_text": "question",
-        "doc_to_choice": "choices",
-        "doc_to_target": "answer",
-        "metric_list": [
-            {"metric": metric, "aggregation": "mean", "higher_is_better": True}
-            for metric in ("acc", "acc_norm")
-        ],
-    }
-
-
-def _known(manager: Any, name: str) -> list[str]:
-    """The harness's names that a name or pattern stands for, or the path of a task file."""
-    if Path(name).suffix in TASK_SUFFIXES:
-        if not Path(name).is_file():
-            raise DataError(f"task file {name} does not exist: check the path")
-        return [name]
-    found: list[str] = manager.match_tasks([name])
-    if not found:
-        near = difflib.get_close_matches(name, manager.all_tasks, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"unknown task {name!r}: {hint}`lm-eval ls tasks` lists them all")
-    return found
-
-
-def _load(manager: Any, name: str, spec: Any) -> Mapping[str, Any]:
-    try:
-        loaded: Mapping[str, Any] = manager.load(spec)
-    except Exception as error:  # a task is somebody's program, and may raise anything
-        raise DataError(f"task {name!r} cannot be loaded: {_first_line(error)}") from error
-    return loaded
-
-
-def _twice(parts: Sequence[Mapping[str, Any]]) -> list[str]:
-    names = [name for part in parts for name in part["tasks"]]
-    return [name for name in names if names.count(name) > 1]
-
-
-def _merged(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    return {name: value for part in parts for name, value in part.items()}
-
-
-def _refuse_unfit(tasks: Mapping[str, Any]) -> None:
-    for name, task in tasks.items():
-        if getattr(task, "UNSAFE_CODE", False):
-            raise ConfigError(f"task {name!r} runs code that the model writes: leave it out here")
-        if getattr(task, "MULTIMODAL", False):
-            raise ConfigError(f"task {name!r} needs images or sound: leave it out")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    items: dict[str, Any]  # by the hash of the item: a number, or whatever the metric aggregates
+    value: float  # the harness's own aggregate
 
 
 def measure_tasks(
@@ -194,22 +81,176 @@ def measure_tasks(
     tasks: Tasks,
     config: HarnessConfig,
     *,
+    seed: int = 0,
     report: Report = lambda _stage, _done, _total: None,
 ) -> TaskResults:
     """Every metric of the tasks, on the base model and with these adapters on, item by item.
 
-    The harness computes on the model that is loaded, and gets a copy of its tokenizer. Without
-    adapters both are the base model, and it is run once.
+    The harness computes on the model that is loaded already, and gets a copy of its tokenizer.
+    Without adapters student and base are one, and are run once.
+
+    Args:
+        seed: of few-shot examples, and of answers where a task samples them.
 
     Raises:
-        DataError: the harness cannot run a task on this model, or its items are not the same twice.
+        DataError: the harness cannot run a task on this model, or its items differ between runs.
     """
-    hflm = _harness("models.huggingface").HFLM
-    with _quiet(report) as heard:
+    with quiet(report) as heard:
+        model = harness_module("models.huggingface").HFLM(
+            pretrained=lm.model,
+            tokenizer=copy.deepcopy(lm.tokenizer),  # it may be given a padding token
+            backend="causal",
+            batch_size=config.batch_size,
+        )
         with base(lm):
-            before = _evaluate(hflm, lm, tasks, config)
+            before = _evaluate(model, lm, tasks, config, seed)
         after = before
         if adapters:
             with student(lm, adapters):
-                after = _evaluate(hflm, lm, tasks, config)
-        return TaskResults(tuple(_figures(tasks, before, after, config.seed)), heard.cut)
+                after = _evaluate(model, lm, tasks, config, seed)
+        figures = (*_task_figures(tasks, before, after), *_group_figures(tasks, before, after))
+    return TaskResults(figures, heard.cut)
+
+
+def _evaluate(
+    model: Any, lm: LanguageModel, tasks: Tasks, config: HarnessConfig, seed: int
+) -> Mapping[str, Any]:
+    """The harness's results on the model as it is patched now, with the samples behind them."""
+    for task in tasks.loaded["tasks"].values():
+        if task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=seed)  # each time anew: the same examples for every model
+    devices = [lm.device] if lm.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        try:
+            results: Mapping[str, Any] = harness_module("evaluator").evaluate(
+                lm=model,
+                task_dict=tasks.loaded,
+                limit=config.limit,
+                bootstrap_iters=0,
+                log_samples=True,
+                apply_chat_template=config.apply_chat_template,
+                fewshot_as_multiturn=config.apply_chat_template,
+            )
+        except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            reason = first_line(error)
+            raise DataError(f"the tasks cannot be run on this model: {reason}") from error
+    return results
+
+
+def _task_figures(
+    tasks: Tasks, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Iterator[TaskFigure]:
+    for name, task in tasks.loaded["tasks"].items():
+        theirs, own = _scored(before, name), _scored(after, name)
+        for metric, scored in theirs.items():
+            if metric in own:
+                aggregate = task.aggregation().get(metric.partition(",")[0], np.mean)
+                yield _figure(name, metric, aggregate, scored, own[metric])
+
+
+def _scored(results: Mapping[str, Any], task: str) -> dict[str, _Scored]:
+    """The metrics of a task that are numbers, by the harness's name: "metric,filter"."""
+    found: dict[str, dict[str, Any]] = {}
+    for sample in results["samples"][task]:
+        for metric in sample["metrics"]:
+            items = found.setdefault(f"{metric},{sample['filter']}", {})
+            items[f"{sample['doc_id']} {sample['doc_hash']}"] = sample[metric]
+    values = {name: results["results"][task].get(name) for name in found}
+    return {n: _Scored(found[n], float(v)) for n, v in values.items() if _is_number(v)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number | np.bool_)
+
+
+def _figure(
+    task: str, metric: str, aggregate: Callable[[Any], Any], theirs: _Scored, own: _Scored
+) -> TaskFigure:
+    """A metric with its intervals: over the items' mean, or by resampling what it aggregates."""
+    if theirs.items.keys() != own.items.keys():
+        raise DataError(f"task {task!r} draws other items each time: nothing can be paired")
+    before, after = ([s.items[key] for key in own.items] for s in (theirs, own))
+    name, count = _shown(metric), len(own.items)
+    if not (_is_mean(before, theirs.value) and _is_mean(after, own.value)):
+        x, y, difference = _resampled(aggregate, before, after, theirs.value, own.value)
+        return TaskFigure(task, name, count, x, y, difference)
+    x, y = _mean(before), _mean(after)
+    difference = paired_difference(after, before) or _unbounded(own.value - theirs.value)
+    return TaskFigure(
+        task, name, count, x, y, difference, tuple(map(float, before)), tuple(map(float, after))
+    )
+
+
+def _shown(metric: str) -> str:
+    """The harness's "metric,filter" for people."""
+    return metric.removesuffix(",none").replace(",", ", ")
+
+
+def _is_mean(items: Sequence[Any], value: float) -> bool:
+    """Whether the harness's value is the mean of the items: not so for F1, perplexity, BLEU, …"""
+    if not items or not all(map(_is_number, items)) or len(known(items)) < len(items):
+        return False
+    return math.isclose(float(np.mean(items)), value, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def _mean(items: Items) -> Interval:
+    values = known(items)
+    if set(values) <= {0.0, 1.0}:  # right or wrong: Wilson's is honest also where all are right
+        return proportion_interval(round(sum(values)), len(values))
+    return bootstrap_mean(values)
+
+
+def _resampled(
+    aggregate: Callable[[Any], Any],
+    before: Sequence[Any],
+    after: Sequence[Any],
+    theirs: float,
+    own: float,
+) -> tuple[Interval, Interval, Interval]:
+    """Base, student and their difference by resampling the items in pairs, percentiles, 95 %."""
+    rng = np.random.default_rng(0)
+    drawn = np.full((2, RESAMPLES), math.nan)
+    for k in range(RESAMPLES):
+        chosen = rng.integers(0, len(before), len(before))
+        for row, items in zip(drawn, (before, after), strict=True):
+            try:
+                row[k] = aggregate([items[i] for i in chosen])
+            except (ValueError, ArithmeticError):
+                continue  # not defined on these items, say because a class is missing: NaN
+    x, y = percentile_interval(theirs, drawn[0]), percentile_interval(own, drawn[1])
+    return x, y, percentile_interval(own - theirs, drawn[1] - drawn[0])
+
+
+def _group_figures(
+    tasks: Tasks, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Iterator[TaskFigure]:
+    """Groups that have a value of their own; with intervals where it is the mean of all items."""
+    for name, values in before.get("groups", {}).items():
+        leaves = [task.task_name for task in tasks.loaded["groups"][name].get_all_tasks()]
+        for metric in [key for key in values if "," in key and _is_number(values[key])]:
+            theirs, own = (_pooled(r, name, leaves, metric) for r in (before, after))
+            if _is_mean([*theirs.items.values()], theirs.value):
+                pooled = _figure(name, metric, np.mean, theirs, own)
+                yield replace(pooled, base_items=(), student_items=())  # the tasks have them
+            else:
+                x, y = _unbounded(theirs.value), _unbounded(own.value)
+                difference = _unbounded(own.value - theirs.value)
+                yield TaskFigure(name, _shown(metric), len(own.items), x, y, difference)
+
+
+def _pooled(results: Mapping[str, Any], group: str, tasks: Sequence[str], metric: str) -> _Scored:
+    """A group's value, with the items of all its tasks."""
+    found = {task: _scored(results, task).get(metric) for task in tasks}
+    items = {
+        f"{task} {key}": item
+        for task, scored in found.items()
+        if scored is not None
+        for key, item in scored.items.items()
+    }
+    return _Scored(items, float(results["groups"][group][metric]))
+
+
+def _unbounded(value: float) -> Interval:
+    return Interval(value, -math.inf, math.inf)

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import json
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from typing import Any
 
 from steer_heal_love.errors import ConfigError, DataError
+from steer_heal_love.stages.instruments.question_file import read_questions
 
 DATA_SUFFIXES = (".json", ".jsonl")
 TASK_SUFFIXES = (".yaml", ".yml")
-MAX_BYTES = 64_000_000
 
 Report = Callable[[str, float, float], None]  # (stage, done, of how many)
 
@@ -29,22 +26,6 @@ class Tasks:
     """Tasks with their data; `loaded` is the harness's own structure: name → task, and groups."""
 
     loaded: Mapping[str, Any]
-
-
-_Text = Annotated[str, StringConstraints(pattern=r"\S", max_length=100_000)]
-
-
-class Question(BaseModel):
-    """One item of a question file; keys that nothing here needs are let be."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    question: _Text
-    choices: Annotated[list[_Text], Field(min_length=2, max_length=100)]
-    answer: Annotated[int, Field(ge=0, strict=True)]  # index of the right choice, from 0
-
-
-_Rows = TypeAdapter(list[Any])
 
 
 def load_tasks(names: Sequence[str]) -> Tasks:
@@ -83,74 +64,6 @@ def harness_module(name: str) -> Any:
             f"--tasks needs the lm-evaluation-harness, but {error.name} is not installed: "
             "pip install 'steer-heal-love[eval]'"
         ) from None
-
-
-def read_questions(path: Path) -> list[Question]:
-    """The questions of a file: `.jsonl`, one JSON object a line, or `.json`, a list of them.
-
-    `{"question": "The sky is", "choices": ["blue", "green"], "answer": 0}`: the model reads the
-    question, one space, and each choice; `answer` counts from 0.
-
-    Raises:
-        DataError: with file, item and remedy; also for a file without a question.
-    """
-    where = f"task file {path}"
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{where} is larger than {MAX_BYTES:,} bytes: split it")
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where} is not UTF-8 (byte {error.start}): re-save it") from None
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"{where} cannot be read: {reason}: check the path") from None
-    rows = _lines(text, where) if path.suffix == ".jsonl" else _list(text, where)
-    questions = [_question(row, place) for place, row in rows]
-    if not questions:
-        raise DataError(f"{where} holds no question: give one JSON object a line")
-    return questions
-
-
-def _lines(text: str, where: str) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(text.split("\n"), 1):  # U+2028 and the like end no line in JSON
-        if line.strip():
-            place = f"{where}, line {number}"
-            yield place, _parsed(line, place)
-
-
-def _list(text: str, where: str) -> Iterator[tuple[str, Any]]:
-    rows = _parsed(text, where)
-    if not isinstance(rows, list):
-        raise DataError(f"{where} is not a list of questions: write [{{…}}, {{…}}], or use .jsonl")
-    for number, row in enumerate(rows, 1):
-        yield f"{where}, question {number}", row
-
-
-def _parsed(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits, too
-        raise DataError(f"{place} is not valid JSON: {error}: mend it") from None
-
-
-def _question(row: Any, place: str) -> Question:
-    if not isinstance(row, dict):
-        raise DataError(f"{place} is no object: write {{'question': …, 'choices': […], 'answer': 0}}")
-    try:
-        question = Question.model_validate(row)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        message = f"{problem['msg'][:1].lower()}{problem['msg'][1:]}"
-        raise DataError(f"{place}: key {key!r}: {message}: mend it") from None
-    if question.answer >= len(question.choices):
-        raise DataError(
-            f"{place}: answer {question.answer} is beyond the {len(question.choices)} choices: "
-            "they count from 0"
-        )
-    if len(set(question.choices)) < len(question.choices):
-        raise DataError(f"{place}: a choice is there twice: take one out")
-    return question
 
 
 def _local_task(path: Path) -> dict[str, Any]:
@@ -220,3 +133,70 @@ def _refuse_unfit(tasks: Mapping[str, Any]) -> None:
             raise ConfigError(f"task {name!r} runs code that the model writes: leave it out")
         if getattr(task, "MULTIMODAL", False):
             raise ConfigError(f"task {name!r} needs images or sound: leave it out")
+
+
+class Overheard(logging.Handler):
+    """Takes what the harness logs, and remembers whether it had to cut a prompt."""
+
+    cut = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note a message about truncation; drop all others."""
+        told = record.name.startswith("lm_eval") and "runcat" in record.getMessage()
+        self.cut = self.cut or told
+
+
+class _Bar:
+    """Stands in for tqdm's bars in the harness: reports how far the model is, and draws nothing."""
+
+    def __init__(self, report: Report, rows: Iterable[Any], total: int | None) -> None:
+        self.report, self.rows, self.total, self.done = report, rows, total, 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.rows)
+
+    def update(self, n: int = 1) -> None:
+        """So many more of the requests are answered."""
+        self.done += n
+        if self.total:
+            self.report("evaluate", min(self.done, self.total), self.total)
+
+    def close(self) -> None:
+        """Nothing was drawn, so there is nothing to take away."""
+
+
+@contextmanager
+def quiet(report: Report = lambda _stage, _done, _total: None) -> Iterator[Overheard]:
+    """Inside it the harness and its libraries write nothing to the terminal."""
+
+    def bar(rows: Iterable[Any] = (), total: int | None = None, **_how: Any) -> _Bar:
+        return _Bar(report, rows, total)
+
+    import datasets
+
+    heard = Overheard()
+    with ExitStack() as undo, warnings.catch_warnings():
+        for name in ("api.task", "api.model", "models.huggingface"):
+            module = harness_module(name)
+            undo.callback(setattr, module, "tqdm", module.tqdm)
+            module.tqdm = bar
+        for name in ("lm_eval", "datasets", "transformers"):
+            undo.enter_context(_only_to(heard, logging.getLogger(name)))
+        if not datasets.are_progress_bars_disabled():
+            datasets.disable_progress_bars()
+            undo.callback(datasets.enable_progress_bars)
+        # What a task's own code and metrics (a class that no item has, a deprecated call) have to
+        # tell a Python programmer is not for the screen.
+        for module in ("lm_eval", "datasets", "evaluate", "sklearn"):
+            warnings.filterwarnings("ignore", module=rf"{module}\b")
+        yield heard
+
+
+@contextmanager
+def _only_to(handler: logging.Handler, logger: logging.Logger) -> Iterator[None]:
+    before = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [handler], False
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = before
