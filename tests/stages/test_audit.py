@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from steer_heal_love.axes import load_axis
-from steer_heal_love.commands import audit_filter as command
-from steer_heal_love.errors import ConfigError
+from steer_heal_love.errors import DataError
 from steer_heal_love.lm.chat import encode_text
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.maths.repetition import is_loop
 from steer_heal_love.records import Completion
 from steer_heal_love.stages.audit import BASE, Variant, audit, build_cases
-from tiny import save_tiny_model, tiny_lm
+from tiny import tiny_lm
 
 TEXTS = (
     "When I am tired I like to walk along the river, since the water is never in a hurry.",
@@ -76,7 +72,7 @@ def test_the_halves_share_no_phrase() -> None:
 
 def test_too_few_samples_to_construct_from() -> None:
     lm = tiny_lm()
-    with pytest.raises(ValueError, match="at least four"):
+    with pytest.raises(DataError, match="at least four"):
         build_cases(lm, load_axis("love"), samples(lm, 3))
 
 
@@ -129,29 +125,3 @@ def test_only_the_held_out_half_is_reported() -> None:
     one, other = (audit(c, values, [at(0.96)]) for c in (CASES, swapped))
     assert one.kinds[1].auroc != other.kinds[1].auroc
     assert one.kinds[0].count == 400
-
-
-def test_the_command_on_a_tiny_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fixed(lm: LanguageModel, prompts: Sequence[str], *_: object) -> list[Completion]:
-        return samples(lm, len(prompts))
-
-    monkeypatch.setattr(command, "_sample", fixed)
-    monkeypatch.setattr(command, "steering", lambda *_: nullcontext())  # nothing is generated
-    folder, out = save_tiny_model(tmp_path / "model"), tmp_path / "audit.json"
-    arguments = ["--model", str(folder), "--samples", "12", "--out", str(out)]
-    assert command.main(arguments) == 0
-    shown = capsys.readouterr().out
-    for word in ("token loop", "spliced", "false drops", "chosen on the development half"):
-        assert word in shown
-    written = json.loads(out.read_text())
-    kinds = {k["kind"]: k for k in written["kinds"]}
-    assert kinds["character loop"]["recall"]["value"] == 1.0
-    assert kinds["far above the knee"]["auroc"]["loop"]["value"] == 0.5
-    assert set(kinds["shuffled"]["auroc"]) >= {"perplexity", "window", "loop"}
-
-
-def test_the_command_needs_samples() -> None:
-    with pytest.raises(ConfigError, match="at least 8"):
-        command.main(["--samples", "2"])

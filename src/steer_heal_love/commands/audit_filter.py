@@ -73,6 +73,8 @@ def main(arguments: list[str]) -> int:
     given = parse(AuditArguments, arguments, "shl audit-filter")
     if given.samples < 8:
         raise ConfigError("--samples: an audit needs at least 8 base samples")
+    if not 0 < given.kappa < 1e6:
+        raise ConfigError("--kappa: the dose far above the knee is a number above 0")
     settings, axis = read_settings(given.run) if given.run else (RunConfig(), None)
     settings = settings.model_copy(
         update={"seed": given.seed, "model": given.model or settings.model}

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from steer_heal_love.errors import DataError
 from steer_heal_love.lm.chat import decode_text, encode_text
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.maths.statistics import auroc_interval, proportion_interval
@@ -61,11 +62,15 @@ def build_cases(
     differ, so that the halves of an audit do not share them.
 
     Raises:
-        ValueError: fewer than four samples that are not empty, or all of one prompt.
+        DataError: fewer than four samples that are not empty, or all of one prompt.
     """
     usable = [s for s in samples if len(s.token_ids) >= 8 and len(s.text.split()) >= 4]
     if len(usable) < 4 or len({s.prompt for s in usable}) < 2:
-        raise ValueError("an audit needs at least four samples of eight tokens, on two prompts")
+        raise DataError(
+            f"the filter cannot be audited: of {len(samples)} base samples {len(usable)} have eight "
+            "tokens and four words, and an audit needs at least four samples of that kind on two "
+            "prompts: raise --samples, or use a model that answers"
+        )
     rng = np.random.default_rng(seed)
 
     def of_text(sample: Completion, text: str) -> Completion:

@@ -18,6 +18,8 @@ from steer_heal_love.stages.instruments.question_file import read_questions
 DATA_SUFFIXES = (".json", ".jsonl")
 TASK_SUFFIXES = (".yaml", ".yml")
 
+_UNSAFE = "task {!r} runs code that the model writes: leave it out"
+
 Report = Callable[[str, float, float], None]  # (stage, done, of how many)
 
 
@@ -101,6 +103,9 @@ def _known(manager: Any, name: str) -> list[str]:
         near = difflib.get_close_matches(name, manager.all_tasks, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ConfigError(f"unknown task {name!r}: {hint}`lm-eval ls tasks` lists them all")
+    for task in found:  # before it is loaded: to load such a task may run code from the hub
+        if (manager.task_index[task].cfg or {}).get("unsafe_code"):
+            raise ConfigError(_UNSAFE.format(task))
     return found
 
 
@@ -130,7 +135,7 @@ def _refuse_twice(names: Sequence[str]) -> None:
 def _refuse_unfit(tasks: Mapping[str, Any]) -> None:
     for name, task in tasks.items():
         if getattr(task, "UNSAFE_CODE", False):
-            raise ConfigError(f"task {name!r} runs code that the model writes: leave it out")
+            raise ConfigError(_UNSAFE.format(name))
         if getattr(task, "MULTIMODAL", False):
             raise ConfigError(f"task {name!r} needs images or sound: leave it out")
 
