@@ -5,116 +5,26 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
+from made_up_runs import AXIS, CONFIG, PAIRS, POS, make_run
 from markdown_it import MarkdownIt
+from rich.console import Console
 
 from steer_heal_love.commands import compare as command
 from steer_heal_love.errors import ConfigError, RunError
-from steer_heal_love.maths.statistics import bootstrap_mean
-from steer_heal_love.records import (
-    Adapter,
-    AnswerPair,
-    Axis,
-    Baseline,
-    Completion,
-    Direction,
-    Healed,
-    HealStep,
-    Interval,
-    Judged,
-    Measurement,
-    RoundRecord,
-    Scores,
+from steer_heal_love.report.compare import compare_runs, differences
+from steer_heal_love.report.comparison import (
+    comparison_csv,
+    comparison_markdown,
+    comparison_table,
 )
-from steer_heal_love.report.compare import compare_runs, comparison_csv, differences
 from steer_heal_love.report.judgement import judge_run
 from steer_heal_love.runs import RunDirectory, read_run
-
-PAIRS = tuple(AnswerPair(f"q{i}", "yes", "no") for i in range(3))
-AXIS = Axis("love", "d", "You are {persona}.", "kind", "cold", ("p0", "p1"), PAIRS)
-CONFIG: dict[str, Any] = {
-    "axis": "love",
-    "model": "smollm2",
-    "seed": 0,
-    "evaluate": {"samples": 40, "max_new_tokens": 96, "max_perplexity_ratio": 2.0},
-    "generate": {"temperature": 1.0, "top_k": 64, "top_p": 0.95},
-    "heal": {
-        "aggregate": "rmse",
-        "divergence": "reverse",
-        "reference": "base",
-        "lam": 1.0,
-        "tau": 0.5,
-    },
-}
-N = 40
-COMMON = np.random.default_rng(0).normal(0, 0.3, N)
-
-
-@cache
-def measured(trait: float, perplexity: float, seed: int) -> Measurement:
-    noise = np.random.default_rng(seed).normal(0, 0.1, (3, N))
-    items = {
-        "trait_nats": trait + COMMON + noise[0],
-        "persona_nats": trait / 2 + COMMON + noise[1],
-        "perplexity": np.exp(math.log(perplexity) + COMMON + noise[2]),
-        "loop_share": np.zeros(N),
-    }
-    plain = {k: tuple(float(x) for x in v) for k, v in items.items()}
-    figures = {k: bootstrap_mean(v, resamples=200) for k, v in plain.items()}
-    figures["perplexity"] = Interval(perplexity, 0.9 * perplexity, 1.1 * perplexity)
-    return Measurement(figures, plain)
-
-
-BASE, POS, NEG = measured(0.2, 7.4, 1), measured(0.3, 7.4, 2), measured(-0.2, 7.4, 3)
-
-
-def judged(perplexity: float, *reasons: str) -> Judged:
-    scores = Scores(perplexity, 9, 9, 0, 0, 1, False, False, False, False, 0.9)
-    return Judged(Completion("p", "t", (1,), 2, 1.0, 0, 0), scores, reasons)
-
-
-def record(r: int, trait: float, perplexity: float) -> RoundRecord:
-    step = HealStep(0, 1.0, 2.0, 1.9, 0.5, 0.6, 0.1, 1.0, 1.0)
-    good = tuple(judged(6 + 0.1 * (i % 9), *(("surplus",) if i > 30 else ())) for i in range(40))
-    return RoundRecord(
-        round=r,
-        direction=Direction((1,), torch.ones(1, 4)),
-        dose=1.5 * 0.75**r,
-        judged=(*good, judged(90.0, "perplexity")),
-        healed_result=Healed(Adapter({"a.lora_A.weight": torch.ones(2, 2)}, {"r": 2}), (step,), ()),
-        cosine_first=1.0 - 0.05 * r,
-        steered=measured(trait + 0.5, 10.0, 50 + r),
-        healed=measured(trait, perplexity, 70 + r),
-        wall_s={"steer": 3.0, "heal": 60.0},
-    )
-
-
-def make_run(
-    path: Path,
-    traits: tuple[float, ...],
-    perplexity: float = 7.4,
-    *,
-    axis: Axis | None = None,
-    model: str = "smollm2",
-    **config: Any,
-) -> Path:
-    axis = axis or AXIS
-    merged = {
-        k: {**v, **config.get(k, {})} if isinstance(v, dict) else v for k, v in CONFIG.items()
-    }
-    run = RunDirectory.create(path, merged, axis, {})
-    run.record_baseline(Baseline(BASE, POS, NEG), {"axis": axis.name, "model": model, "seed": 0})
-    for r, trait in enumerate(traits):
-        run.record_round(record(r, trait, perplexity))
-    return path
+from steer_heal_love.verdicts import INVALID
 
 
 @pytest.fixture(scope="module")
@@ -128,13 +38,15 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_two_runs_beside_one_another(two: tuple[Path, Path]) -> None:
     rmse, mean = compare_runs([read_run(path) for path in two])
-    assert (rmse.name, rmse.rounds, rmse.barrier["aggregate"]) == ("rmse", 3, "rmse")
+    assert (rmse.name, rmse.rounds, rmse.barrier["aggregate"]) == ("rmse", "3", "rmse")
     assert rmse.dose == pytest.approx(1.5 * 0.75**2)
     assert rmse.wall_s == pytest.approx(3 * 63.0)
-    assert rmse.shift is not None
-    assert rmse.shift.low < 0.8 < rmse.shift.high + 0.1
-    assert rmse.perplexity_ratio is not None
-    assert rmse.perplexity_ratio.value == pytest.approx(1.0, abs=0.1)
+    shift, ratio = rmse.figures["shift"], rmse.figures["perplexity_ratio"]
+    assert shift is not None
+    assert shift.interval is not None
+    assert shift.interval[0] < 0.8 < shift.interval[1] + 0.1
+    assert ratio is not None
+    assert ratio.value == pytest.approx(1.0, abs=0.1)
     answers = [row.verdicts["q1_heal"] for row in (rmse, mean)]
     assert answers == ["yes", "no"]  # more trait, but broken
     assert rmse.verdicts["q0_filter"] == rmse.verdicts["q3_keep_moving"] == "yes"
@@ -174,6 +86,76 @@ def test_runs_on_different_items_are_refused(
     with pytest.raises(RunError, match=f"{what}: b differs from a.*--force"):
         compare_runs(views)
     assert len(compare_runs(views, force=True)) == 2
+
+
+def test_settings_that_an_older_version_did_not_know(tmp_path: Path) -> None:
+    a = make_run(tmp_path / "a", (0.6,))
+    b = make_run(tmp_path / "b", (0.6,), evaluate={"long_samples": 8, "samples": 64})
+    (said,) = differences([read_run(a), read_run(b)])
+    assert said == (
+        "evaluate settings: b differs from a (samples 64 in place of 40, long_samples 8 in place "
+        "of not set)"
+    )
+    assert len(compare_runs([read_run(b), read_run(a)], force=True)) == 2
+
+
+def test_an_invalid_instrument_is_marked_everywhere(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "blind", (0.6,), neg=POS)
+    rows = compare_runs([read_run(path)])
+    assert rows[0].trait_mark == INVALID
+    console = Console(width=100, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115
+    with console.file:
+        console.print(comparison_table(rows))
+    assert console.export_text().count(INVALID) == 3
+    assert comparison_markdown(rows).count(f"; {INVALID} |") == 3
+    (row,) = csv.DictReader(io.StringIO(comparison_csv(rows)))
+    assert row["trait_note"] == INVALID
+    assert row["valid.trait_nats"] == "no"
+
+
+def test_many_runs_fit_a_terminal(two: tuple[Path, Path]) -> None:
+    rows = compare_runs([read_run(two[0])]) * 5
+    console = Console(width=100, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115
+    with console.file:
+        console.print(comparison_table(rows, 100))
+    text = console.export_text()
+    assert text.count("paired shift") == 2  # two tables, three runs and two
+    assert "…" not in text
+    shift = next(line for line in text.splitlines() if "paired shift" in line)
+    assert shift.count(" to +") == 3
+
+
+def test_rivals_are_columns(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", (0.6, 0.8))
+    bare = compare_runs([read_run(path)])
+    assert "sft" not in comparison_markdown(bare)
+    add_rival(path, "sft", 0.2)
+    (row,) = compare_runs([read_run(path)])
+    shift = row.figures["sft_shift"]
+    assert shift is not None
+    assert shift.value == pytest.approx(0.6 - 0.2 + 0.2, abs=0.1)
+    assert row.figures.get("arithmetic_shift") is None
+    text = comparison_markdown([row])
+    assert "| sft shift |" in text
+    assert "arith. shift" not in text
+    assert "λ = 0" in text
+    (cells,) = csv.DictReader(io.StringIO(comparison_csv([row])))
+    assert float(cells["sft_shift_low"]) > 0
+    assert cells["arithmetic_shift"] == ""
+
+
+def add_rival(path: Path, name: str, more: float) -> None:
+    """Give a run a rival of its first heal: the healed model with more of the trait."""
+    for file in (path / "metrics.json", path / "rounds/00/metrics.json"):
+        found = json.loads(file.read_text())
+        if "items" in found:
+            items = found["items"]["healed"]
+            found["items"][name] = {**items, "trait_nats": [v + more for v in items["trait_nats"]]}
+        else:
+            healed = found["rounds"][0]["healed"]
+            rival = {**healed, "trait_nats": healed["trait_nats"] + more}
+            found["rounds"][0]["rivals"] = {name: rival}
+        file.write_text(json.dumps(found))
 
 
 def test_when_a_run_stops_is_no_difference(tmp_path: Path) -> None:
@@ -216,11 +198,11 @@ def test_the_command_refuses_and_is_forced(
 def test_unfinished_runs_have_dashes(tmp_path: Path) -> None:
     bare = RunDirectory.create(tmp_path / "bare", CONFIG, AXIS, {})
     (row,) = compare_runs([read_run(bare.path)])
-    assert row.trait_base is row.shift is row.wall_s is None
+    assert row.figures["trait_base"] is row.figures["shift"] is row.wall_s is None
     assert set(row.verdicts.values()) == {"–"}
     started = make_run(tmp_path / "started", ())
     (row,) = compare_runs([read_run(started)])
-    assert row.trait_base is not None
+    assert row.figures["trait_base"] is not None
     assert row.verdicts["valid.trait_nats"] == "yes"
     assert row.verdicts["q1_heal"] == "–"
 

@@ -182,6 +182,7 @@ def test_an_absolute_limit_replaces_the_quantile() -> None:
     limits = measure_limits([scored()], config)
     fit = limits.fit
     assert (fit.perplexity, fit.tail_perplexity, limits.trait_nats) == (12.0, 13.0, -0.25)
+    assert (limits.sound.perplexity, limits.sound.tail_perplexity) == (12.0, 13.0)
 
 
 def test_what_is_fit_is_sound() -> None:

@@ -11,19 +11,16 @@ from rich.console import Console
 
 from steer_heal_love.commands.arguments import parse
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.report.compare import (
-    compare_runs,
-    comparison_table,
-    differences,
-    write_comparison,
-)
+from steer_heal_love.report.compare import compare_runs, differences
+from steer_heal_love.report.comparison import comparison_table, write_comparison
 from steer_heal_love.runs import read_run
 
 
 @dataclass(frozen=True)
 class CompareArguments:
-    """Show runs beside one another: barrier, dose, trait, coherence, verdicts and wall time.
+    """Show runs beside one another: barrier, dose, trait, coherence, rivals, verdicts, wall time.
 
+    Runs that differ by their seed alone also get a common column, with intervals over the seeds.
     Refuses runs that were measured on different items, with other settings or on another model.
     """
 
@@ -44,7 +41,7 @@ def main(arguments: list[str]) -> int:
     rows = compare_runs(views, force=given.force)
     warnings = differences(views)
     console = Console(highlight=False)
-    console.print(comparison_table(rows))
+    console.print(comparison_table(rows, console.width))
     for warning in warnings:
         console.print(f"not measured on the same items: {warning}", markup=False)
     if given.out is not None:

@@ -1,8 +1,11 @@
 """Figures, diary and summary of a run, built from its directory alone, never from a live run.
 
 `love_loop` draws the picture, `diary` tells the story in the model's own words, `summary` says
-what came of it. `states` reads figures out of `metrics.json`, `shifts` judges how far they moved,
-`words` puts them into words, and `escape` makes model text harmless wherever it is shown.
+what came of it (`findings`, `coherence`, `rivals` and `profile` write its sentences). `compare` and
+`comparison` set runs beside one another (`run_row`, `over_seeds`). `states` reads figures out of
+`metrics.json`, `ratios` and `shifts` judge how far they moved, `marks` says where an instrument is
+not valid, `words` puts figures into words, and `escape` makes model text harmless wherever it is
+shown.
 """
 
 from __future__ import annotations

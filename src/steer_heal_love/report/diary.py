@@ -7,7 +7,16 @@ from typing import Any
 
 from steer_heal_love.records import Answer
 from steer_heal_love.report.escape import escape_markdown, quote_markdown
-from steer_heal_love.report.states import State, pipeline_states, read_mapping, read_rounds
+from steer_heal_love.report.marks import mark_of
+from steer_heal_love.report.profile import profile_section
+from steer_heal_love.report.rivals import RIVALS, rival_states
+from steer_heal_love.report.states import (
+    TRAIT,
+    State,
+    pipeline_states,
+    read_mapping,
+    read_rounds,
+)
 from steer_heal_love.report.words import number, one_line, state_words
 from steer_heal_love.runs import RunView
 
@@ -43,6 +52,7 @@ def write_diary(view: RunView) -> str:
     for index, entry in enumerate(read_rounds(metrics)):
         answers = view.answers(_round_number(entry, index))
         parts += _day_and_night(metrics, index, answers, prompts or _prompts_to_show(answers))
+    parts += profile_section(metrics, view.axis.foundations)
     return "\n\n".join(parts) + "\n"
 
 
@@ -80,18 +90,37 @@ def _day_and_night(
         f"{number(heal.get('divergence'))} nats.",
         _figures(metrics, "healed", index),
         *_answers(answers, "healed", prompts),
+        *(_rivals(metrics, answers, prompts) if index == 0 else ()),
     ]
     if entry.get("stopped"):
         parts.append(f"**The loop stopped here:** {_name(entry['stopped'])}.")
     return parts
 
 
+def _rivals(
+    metrics: Mapping[str, Any], answers: Sequence[Answer], prompts: Sequence[str]
+) -> list[str]:
+    """Other ways from the first round's texts to an adapter; nothing in runs without them."""
+    base, parts = _base_state(metrics), []
+    for state in rival_states(metrics):
+        parts += [
+            f"### Night 1, a rival: {RIVALS[state.condition]}",
+            _sentence(metrics, state, base),
+            *_answers(answers, state.condition, prompts),
+        ]
+    return parts
+
+
+def _base_state(metrics: Mapping[str, Any]) -> State | None:
+    return next((s for s in pipeline_states(metrics) if s.condition == "base"), None)
+
+
 def _figures(metrics: Mapping[str, Any], condition: str, index: int | None) -> str:
     """The line of figures of a state of the pipeline."""
     states = pipeline_states(metrics)
     found = [s for s in states if s.condition == condition and s.round == index]
-    base = [s for s in states if s.condition == "base" and condition != "base"]
-    return _sentence(found[0], base[0] if base else None) if found else "Not measured yet."
+    base = None if condition == "base" else _base_state(metrics)
+    return _sentence(metrics, found[0], base) if found else "Not measured yet."
 
 
 def _prompted_figures(metrics: Mapping[str, Any], condition: str) -> str:
@@ -99,12 +128,11 @@ def _prompted_figures(metrics: Mapping[str, Any], condition: str) -> str:
     measurement = read_mapping(metrics.get(condition))
     if not measurement:
         return "Not measured yet."
-    base = [s for s in pipeline_states(metrics) if s.condition == "base"]
-    return _sentence(State(0, condition, None, measurement), base[0] if base else None)
+    return _sentence(metrics, State(0, condition, None, measurement), _base_state(metrics))
 
 
-def _sentence(state: State, base: State | None) -> str:
-    words = state_words(state, base)
+def _sentence(metrics: Mapping[str, Any], state: State, base: State | None) -> str:
+    words = state_words(state, base, mark_of(metrics, TRAIT))
     return words[0].upper() + words[1:] + "."
 
 

@@ -27,7 +27,9 @@ def judge_run(view: RunView) -> dict[str, Verdict]:
     base, pos, neg = conditions
     if base is None or pos is None or neg is None:
         return {}
-    return all_verdicts(Baseline(base, pos, neg), evidence_of_run(view))
+    return all_verdicts(
+        Baseline(base, pos, neg), evidence_of_run(view), foundations=view.axis.foundations
+    )
 
 
 def evidence_of_run(view: RunView) -> list[RoundEvidence]:

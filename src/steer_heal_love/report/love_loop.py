@@ -13,7 +13,9 @@ import vl_convert
 
 from steer_heal_love import runs
 from steer_heal_love.report.escape import escape_html
+from steer_heal_love.report.marks import marked
 from steer_heal_love.report.panels import GREY, PATH, perplexity_panel, state_row, trait_panel
+from steer_heal_love.report.rivals import rival_states
 from steer_heal_love.report.states import (
     PERPLEXITY,
     TRAIT,
@@ -61,11 +63,13 @@ def love_loop_chart(metrics: Mapping[str, Any]) -> alt.VConcatChart:
 
     Red triangles are steered, green squares healed, the grey circle is base; bars are 95 %
     intervals, and the dashed line is the base model with the positive persona as system prompt.
+    The first heal's rivals stand on either side of it, off the path.
     Draws what there is of an unfinished run.
     """
     states = pipeline_states(metrics)
-    rows = [state_row(state, metrics) for state in states]
-    last = max([2 * len(read_rounds(metrics)), *(state.position for state in states)])
+    rivals = rival_states(metrics)
+    rows = [state_row(state, metrics) for state in (*states, *rivals)]
+    last = max([2 * len(read_rounds(metrics)), *(int(state.position) for state in states)])
     chart = alt.vconcat(trait_panel(rows, metrics, last), perplexity_panel(rows, metrics, last))
     title, subtitle = _titles(metrics)
     return (
@@ -109,6 +113,7 @@ def love_loop_chart(metrics: Mapping[str, Any]) -> alt.VConcatChart:
             symbolSize=110,
             labelLimit=0,
             columnPadding=22,
+            columns=3 if rivals else 0,
             offset=8,
         )
     )
@@ -150,7 +155,8 @@ def _titles(metrics: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         read_figure(metrics.get("base"), PERPLEXITY), read_figure(end, PERPLEXITY), plain
     )
     when = f"over {rounds}" if count else "before any round"
-    subject, found = f"Trait ‘{axis}’ on {model}", f"{trait} nats {when}; perplexity {cost}"
+    subject = marked(f"Trait ‘{axis}’ on {model}", metrics, TRAIT)
+    found = f"{trait} nats {when}; perplexity {cost}"
     if not pipeline_states(metrics):
         found = "nothing measured yet"
     title = [f"{subject}: {found}"]

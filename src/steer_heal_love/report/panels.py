@@ -9,6 +9,7 @@ from typing import Any
 
 import altair as alt
 
+from steer_heal_love.report.marks import mark_of
 from steer_heal_love.report.states import (
     LOOPS,
     PERPLEXITY,
@@ -28,7 +29,10 @@ _LEGEND = {
     "base": ("base model", GREY, "circle"),
     "steered": ("steered: vector on", _RED, "triangle-up"),
     "healed": ("healed: adapter on, vector off", _GREEN, "square"),
+    "sft": ("distilled, λ = 0", "#7b3294", "diamond"),
+    "arithmetic": ("adapter arithmetic", "#b8860b", "cross"),
 }
+_PIPELINE = ("base", "steered", "healed")  # in every legend, and joined by the path
 Row = dict[str, Any]
 
 _TRAIT_HEIGHT, _PERPLEXITY_HEIGHT = 270, 150
@@ -41,7 +45,7 @@ def state_row(state: State, metrics: Mapping[str, Any]) -> Row:
         "state": state.name,
         "condition": _LEGEND[state.condition][0],
     }
-    if state.round is not None:
+    if state.condition in ("steered", "healed") and state.round is not None:
         row["dose"] = read_number(read_rounds(metrics)[state.round].get("dose"))
     for name in (TRAIT, PERPLEXITY, LOOPS):
         figure = state.figure(name)
@@ -58,11 +62,12 @@ def trait_panel(rows: Sequence[Row], metrics: Mapping[str, Any], last: int) -> a
     values = _extent(rows, TRAIT) + [f.value for f in (prompt, base) if f]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     margin = 0.08 * (high - low) or 0.1
+    mark = mark_of(metrics, TRAIT)
     y = alt.Y(
         f"{TRAIT}:Q",
         scale=alt.Scale(domain=[low - margin, high + margin], nice=True, zero=False),
         axis=alt.Axis(
-            title="trait (nats per token)",
+            title=["trait (nats per token)", *([mark] if mark else [])],
             format="+.1f" if high - low > 0.5 else "+.2f",
             tickCount=6,
             minExtent=44,
@@ -78,7 +83,8 @@ def trait_panel(rows: Sequence[Row], metrics: Mapping[str, Any], last: int) -> a
             _level_label(label, prompt.value, TRAIT, y, _PROMPT, "middle", 0),
         ]
     x = _x(metrics, last, labelled=False)
-    layers += _path_and_points([r for r in rows if r[TRAIT] is not None], TRAIT, x, y)
+    rows = [r for r in rows if r[TRAIT] is not None]
+    layers += _path_and_points(rows, TRAIT, x, y, mark)
     return alt.layer(*layers).properties(width=_width(last), height=_TRAIT_HEIGHT)
 
 
@@ -106,28 +112,34 @@ def perplexity_panel(rows: Sequence[Row], metrics: Mapping[str, Any], last: int)
     if base:
         layers += _base_band(base.value, y)
     x = _x(metrics, last, labelled=True)
-    layers += _path_and_points(rows, PERPLEXITY, x, y)
+    layers += _path_and_points(rows, PERPLEXITY, x, y, mark_of(metrics, TRAIT))
     return alt.layer(*layers).properties(width=_width(last), height=_PERPLEXITY_HEIGHT)
 
 
-def _path_and_points(rows: Sequence[Row], name: str, x: Any, y: Any) -> list[Any]:
-    """The thin path through the states, their error bars, and the points on top."""
-    entries = list(_LEGEND.values())
+def _path_and_points(rows: Sequence[Row], name: str, x: Any, y: Any, mark: str) -> list[Any]:
+    """The thin path through the pipeline, error bars, and the points of all states on top."""
+    main = {_LEGEND[condition][0] for condition in _PIPELINE}
+    entries = [e for e in _LEGEND.values() if e[0] in main | {r["condition"] for r in rows}]
     words = [entry[0] for entry in entries]
     color = alt.Color("condition:N", scale=alt.Scale(domain=words, range=[e[1] for e in entries]))
     shape = alt.Shape("condition:N", scale=alt.Scale(domain=words, range=[e[2] for e in entries]))
     tooltip = [
         alt.Tooltip("state:N"),
-        alt.Tooltip(f"{TRAIT}:Q", title="trait, nats/token", format="+.3f"),
+        alt.Tooltip(
+            f"{TRAIT}:Q",
+            title=f"trait, nats/token ({mark})" if mark else "trait, nats/token",
+            format="+.3f",
+        ),
         alt.Tooltip(f"{PERPLEXITY}:Q", title="perplexity", format=".2f"),
         alt.Tooltip(f"{LOOPS}:Q", title="loops", format=".0%"),
         alt.Tooltip("dose:Q", title="dose κ", format=".2f"),
     ]
     data = alt.Data(values=list(rows))
+    path = alt.Data(values=[row for row in rows if row["condition"] in main])
     barred = alt.Data(values=[row for row in rows if f"{name}_low" in row])
     bars = alt.Chart(barred).mark_rule(strokeWidth=1.6)
     return [
-        alt.Chart(data).mark_line(color=PATH, strokeWidth=1.2).encode(x=x, y=y),
+        alt.Chart(path).mark_line(color=PATH, strokeWidth=1.2).encode(x=x, y=y),
         bars.encode(x=x, y=_bound(y, name, "low"), y2=f"{name}_high:Q", color=color),
         alt.Chart(data)
         .mark_point(filled=True, size=110, opacity=1, stroke="white", strokeWidth=0.8)

@@ -39,8 +39,8 @@ class Figure:
 class State:
     """One state of the model on its way: base, or a round's steered or healed model."""
 
-    position: int  # 0 base, 1 + 2 r steered, 2 + 2 r healed
-    condition: str  # base, steered or healed
+    position: float  # 0 base, 1 + 2 r steered, 2 + 2 r healed
+    condition: str  # base, steered or healed; in the first round also a rival's name
     round: int | None  # from 0; None for base
     measurement: Mapping[str, Any]
 
@@ -71,6 +71,12 @@ def read_figure(measurement: object, name: str) -> Figure | None:
         return Figure(value)
     low, high = read_number(bounds[0]), read_number(bounds[1])
     return Figure(value) if low is None or high is None else Figure(value, (low, high))
+
+
+def figure_of(interval: Interval) -> Figure:
+    """An interval as a figure, without bounds where they are not finite."""
+    bounded = math.isfinite(interval.low) and math.isfinite(interval.high)
+    return Figure(interval.value, (interval.low, interval.high) if bounded else None)
 
 
 def read_mapping(value: object) -> Mapping[str, Any]:

@@ -10,32 +10,24 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from steer_heal_love.report.shifts import Shift, judge_shift
+from steer_heal_love.report.findings import estimate, findings, trait_name
+from steer_heal_love.report.marks import mark_of
+from steer_heal_love.report.profile import profile_lines
+from steer_heal_love.report.rivals import RIVALS, SHORT, first_items, rival_lines, rival_states
 from steer_heal_love.report.states import (
     LOOPS,
-    LOOPS_LIMIT,
     PERPLEXITY,
-    PERPLEXITY_LIMIT,
     TRAIT,
-    Figure,
     Items,
     State,
     last_healed,
-    paired_shift,
     pipeline_states,
     read_figure,
     read_mapping,
     read_rounds,
 )
-from steer_heal_love.report.words import (
-    INTERVAL,
-    number,
-    one_line,
-    percent,
-    plain,
-    points,
-    signed,
-)
+from steer_heal_love.report.words import number, one_line, percent, plain, signed
+from steer_heal_love.runs import RunView
 
 COLUMNS = ("round", "dose", "kept", "nll", "D", "trait", "perplexity", "loops")
 
@@ -65,20 +57,57 @@ def round_row(metrics: Mapping[str, Any], index: int | None) -> tuple[str, ...]:
     )
 
 
+def rival_row(metrics: Mapping[str, Any], rival: State) -> tuple[str, ...]:
+    """The cells of a rival of the first round's heal under `COLUMNS`: base → rival."""
+    cells = [_path([rival.measurement], name) for name in (PERPLEXITY, LOOPS)]
+    trait = _path([metrics.get("base"), rival.measurement], TRAIT)
+    return (SHORT[rival.condition], "", "", "", "", trait, *cells)
+
+
 def round_table(metrics: Mapping[str, Any]) -> Table:
-    """The base model and every round, one row each."""
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        caption="trait: nats per token, base→steered→healed; perplexity, loops: steered→healed",
-    )
+    """The base model and every round, one row each, and after the first its heal's rivals."""
+    rivals = rival_states(metrics)
+    caption = "trait: nats per token, base→steered→healed; perplexity, loops: steered→healed"
+    known = "; ".join(f"{SHORT[s.condition]}: {RIVALS[s.condition]}" for s in rivals)
+    if known:
+        caption += f"\nrivals of the first heal (trait: base→rival): {known}"
+    table = Table(box=box.SIMPLE_HEAD, caption=caption)
+    mark = mark_of(metrics, TRAIT).replace("on this", "on\nthis")
     for column in COLUMNS:
-        table.add_column(column, justify="right", no_wrap=True)
-    for index in (None, *range(len(read_rounds(metrics)))):
+        title = f"{column}\n{mark}" if column == "trait" and mark else column
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_row(*map(Text, round_row(metrics, None)))
+    for index in range(len(read_rounds(metrics))):
         table.add_row(*map(Text, round_row(metrics, index)))
+        for rival in rivals if index == 0 else ():
+            table.add_row(*map(Text, rival_row(metrics, rival)))
     return table
 
 
-def summary_text(metrics: Mapping[str, Any], path: Path, items: Items | None = None) -> str:
+def summary_of(view: RunView) -> str:
+    """`summary_text` of a run directory, with everything that it holds.
+
+    Raises:
+        RunError: a file of the run is broken.
+    """
+    first = first_items(view) if rival_states(view.metrics) else None
+    return summary_text(
+        view.metrics,
+        view.path,
+        view.items(),
+        foundations=view.axis.foundations,
+        first=first,
+    )
+
+
+def summary_text(
+    metrics: Mapping[str, Any],
+    path: Path,
+    items: Items | None = None,
+    *,
+    foundations: Mapping[str, int] | None = None,
+    first: Items | None = None,
+) -> str:
     """Whether a run did what it is for, in plain words, and where its files are.
 
     Args:
@@ -87,22 +116,22 @@ def summary_text(metrics: Mapping[str, Any], path: Path, items: Items | None = N
         items: values per item of base, prompt_pos, prompt_neg and healed (of the last round).
             Where given, shifts are judged by their paired interval, else by whether the separate
             intervals overlap.
+        foundations: the axis's moral foundations, to show their profile.
+        first: values per item of base and, of the first round, of healed and its rivals.
     """
     rounds = len(read_rounds(metrics))
-    title = (
-        f"{one_line(metrics.get('model'))}, axis {one_line(metrics.get('axis'))}, "
-        f"seed {number(metrics.get('seed'), 0)}: {rounds} {'round' if rounds == 1 else 'rounds'}"
-    )
     base = next((s for s in pipeline_states(metrics) if s.condition == "base"), None)
     healed = last_healed(metrics)
     if base is None or healed is None:
         said = [_unfinished(metrics)]
     else:
-        said = _findings(metrics, base, healed, items or {})
+        said = findings(metrics, base, healed, items or {})
     parts = [
-        title,
+        _title(metrics, rounds),
         "",
         *said,
+        *rival_lines(metrics, first or {}),
+        *profile_lines(metrics, foundations or {}),
         *_ending(metrics),
         *verdict_lines(metrics),
         "",
@@ -111,11 +140,17 @@ def summary_text(metrics: Mapping[str, Any], path: Path, items: Items | None = N
     return "\n".join(parts) + "\n"
 
 
+def _title(metrics: Mapping[str, Any], rounds: int) -> str:
+    return (
+        f"{one_line(metrics.get('model'))}, axis {one_line(metrics.get('axis'))}, "
+        f"seed {number(metrics.get('seed'), 0)}: {rounds} {'round' if rounds == 1 else 'rounds'}"
+    )
+
+
 QUESTIONS = {
     "valid.trait_nats": "Do the answer pairs see the trait on this model?",
     "valid.persona_nats": "Does the persona likelihood ratio see it?",
-    "valid.p_care": "Do the moral vignettes see it (care)?",
-    "valid.p_authority": "Do the moral vignettes see it (authority)?",
+    "valid.forced_choice": "Do the moral vignettes see it?",
     "q0_filter": "Q0 Can we filter?",
     "q1_heal": "Q1 Can we heal?",
     "q2_stay_coherent": "Q2 Does it stay coherent over the loop?",
@@ -137,128 +172,14 @@ def verdict_lines(metrics: Mapping[str, Any]) -> list[str]:
     return ["", "Verdicts", *lines] if lines else []
 
 
-def _findings(metrics: Mapping[str, Any], base: State, healed: State, items: Items) -> list[str]:
-    """What a run with at least one healed round found."""
-    before, after = base.figure(TRAIT), healed.figure(TRAIT)
-    lost, coherence = _coherence(base, healed)
-    judged = read_mapping(read_mapping(metrics.get("verdicts")).get("coherent"))
-    if judged.get("answer") == "no" and not lost:  # fluent, but off the question or all alike
-        lost, coherence = True, f"{coherence} {one_line(judged.get('words'))}"
-    if before is None or after is None:
-        return ["No conclusion: the trait was not measured.", coherence]
-    shift = judge_shift(before, after, paired_shift(items, "base", "healed"))
-    return [
-        _verdict(metrics, shift, lost),
-        f"The trait went from {_estimate(before)} to {_estimate(after)} nats per token, "
-        f"a shift of {shift.words}.",
-        _against_prompt(metrics, before, shift, items),
-        coherence,
-        *_steering_alone(metrics),
-        *_peak(metrics, after),
-    ]
-
-
-def _verdict(metrics: Mapping[str, Any], shift: Shift, lost: bool | None) -> str:
-    """The first sentence: did it work?"""
-    pos, neg = (read_figure(metrics.get(f"prompt_{side}"), TRAIT) for side in ("pos", "neg"))
-    if pos and neg and pos.value <= neg.value:
-        return (
-            "No conclusion: on this model the measure does not put the persona "
-            f"({signed(pos.value)}) above its opposite ({signed(neg.value)}), so it is not valid "
-            "here."
-        )
-    match shift.direction, lost:
-        case "down", _:
-            return "It did not work: the trait fell."
-        case "unclear", _:
-            return "It did not work, as far as can be told: no clear shift of the trait."
-        case _, True:
-            return "It worked in part: the trait rose, but the model is less coherent than base."
-        case _, None:
-            return "The trait rose; whether the model is still coherent was not measured."
-        case _:
-            return "It worked: the trait rose, and the model is about as coherent as base."
-
-
-def _against_prompt(metrics: Mapping[str, Any], before: Figure, shift: Shift, items: Items) -> str:
-    """The shift against that of the same persona as a system prompt."""
-    prompted = read_figure(metrics.get("prompt_pos"), TRAIT)
-    if prompted is None:
-        return "The persona as a system prompt was not measured, so there is nothing to beat yet."
-    prompt = judge_shift(before, prompted, paired_shift(items, "base", "prompt_pos"))
-    said = f"The persona as a system prompt shifts the base model by {prompt.words}"
-    if prompt.value <= 0:
-        return f"{said}: not towards the trait, so no ratio is given."
-    if shift.value <= 0:
-        return f"{said}: the prompt does better."
-    said += f"; the healed model's shift is {shift.value / prompt.value:.1f} times that"
-    if shift.value < prompt.value:
-        said += ", so the prompt does better"
-    if "unclear" in (prompt.direction, shift.direction):
-        said += " (a rough ratio, since not both shifts are clear of zero)"
-    return f"{said}."
-
-
-def _coherence(base: State, healed: State) -> tuple[bool | None, str]:
-    """Whether coherence was lost (None: not measured in full), and the sentences that say so."""
-    perplexity = base.figure(PERPLEXITY), healed.figure(PERPLEXITY)
-    loops = base.figure(LOOPS), healed.figure(LOOPS)
-    lost: list[bool | None] = [None, None]
-    said = ["Perplexity was not measured.", "Loops were not measured."]
-    if perplexity[0] and perplexity[1] and perplexity[0].value > 0:
-        ratio = perplexity[1].value / perplexity[0].value
-        lost[0] = ratio > PERPLEXITY_LIMIT
-        said[0] = (
-            f"Perplexity is {plain(perplexity[1].value)} against {plain(perplexity[0].value)}, "
-            f"{ratio:.2f} times the base model's{_limit(lost[0], f'{PERPLEXITY_LIMIT:g} times')}."
-        )
-    if loops[0] and loops[1]:
-        excess = loops[1].value - loops[0].value
-        lost[1] = excess > LOOPS_LIMIT
-        said[1] = (
-            f"{percent(loops[1].value)} of its sampled answers loop against "
-            f"{percent(loops[0].value)}, {points(excess)}{_limit(lost[1], points(LOOPS_LIMIT))}."
-        )
-    if True in lost:
-        said.append("The healed model is less coherent than base.")
-        return True, " ".join(said)
-    said.append("Neither figure sees whether an answer fits its question: read the diary.")
-    return (None if None in lost else False), " ".join(said)
-
-
-def _limit(lost: bool | None, limit: str) -> str:
-    return f" (over the limit of {limit})" if lost else ""
-
-
-def _steering_alone(metrics: Mapping[str, Any]) -> list[str]:
-    """What the vector does to the untouched model, without any training."""
-    first = [s for s in pipeline_states(metrics) if s.name == "round 0 steered"]
-    trait, perplexity = (first[0].figure(name) if first else None for name in (TRAIT, PERPLEXITY))
-    if trait is None or perplexity is None:
-        return []
-    dose = number(read_rounds(metrics)[0].get("dose"))
-    return [
-        f"For comparison, steering alone, without training (round 0, κ = {dose}), gives "
-        f"{signed(trait.value)} at perplexity {plain(perplexity.value)}."
-    ]
-
-
-def _peak(metrics: Mapping[str, Any], last: Figure) -> list[str]:
-    """The best healed round, where it is not the last."""
-    healed = [s for s in pipeline_states(metrics) if s.condition == "healed"]
-    known = [(f.value, s) for s in healed if (f := s.figure(TRAIT)) is not None]
-    value, state = max(known, key=lambda pair: pair[0])
-    if value <= last.value:
-        return []
-    return [f"The highest healed trait was {signed(value)}, in round {state.round}."]
-
-
 def _unfinished(metrics: Mapping[str, Any]) -> str:
     states = pipeline_states(metrics)
     if not states or states[0].condition != "base":
         return "Unfinished: the base model is not measured yet, so nothing can be said."
     trait = states[0].figure(TRAIT)
-    known = f" The base model's trait is {_estimate(trait)} nats per token." if trait else ""
+    if trait is None:
+        return "Unfinished: no round is healed yet, so nothing can be said."
+    known = f" {trait_name(metrics)} of the base model is {estimate(trait)} nats per token."
     return f"Unfinished: no round is healed yet, so nothing can be said.{known}"
 
 
@@ -287,14 +208,6 @@ def _files(path: Path, rounds: int) -> list[str]:
         numbers = "00" if rounds == 1 else f"00 to {rounds - 1:02d}"
         files.append(("adapters", f"rounds/NN/adapter (NN = {numbers})"))
     return ["Files:", *(f"  {name:<9} {path / file}" for name, file in files)]
-
-
-def _estimate(figure: Figure) -> str:
-    if figure.interval is None:
-        return f"{signed(figure.value)} (no interval)"
-    return f"{signed(figure.value)} ({INTERVAL} {signed(figure.interval[0])} to " + (
-        f"{signed(figure.interval[1])})"
-    )
 
 
 def _path(measurements: Sequence[object], name: str) -> str:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from steer_heal_love.report.escape import make_visible
-from steer_heal_love.report.states import Figure, State, read_number
+from steer_heal_love.report.states import (
+    LOOPS,
+    PERPLEXITY,
+    TRAIT,
+    Figure,
+    State,
+    read_number,
+)
 
 INTERVAL = "95 % interval"
 
@@ -34,22 +41,28 @@ def number(value: object, digits: int = 2, missing: str = "–") -> str:
     return missing if known is None else _true_minus(f"{known:.{digits}f}")
 
 
-def trait_words(figure: Figure | None, base: Figure | None = None) -> str:
-    """The trait with unit, interval and difference to base."""
+def trait_words(figure: Figure | None, base: Figure | None = None, mark: str = "") -> str:
+    """The trait with unit, interval, difference to base, and first of all the instrument's mark."""
     if figure is None:
         return "trait not measured"
-    notes = [f"{INTERVAL} {signed(low)} to {signed(high)}" for low, high in _bounds(figure)]
+    notes = [f"**{mark}**"] if mark else []
+    notes += [f"{INTERVAL} {signed(low)} to {signed(high)}" for low, high in _bounds(figure)]
     if base is not None:
         notes.append(f"{signed(figure.value - base.value)} against base")
     return f"trait {signed(figure.value)} nats per token{_bracket(notes)}"
 
 
-def perplexity_words(figure: Figure | None, base: Figure | None = None) -> str:
-    """The perplexity with interval and ratio to base."""
+def perplexity_words(
+    figure: Figure | None, base: Figure | None = None, ratio: Figure | None = None
+) -> str:
+    """The perplexity with interval and ratio to base, which has one too where `ratio` is given."""
     if figure is None:
         return "perplexity not measured"
     notes = [f"{plain(low)} to {plain(high)}" for low, high in _bounds(figure)]
-    if base is not None and base.value > 0:
+    if ratio is not None and base is not None:
+        bounds = [f" ({low:.2f} to {high:.2f})" for low, high in _bounds(ratio)]
+        notes.append(f"×{ratio.value:.2f}{''.join(bounds)} of base")
+    elif base is not None and base.value > 0:
         notes.append(f"×{figure.value / base.value:.2f} of base")
     return f"perplexity {plain(figure.value)}{_bracket(notes)}"
 
@@ -69,12 +82,19 @@ def points(difference: float) -> str:
     return _true_minus(f"{100 * difference:+.0f} points")
 
 
-def state_words(state: State, base: State | None) -> str:
-    """One line on a state: trait, perplexity and loops."""
-    words = {"trait_nats": trait_words, "perplexity": perplexity_words, "loop_share": loops_words}
-    return "; ".join(
-        say(state.figure(name), base.figure(name) if base else None) for name, say in words.items()
+def state_words(state: State, base: State | None, mark: str = "") -> str:
+    """One line on a state, in Markdown: trait with its mark, perplexity and loops."""
+
+    def pair(name: str) -> tuple[Figure | None, Figure | None]:
+        return state.figure(name), base.figure(name) if base else None
+
+    ratio = state.figure(f"{PERPLEXITY}_ratio")
+    said = (
+        trait_words(*pair(TRAIT), mark),
+        perplexity_words(*pair(PERPLEXITY), ratio),
+        loops_words(*pair(LOOPS)),
     )
+    return "; ".join(said)
 
 
 def _bounds(figure: Figure) -> list[tuple[float, float]]:

@@ -149,13 +149,14 @@ def _score(
 def measure_limits(scored: Sequence[Scored], config: FilterConfig) -> Limits:
     """Limits from the base model's own samples on the same prompts, measured once a run.
 
-    What is fit is sound: where the settings put a ceiling of `fit` above that of `sound`, the
-    latter is raised.
+    An absolute ceiling is that of both. What is fit is sound: where the settings put a ceiling of
+    `fit` above that of `sound`, the latter is raised.
     """
     scores = [s.scores for s in scored if not s.scores.empty]
     fit = _fit_ceilings(scores, config)
     widest = _quantiles(scores, config.sound_quantile)
     sound = {n: max(v * config.sound_factor, getattr(fit, n)) for n, v in widest.items()}
+    sound |= _absolute(config)
     traits = [s.trait_nats for s in scores if s.trait_nats is not None]
     floor = config.trait_floor
     if floor is None:
@@ -169,13 +170,15 @@ def _fit_ceilings(scores: Sequence[Scores], config: FilterConfig) -> Ceilings:
         "tail_perplexity": config.tail_factor,
         "window_perplexity": config.window_factor,
     }
-    absolute = {
-        "perplexity": config.max_perplexity,
-        "tail_perplexity": config.max_tail_perplexity,
-    }
     found = _quantiles(scores, config.quantile)
     found = {n: v * factors.get(n, config.repetition_factor) for n, v in found.items()}
-    return Ceilings(**found | {n: v for n, v in absolute.items() if v is not None})
+    return Ceilings(**found | _absolute(config))
+
+
+def _absolute(config: FilterConfig) -> dict[str, float]:
+    """The ceilings that are set as numbers, in place of quantiles."""
+    given = {"perplexity": config.max_perplexity, "tail_perplexity": config.max_tail_perplexity}
+    return {n: v for n, v in given.items() if v is not None}
 
 
 def _quantiles(scores: Sequence[Scores], quantile: float) -> dict[str, float]:

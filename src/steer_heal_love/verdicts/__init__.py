@@ -14,19 +14,27 @@ from typing import Any
 
 from steer_heal_love.maths.front import FrontPoint
 from steer_heal_love.records import Baseline, Measurement
-from steer_heal_love.verdicts.answers import INVALID, PERSONA, TRAIT, Answer, Verdict
+from steer_heal_love.verdicts.answers import (
+    FORCED_CHOICE,
+    INVALID,
+    PERSONA,
+    TRAIT,
+    Answer,
+    Verdict,
+)
 from steer_heal_love.verdicts.coherence import coherent
 from steer_heal_love.verdicts.evidence import LEFT_OVER, RoundEvidence, evidence_of
+from steer_heal_love.verdicts.instruments import forced_choice_validity, validity
 from steer_heal_love.verdicts.questions import (
     can_filter,
     can_heal,
     keeps_moving,
     stays_coherent,
-    validity,
 )
 from steer_heal_love.verdicts.rivals import beats_prompting, beats_steering
 
 __all__ = [
+    "FORCED_CHOICE",
     "INSTRUMENTS",
     "INVALID",
     "LEFT_OVER",
@@ -42,6 +50,7 @@ __all__ = [
     "can_heal",
     "coherent",
     "evidence_of",
+    "forced_choice_validity",
     "keeps_moving",
     "stays_coherent",
     "to_json",
@@ -56,6 +65,7 @@ def all_verdicts(
     rounds: Sequence[RoundEvidence],
     front: Sequence[tuple[float, Measurement]] = (),
     instruments: Mapping[str, int] = INSTRUMENTS,
+    foundations: Mapping[str, int] | None = None,
 ) -> dict[str, Verdict]:
     """Every verdict that the evidence reaches to: validity alone where there is no round.
 
@@ -65,6 +75,8 @@ def all_verdicts(
         front: (κ, measurement) of raw steering of the base model; the base itself is added.
         instruments: name of an instrument, and 1 where the positive persona should raise it, -1
             where it should lower it.
+        foundations: the same for the moral foundations that the axis names; they share one
+            verdict, `valid.forced_choice`, which is left out where none of them was measured.
     """
     base, pos, neg = baseline.base, baseline.prompt_pos, baseline.prompt_neg
     found = {
@@ -72,6 +84,9 @@ def all_verdicts(
         for name, sign in instruments.items()
         if name in pos.items and name in neg.items
     }
+    choice = forced_choice_validity(pos, neg, foundations or {})
+    if choice is not None:
+        found[f"valid.{FORCED_CHOICE}"] = choice
     if not rounds:
         return found
     last = rounds[-1]

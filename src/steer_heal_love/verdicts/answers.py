@@ -13,6 +13,7 @@ Answer = Literal["yes", "no", "cannot tell"]
 
 TRAIT = "trait_nats"  # the instrument that verdicts rest on
 PERSONA = "persona_nats"  # the score that the filter selects by
+FORCED_CHOICE = "forced_choice"  # the moral vignettes, all foundations of the axis together
 INVALID = "not valid on this model"
 
 
@@ -71,9 +72,10 @@ def all_of(answers: Sequence[Answer]) -> Answer:
     return "cannot tell" if "cannot tell" in answers else "yes"
 
 
-def signed(interval: Interval) -> str:
-    """A difference with its interval."""
-    return f"{interval.value:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
+def signed(interval: Interval, digits: int = 2) -> str:
+    """A difference with its interval, in so many decimals."""
+    value, low, high = (f"{x:+.{digits}f}" for x in (interval.value, interval.low, interval.high))
+    return f"{value} ({low} to {high})".replace("-", "−")
 
 
 def times(interval: Interval) -> str:

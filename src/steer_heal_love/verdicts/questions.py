@@ -1,4 +1,4 @@
-"""Can the instrument see the trait? And the four questions that every run must answer."""
+"""The four questions that every run must answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from steer_heal_love.maths.paired import Items, known, paired_difference, two_sample_difference
+from steer_heal_love.maths.paired import known, two_sample_difference
 from steer_heal_love.maths.statistics import (
     bootstrap_statistic,
     excludes_zero,
@@ -17,7 +17,6 @@ from steer_heal_love.maths.statistics import (
 )
 from steer_heal_love.records import Interval, Measurement
 from steer_heal_love.verdicts.answers import (
-    INVALID,
     PERSONA,
     TRAIT,
     Answer,
@@ -37,20 +36,6 @@ from steer_heal_love.verdicts.evidence import RoundEvidence
 MIN_PASSED = 0.10  # share of the completions that must pass the filter
 MIN_COSINE = 0.5  # of a round's direction with the first one
 MIN_SLOPE = 0.02  # nats per token and round: less is standing still
-
-
-def validity(pos: Items, neg: Items, sign: int = 1) -> Verdict:
-    """Whether an instrument tells the positive persona prompt from the negative one."""
-    rule = "the paired 95 % interval of positive − negative persona prompt lies above zero"
-    if sign < 0:
-        rule = "the paired 95 % interval of negative − positive persona prompt lies above zero"
-    shift = paired_difference(pos, neg) if sign > 0 else paired_difference(neg, pos)
-    if shift is None:
-        return Verdict("cannot tell", {}, None, rule, "Too few items have a value in both.")
-    words = f"The persona prompts differ by {signed(shift)} per item"
-    if shift.low > 0:
-        return Verdict("yes", {"shift": shift.value}, shift, rule, f"{words}: valid.")
-    return Verdict("no", {"shift": shift.value}, shift, rule, f"{words}: {INVALID}.")
 
 
 def can_filter(
