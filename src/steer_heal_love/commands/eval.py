@@ -1,41 +1,72 @@
-"""`shl eval`: the whole battery on a run's healed model, or on any model."""
+"""`shl eval`: the whole battery, or a benchmark's tasks, on a run's healed model or any model."""
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from rich.table import Table
+from rich.text import Text
 
 from steer_heal_love.axes import load_axis, load_contexts
-from steer_heal_love.commands.arguments import parse
+from steer_heal_love.commands.arguments import config_from, load_config, parse
 from steer_heal_love.commands.run import load_for, read_settings
 from steer_heal_love.commands.screen import Screen
+from steer_heal_love.commands.trust import refuse_silent_trust
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.files import write_text
+from steer_heal_love.lm.load import DType
 from steer_heal_love.loop import RunConfig, evaluate_student
 from steer_heal_love.maths.paired import paired_difference
 from steer_heal_love.records import Adapter, Axis, Baseline, Interval, Measurement
 from steer_heal_love.report.escape import escape_terminal
 from steer_heal_love.runs import read_adapter, read_run
+from steer_heal_love.stages.instruments.harness import (
+    HarnessConfig,
+    TaskFigure,
+    TaskResults,
+    measure_tasks,
+)
+from steer_heal_love.stages.instruments.harness_tasks import load_tasks
 from steer_heal_love.verdicts import coherent
 
 
 @dataclass(frozen=True)
 class EvalArguments:
-    """Measure a run's healed model, or any model with or without a LoRA adapter."""
+    """Measure a run's healed model, or any model with or without a LoRA adapter, against its base.
+
+    By default by the package's own battery; with --tasks by tasks of the lm-evaluation-harness.
+    """
 
     what: Annotated[str, tyro.conf.Positional]
     """A run directory, or a model: hub id, local folder, .gguf file, or smollm2."""
+    harness: Annotated[HarnessConfig, tyro.conf.arg(name="")]
     round: int | None = None
     """Of a run: the healed model of this round; by default the last."""
     adapter: Path | None = None
     """Of a model: a folder with a PEFT LoRA adapter."""
-    axis: str = "love"
-    """Of a model: built-in axis, or the path of an axis .toml."""
+    axis: str | None = None
+    """Of a model: built-in axis, or the path of an axis .toml; by default love."""
+    config: Path | None = None
+    """Of a model: TOML file of settings, as of shl run; flags beat it."""
+    tasks: tuple[str, ...] | None = None
+    """The harness's tasks, by name or pattern (arc_*), and files: .json or .jsonl of questions
+    {"question": …, "choices": [ … ], "answer": 0}, or the harness's .yaml, which is a program."""
+    battery: bool = False
+    """With --tasks: the package's own battery too."""
+    samples: int | None = None
+    """Sampled answers per condition of the battery; by default the settings'."""
+    device: str | None = None
+    """Where to compute: auto, cpu, cuda, …; by default the settings'."""
+    dtype: DType | None = None
+    """Precision of the model; by default the settings'."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. It can do anything on this machine."""
     out: Path | None = None
     """Write the figures and the values per item to this JSON file."""
     quiet: bool = False
@@ -45,60 +76,111 @@ class EvalArguments:
 def main(arguments: list[str]) -> int:
     """Parse, measure, show."""
     given = parse(EvalArguments, arguments, "shl eval")
+    _check_tasks(given)
     settings, axis, adapters = _subject(given)
+    found: dict[str, Any] = {}
     with Screen(1, quiet=given.quiet) as screen:
+        if given.tasks:
+            screen.say(f"reading {', '.join(map(escape_terminal, given.tasks))} …")
+        tasks = load_tasks(given.tasks) if given.tasks else None
         lm = load_for(settings, screen)
-        baseline, student = evaluate_student(
-            lm, axis, load_contexts(), settings, adapters, report=screen.report
-        )
+        if tasks is None or given.battery:
+            baseline, student = evaluate_student(
+                lm, axis, load_contexts(), settings, adapters, report=screen.report
+            )
+            found |= _show_battery(baseline, student, axis, screen)
+        if tasks is not None:
+            results = measure_tasks(
+                lm, adapters, tasks, given.harness, seed=settings.seed, report=screen.report
+            )
+            found |= _show_tasks(results, screen)
+    if given.out is not None:
+        write_text(given.out, json.dumps(found, indent=1, allow_nan=False) + "\n")
+    return 0
+
+
+def _check_tasks(given: EvalArguments) -> None:
+    if given.tasks == ():
+        raise ConfigError("--tasks: name at least one task or file")
+    if given.tasks is None and given.harness != HarnessConfig():
+        raise ConfigError("--limit, --batch-size and --apply-chat-template go with --tasks")
+
+
+def _subject(given: EvalArguments) -> tuple[RunConfig, Axis, list[Adapter]]:
+    """Settings, axis and adapters of what is to be measured."""
+    if (Path(given.what) / "config.toml").is_file():
+        return _of_run(given, Path(given.what))
+    if given.round is not None:
+        raise ConfigError(f"--round goes with a run directory, and {given.what!r} is none")
+    settings = load_config(given.config)
+    refuse_silent_trust(settings, f"config file {given.config}", given.trust_remote_code)
+    settings = settings.model_copy(
+        update={"model": given.what, "axis": given.axis or settings.axis}
+    )
+    adapters = [read_adapter(given.adapter)] if given.adapter is not None else []
+    return _overridden(settings, given), load_axis(settings.axis), adapters
+
+
+def _of_run(given: EvalArguments, path: Path) -> tuple[RunConfig, Axis, list[Adapter]]:
+    for flag, value in (("adapter", given.adapter), ("axis", given.axis), ("config", given.config)):
+        if value is not None:
+            raise ConfigError(f"--{flag} goes with a model, and a run has its own")
+    settings, axis = read_settings(path, trust=given.trust_remote_code)
+    view = read_run(path)
+    done = [entry["round"] for entry in view.metrics.get("rounds", [])]
+    last = given.round if given.round is not None else max(done, default=-1)
+    if last not in done:
+        raise ConfigError(f"run {path} has no healed round {last}: its rounds are {done}")
+    return _overridden(settings, given), axis, [view.adapter(r) for r in done if r <= last]
+
+
+def _overridden(settings: RunConfig, given: EvalArguments) -> RunConfig:
+    """The settings with what the flags say; only the flag gives leave to run a model's code."""
+    values = settings.model_dump()
+    values["trust_remote_code"] = given.trust_remote_code
+    values["device"] = given.device or settings.device
+    values["dtype"] = given.dtype or settings.dtype
+    if given.samples is not None:
+        values["evaluate"]["samples"] = given.samples
+    return config_from(values, "--samples")
+
+
+def _show_battery(
+    baseline: Baseline, student: Measurement, axis: Axis, screen: Screen
+) -> dict[str, Any]:
+    """Table and verdict on the screen; the figures as plain data."""
     conditions = {
         "base": baseline.base,
         "prompt_pos": baseline.prompt_pos,
         "prompt_neg": baseline.prompt_neg,
         "model": student,
     }
-    screen.say(_table(conditions, axis))
+    screen.say(_battery_table(conditions, axis))
     screen.say(_words(baseline, student))
-    if given.out is not None:
-        write_text(given.out, json.dumps(_plain(conditions), indent=1) + "\n")
-    return 0
+    return {
+        name: {
+            "figures": {k: _bounds(i) for k, i in m.figures.items()},
+            "items": {k: _finite(v) for k, v in m.items.items()},
+        }
+        for name, m in conditions.items()
+    }
 
 
-def _subject(given: EvalArguments) -> tuple[RunConfig, Axis, list[Adapter]]:
-    """Settings, axis and adapters of what is to be measured."""
-    path = Path(given.what)
-    if not (path / "config.toml").is_file():
-        if given.round is not None:
-            raise ConfigError(f"--round goes with a run directory, and {given.what!r} is none")
-        adapters = [read_adapter(given.adapter)] if given.adapter is not None else []
-        return RunConfig(model=given.what, axis=given.axis), load_axis(given.axis), adapters
-    if given.adapter is not None:
-        raise ConfigError("--adapter goes with a model, and a run has adapters of its own")
-    settings, axis = read_settings(path)
-    view = read_run(path)
-    done = [entry["round"] for entry in view.metrics.get("rounds", [])]
-    last = given.round if given.round is not None else max(done, default=-1)
-    if last not in done:
-        raise ConfigError(f"run {path} has no healed round {last}: its rounds are {done}")
-    return settings, axis, [view.adapter(r) for r in done if r <= last]
-
-
-def _table(conditions: dict[str, Measurement], axis: Axis) -> Table:
-    table = Table(title=f"axis {escape_terminal(axis.name)}, 95 % intervals", box=None)
-    table.add_column("figure")
-    for name in conditions:
+def _battery_table(conditions: Mapping[str, Measurement], axis: Axis) -> Table:
+    """A row per figure; what is measured as a multiple of base has it beside the model's own."""
+    title = Text(f"axis {escape_terminal(axis.name)}, 95 % intervals")
+    table = Table("figure", title=title, box=None)
+    for name in (*conditions, "model / base"):
         table.add_column(name, justify="right")
     names = {figure: None for m in conditions.values() for figure in m.figures}
+    ratios = conditions["model"].figures
     for figure in names:
+        if figure.removesuffix("_ratio") in names and figure.endswith("_ratio"):
+            continue
         cells = [_cell(m.figures.get(figure)) for m in conditions.values()]
-        table.add_row(figure, *cells)
+        ratio = ratios.get(f"{figure}_ratio")
+        table.add_row(figure, *cells, "" if ratio is None else f"× {_cell(ratio)}")
     return table
-
-
-def _cell(interval: Interval | None) -> str:
-    if interval is None:
-        return "–"
-    return f"{interval.value:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
 
 
 def _words(baseline: Baseline, student: Measurement) -> str:
@@ -110,11 +192,50 @@ def _words(baseline: Baseline, student: Measurement) -> str:
     return f"{trait} As coherent as base? {verdict.answer}. {verdict.words}"
 
 
-def _plain(conditions: dict[str, Measurement]) -> dict[str, Any]:
+def _show_tasks(results: TaskResults, screen: Screen) -> dict[str, Any]:
+    """Table on the screen; the figures as plain data."""
+    screen.say(_task_table(results.figures))
+    if results.cut:
+        screen.say("Some prompts exceed the model's context: they lost their beginning.")
+    return {"tasks": [_plain(figure) for figure in results.figures]}
+
+
+def _task_table(figures: Sequence[TaskFigure]) -> Table:
+    table = Table("task", "metric", title="tasks, 95 % intervals", box=None)
+    for name in ("items", "base", "model", "model - base"):
+        table.add_column(name, justify="right")
+    for f in figures:
+        intervals = [_cell(f.base), _cell(f.student), _cell(f.difference, signed=True)]
+        names = [Text(escape_terminal(name)) for name in (f.task, f.metric)]
+        table.add_row(*names, str(f.count), *intervals)
+    return table
+
+
+def _plain(figure: TaskFigure) -> dict[str, Any]:
     return {
-        name: {
-            "figures": {k: [i.value, i.low, i.high] for k, i in m.figures.items()},
-            "items": {k: list(v) for k, v in m.items.items()},
-        }
-        for name, m in conditions.items()
+        "task": figure.task,
+        "metric": figure.metric,
+        "count": figure.count,
+        "base": _bounds(figure.base),
+        "model": _bounds(figure.student),
+        "difference": _bounds(figure.difference),
+        "items": {"base": _finite(figure.base_items), "model": _finite(figure.student_items)},
     }
+
+
+def _cell(interval: Interval | None, *, signed: bool = False) -> str:
+    if interval is None:
+        return "–"
+    shape = "+.3g" if signed else ".3g"
+    value, low, high = (format(x, shape) for x in (interval.value, interval.low, interval.high))
+    bounded = math.isfinite(interval.low) and math.isfinite(interval.high)
+    return f"{value} [{low}, {high}]" if bounded else value
+
+
+def _bounds(interval: Interval) -> list[float | None]:
+    return _finite((interval.value, interval.low, interval.high))
+
+
+def _finite(values: Sequence[float | None]) -> list[float | None]:
+    """JSON has no NaN and no infinity: they are null."""
+    return [v if v is not None and math.isfinite(v) else None for v in values]

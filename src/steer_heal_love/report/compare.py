@@ -12,7 +12,7 @@ from steer_heal_love.report.states import read_mapping
 from steer_heal_love.report.words import one_line
 from steer_heal_love.runs import RunView
 
-STOPPING = {"max_perplexity_ratio", "max_loop_excess"}  # when a run ends, not what it measures
+UNMEASURED = {"max_perplexity_ratio", "max_loop_excess", "rivals"}  # no item of a healed model
 SAMPLING = ("temperature", "top_k", "top_p")
 _ABSENT = "not set"
 
@@ -62,7 +62,7 @@ def _measured_on(view: RunView) -> dict[str, Any]:
         "model": (view.config.get("model"), view.metrics.get("model")),
         "axis pairs": view.axis.pairs,
         "axis probes": view.axis.probes,
-        "evaluate settings": {k: v for k, v in settings.items() if k not in STOPPING},
+        "evaluate settings": {k: v for k, v in settings.items() if k not in UNMEASURED},
         "sampling": {k: generate.get(k) for k in SAMPLING},
     }
 

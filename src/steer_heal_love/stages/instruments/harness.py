@@ -86,8 +86,7 @@ def measure_tasks(
 ) -> TaskResults:
     """Every metric of the tasks, on the base model and with these adapters on, item by item.
 
-    The harness computes on the model that is loaded already, and gets a copy of its tokenizer.
-    Without adapters student and base are one, and are run once.
+    The harness computes on the model that is loaded. Without adapters both are one, run once.
 
     Args:
         seed: of few-shot examples, and of answers where a task samples them.
@@ -178,9 +177,8 @@ def _figure(
         return TaskFigure(task, name, count, x, y, difference)
     x, y = _mean(before), _mean(after)
     difference = paired_difference(after, before) or _unbounded(own.value - theirs.value)
-    return TaskFigure(
-        task, name, count, x, y, difference, tuple(map(float, before)), tuple(map(float, after))
-    )
+    items = tuple(map(float, before)), tuple(map(float, after))
+    return TaskFigure(task, name, count, x, y, difference, *items)
 
 
 def _shown(metric: str) -> str:
@@ -231,24 +229,20 @@ def _group_figures(
         leaves = [task.task_name for task in tasks.loaded["groups"][name].get_all_tasks()]
         for metric in [key for key in values if "," in key and _is_number(values[key])]:
             theirs, own = (_pooled(r, name, leaves, metric) for r in (before, after))
-            if _is_mean([*theirs.items.values()], theirs.value):
+            if all(_is_mean([*s.items.values()], s.value) for s in (theirs, own)):
                 pooled = _figure(name, metric, np.mean, theirs, own)
                 yield replace(pooled, base_items=(), student_items=())  # the tasks have them
-            else:
-                x, y = _unbounded(theirs.value), _unbounded(own.value)
-                difference = _unbounded(own.value - theirs.value)
-                yield TaskFigure(name, _shown(metric), len(own.items), x, y, difference)
+                continue
+            x, y = _unbounded(theirs.value), _unbounded(own.value)
+            difference = _unbounded(own.value - theirs.value)
+            yield TaskFigure(name, _shown(metric), len(own.items), x, y, difference)
 
 
 def _pooled(results: Mapping[str, Any], group: str, tasks: Sequence[str], metric: str) -> _Scored:
     """A group's value, with the items of all its tasks."""
     found = {task: _scored(results, task).get(metric) for task in tasks}
-    items = {
-        f"{task} {key}": item
-        for task, scored in found.items()
-        if scored is not None
-        for key, item in scored.items.items()
-    }
+    there = {task: scored.items for task, scored in found.items() if scored is not None}
+    items = {f"{task} {key}": item for task, rows in there.items() for key, item in rows.items()}
     return _Scored(items, float(results["groups"][group][metric]))
 
 

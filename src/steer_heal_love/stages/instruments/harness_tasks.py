@@ -15,8 +15,7 @@ from typing import Any
 from steer_heal_love.errors import ConfigError, DataError
 from steer_heal_love.stages.instruments.question_file import read_questions
 
-DATA_SUFFIXES = (".json", ".jsonl")
-TASK_SUFFIXES = (".yaml", ".yml")
+SUFFIXES = (".json", ".jsonl", ".yaml", ".yml")  # of task files; all else is a name
 
 _UNSAFE = "task {!r} runs code that the model writes: leave it out"
 
@@ -42,10 +41,11 @@ def load_tasks(names: Sequence[str]) -> Tasks:
         DataError: a file is missing or broken, or a task's data cannot be had.
     """
     manager_of = harness_module("tasks").TaskManager
-    local = {n: [_local_task(Path(n))] for n in names if Path(n).suffix in DATA_SUFFIXES}
+    files = {name: _of_file(Path(name)) for name in names if Path(name).suffix in SUFFIXES}
     with quiet():
-        manager = manager_of(include_defaults=any(n not in local for n in names))
-        specs = [(n, local.get(n) or _known(manager, n)) for n in names]
+        # To index the harness's own 14,000 tasks takes some ten seconds.
+        manager = manager_of(include_defaults=any(name not in files for name in names))
+        specs = [(name, files.get(name) or _known(manager, name)) for name in names]
         parts = [_load(manager, name, spec) for name, spec in specs]
     _refuse_twice([name for part in parts for name in part["tasks"]])
     loaded = {key: _merged(part.get(key, {}) for part in parts) for key in ("tasks", "groups")}
@@ -68,7 +68,16 @@ def harness_module(name: str) -> Any:
         ) from None
 
 
-def _local_task(path: Path) -> dict[str, Any]:
+def _of_file(path: Path) -> list[Any]:
+    """What the harness loads for a task file."""
+    if path.suffix in (".json", ".jsonl"):
+        return [_question_task(path)]
+    if not path.is_file():
+        raise DataError(f"task file {path} does not exist: check the path")
+    return [str(path)]
+
+
+def _question_task(path: Path) -> dict[str, Any]:
     """The harness's configuration of a multiple-choice task whose data stay in memory."""
     rows = [question.model_dump() for question in read_questions(path)]
 
@@ -93,11 +102,7 @@ def _local_task(path: Path) -> dict[str, Any]:
 
 
 def _known(manager: Any, name: str) -> list[str]:
-    """The harness's names that a name or pattern stands for, or the path of a task file."""
-    if Path(name).suffix in TASK_SUFFIXES:
-        if not Path(name).is_file():
-            raise DataError(f"task file {name} does not exist: check the path")
-        return [name]
+    """The harness's names that a name or pattern stands for."""
     found: list[str] = manager.match_tasks([name])
     if not found:
         near = difflib.get_close_matches(name, manager.all_tasks, 1)
