@@ -1,1 +1,1 @@
-"""Speed and memory, as ratios within one run: `python -m benchmarks` (or `make bench`)."""
+"""Speed and memory, as ratios within one run: `python -m benchmarks [NAME …]` (or `make bench`)."""

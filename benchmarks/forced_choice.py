@@ -1,10 +1,12 @@
 """Speed of the moral-foundations forced choice against the plain prefill of the same prompts.
 
     python benchmarks/forced_choice.py [--data FOLDER] [--model smollm2] [--repeats 2]
+    python -m benchmarks forced_choice
 
-Writes JSON to standard output and the figures in words to standard error. All times are of one
-run, the kinds in turn; rates are those of the best repeat. Tokens are those of the prompts in
-full, as if nothing were shared.
+The first, on tiny-mfv's files, writes JSON to standard output and the figures in words to standard
+error. The second, on the bundled vignettes, is part of `make bench`. All times are of one run, the
+kinds in turn; rates are those of the best repeat. Tokens are those of the prompts in full, as if
+nothing were shared.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -30,7 +32,10 @@ from steer_heal_love.stages.instruments.forced_choice import (
     find_slot,
     measure_forced_choice,
 )
-from steer_heal_love.vignettes import FOUNDATIONS, load_tinymfv
+from steer_heal_love.vignettes import FOUNDATIONS, load_bundled, load_tinymfv
+
+if TYPE_CHECKING:
+    from benchmarks.workload import Bench
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data" / "tinymfv"
@@ -93,6 +98,30 @@ def main(arguments: list[str]) -> int:
     for line in in_words(report, measured):
         print(line, file=sys.stderr)
     return 0
+
+
+def run(bench: Bench) -> None:
+    """The benchmark as `make bench` runs it: the bundled vignettes, the default settings."""
+    from benchmarks.measure import interleave  # not to be found when this is run as a script
+
+    lm, config = bench.lm, ForcedChoiceConfig()
+    vignettes = load_bundled()[: bench.size.vignettes]
+    slot = find_slot(lm, config.style)
+    prompts = [p for order in ORDERS for p in build_prompts(lm, vignettes, slot, order, config)]
+    measure_forced_choice(lm, vignettes[:WARM_UP], config)
+    kinds: dict[str, Callable[[], Any]] = {
+        "prefill": lambda: prefill(lm, prompts, config.batch_tokens),
+        "evaluate": lambda: measure_forced_choice(lm, vignettes, config),
+        "evaluate, nothing shared": lambda: measure_forced_choice(
+            lm, vignettes, config, share_prefix=False
+        ),
+    }
+    tokens = sum(map(len, prompts))
+    timings = interleave(kinds, bench.size.repeats, lm.device)
+    rates = {kind: bench.rate(kind, tokens, timing) for kind, timing in timings.items()}
+    bench.at_least("evaluate / prefill", rates["evaluate"] / rates["prefill"])
+    unshared = rates["evaluate, nothing shared"] / rates["prefill"]
+    bench.at_least("evaluate without sharing / prefill", unshared)
 
 
 @torch.inference_mode()

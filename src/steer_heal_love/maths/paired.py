@@ -54,20 +54,27 @@ def paired_difference(after: Items, before: Items) -> Interval | None:
 
 
 def median_ratio(after: Items, before: Items, *, seed: int = 0) -> Interval | None:
-    """Ratio of the medians after / before over their common items, percentile bootstrap, 95 %.
+    """Ratio of the medians after / before over their common items; see `quantile_ratio`."""
+    return quantile_ratio(after, before, 0.5, seed=seed)
 
-    The items are resampled in pairs. None as `paired_difference`, and where a median is not
-    positive.
+
+def quantile_ratio(
+    after: Items, before: Items, quantile: float, *, seed: int = 0
+) -> Interval | None:
+    """Ratio of a quantile after / before over their common items, percentile bootstrap, 95 %.
+
+    The items are resampled in pairs. None as `paired_difference`, and where the quantile of before
+    is not positive.
     """
     if len(after) != len(before):
         return None
     a, b = complete_pairs(after, before)
-    if len(a) < 2 or np.median(b) <= 0:
+    if len(a) < 2 or np.quantile(b, quantile) <= 0:
         return None
     index = resampled(len(a), np.random.default_rng(seed))
     with np.errstate(all="ignore"):
-        drawn = np.median(a[index], axis=1) / np.median(b[index], axis=1)
-    return percentile_interval(float(np.median(a) / np.median(b)), drawn)
+        drawn = np.quantile(a[index], quantile, axis=1) / np.quantile(b[index], quantile, axis=1)
+    return percentile_interval(float(np.quantile(a, quantile) / np.quantile(b, quantile)), drawn)
 
 
 def two_sample_difference(a: Items, b: Items, *, seed: int = 0) -> Interval | None:

@@ -67,8 +67,8 @@ def build_cases(
     usable = [s for s in samples if len(s.token_ids) >= 8 and len(s.text.split()) >= 4]
     if len(usable) < 4 or len({s.prompt for s in usable}) < 2:
         raise DataError(
-            f"the filter cannot be audited: of {len(samples)} base samples {len(usable)} have eight "
-            "tokens and four words, and an audit needs at least four samples of that kind on two "
+            f"the filter cannot be audited: {len(usable)} of {len(samples)} base samples have "
+            "eight tokens and four words, and an audit needs at least four such samples on two "
             "prompts: raise --samples, or use a model that answers"
         )
     rng = np.random.default_rng(seed)

@@ -22,6 +22,8 @@ def test_perplexity_by_medians_and_repetition_by_means(rows: list[tuple[float, f
     own, theirs = (tuple(column) for column in zip(*rows, strict=True))
     found = with_ratios(of(perplexity=own, rep_2=own), of(perplexity=theirs, rep_2=theirs)).figures
     assert found["perplexity_ratio"].value == pytest.approx(np.median(own) / np.median(theirs))
+    p90 = np.quantile(own, 0.9) / np.quantile(theirs, 0.9)
+    assert found["perplexity_p90_ratio"].value == pytest.approx(p90)
     assert found["rep_2_ratio"].value == pytest.approx(np.mean(own) / np.mean(theirs))
     for name in ("perplexity_ratio", "rep_2_ratio"):
         assert found[name].low <= found[name].value <= found[name].high

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steer_heal_love.maths.paired import complete_pairs, median_ratio
+from steer_heal_love.maths.paired import Items, complete_pairs, median_ratio, quantile_ratio
 from steer_heal_love.maths.statistics import ratio_interval
 from steer_heal_love.records import Interval, Measurement
 from steer_heal_love.stages.instruments.coherence import LONG, MEANS, MEDIANS, SHARES
@@ -13,16 +13,19 @@ RESAMPLES = 2000
 def with_ratios(measured: Measurement, base: Measurement) -> Measurement:
     """The measurement with a figure `<name>_ratio` for each coherence figure that has a ratio.
 
-    Ratios of medians (perplexities) or of means (repetition, compression, self-BLEU, relevance,
-    shares), with 95 % intervals by resampling the items in pairs. Where the base's is zero, as its
-    loop share often is, there is no ratio.
+    Ratios of medians (perplexities), of the 90 % quantile (`perplexity_p90`) or of means
+    (repetition, compression, self-BLEU, relevance, shares, mass on the forced choice's answers),
+    with 95 % intervals by resampling the items in pairs. Where the base's is zero, as its loop
+    share often is, there is no ratio; nor has distinct-n one, which is of all answers together.
     """
     found = dict(measured.figures)
     for prefix in ("", LONG):
         for name in MEDIANS:
-            _add(found, prefix + name, _ratio(measured, base, prefix + name, median=True))
-        for name in (*MEANS, *SHARES):
-            _add(found, prefix + name, _ratio(measured, base, prefix + name, median=False))
+            _add(found, prefix + name, median_ratio(*_items(measured, base, prefix + name)))
+        tails = quantile_ratio(*_items(measured, base, f"{prefix}perplexity"), 0.9)
+        _add(found, f"{prefix}perplexity_p90", tails)
+        for name in (*MEANS, *SHARES, "p_ans_any"):
+            _add(found, prefix + name, _mean_ratio(*_items(measured, base, prefix + name)))
     return Measurement(found, measured.items, measured.answers)
 
 
@@ -31,11 +34,12 @@ def _add(figures: dict[str, Interval], name: str, ratio: Interval | None) -> Non
         figures[f"{name}_ratio"] = ratio
 
 
-def _ratio(measured: Measurement, base: Measurement, name: str, *, median: bool) -> Interval | None:
-    own, theirs = measured.items.get(name, ()), base.items.get(name, ())
+def _items(measured: Measurement, base: Measurement, name: str) -> tuple[Items, Items]:
+    return measured.items.get(name, ()), base.items.get(name, ())
+
+
+def _mean_ratio(own: Items, theirs: Items) -> Interval | None:
     if len(own) != len(theirs):
         return None
-    if median:
-        return median_ratio(own, theirs)
     a, b = complete_pairs(own, theirs)
     return ratio_interval(a, b, resamples=RESAMPLES) if len(a) > 1 and b.mean() > 0 else None
