@@ -139,8 +139,9 @@ def measure(
 ) -> Measurement:
     """Measure the model as it is patched now; the same items and seeds for every condition."""
 
-    def judge(completions: list[Completion]) -> list[Judged]:
-        return filtering.judge_all(work.lm, work.axis, completions, limits, work.config.filter)
+    def judge(completions: list[Completion], trait: bool) -> list[Judged]:
+        config = work.config.filter
+        return filtering.judge_all(work.lm, work.axis, completions, limits, config, trait=trait)
 
     def compute() -> Measurement:
         return evaluate.measure(

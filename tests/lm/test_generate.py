@@ -66,7 +66,7 @@ def test_greedy_equals_transformers_token_by_token(kind: Kind, rows: list[list[i
 
 def test_greedy_with_a_prefix_inside_a_wide_sliding_window() -> None:
     lm = stopping("gemma3", sliding_window=128)
-    engine = module._Engine(lm, SHARED, GREEDY, 0, 0, 2)
+    engine = module._Engine(lm, SHARED, [GREEDY] * len(SHARED), 0, 0, 2)
     assert engine.prefix[0] == len(PREFIX)
     expected = [greedy_of_transformers(lm, row, GREEDY.max_new_tokens) for row in SHARED]
     assert generate(lm, SHARED, GREEDY, batch_size=2) == expected
@@ -81,6 +81,32 @@ def test_a_row_does_not_depend_on_its_batch(kind: Kind, rows: list[list[int]]) -
         assert generate(lm, rows, SAMPLED, seed=5, batch_size=batch_size) == together
     alone = [generate(lm, [row], SAMPLED, seed=5, first_index=i) for i, row in enumerate(rows)]
     assert [g for (g,) in alone] == together
+
+
+def test_rows_may_differ_in_temperature_and_length() -> None:
+    lm = stopping()
+    short, warm = (
+        dataclasses.replace(SAMPLED, max_new_tokens=4),
+        dataclasses.replace(SAMPLED, temperature=1.7),
+    )
+    cold = dataclasses.replace(SAMPLED, temperature=0.0)
+    how = [SAMPLED, short, warm, cold, short, SAMPLED, cold, warm, SAMPLED][: len(MIXED)]
+    together = generate(lm, MIXED, how, seed=5, batch_size=4)
+    alone = [
+        generate(lm, [row], one, seed=5, first_index=i)[0]
+        for i, (row, one) in enumerate(zip(MIXED, how, strict=True))
+    ]
+    assert together == alone
+    assert together[3] == greedy_of_transformers(lm, MIXED[3], cold.max_new_tokens)
+    assert max(len(together[i].token_ids) for i in (1, 4)) <= 4
+
+
+def test_rows_may_not_differ_in_what_is_drawn_from() -> None:
+    other = dataclasses.replace(SAMPLED, top_k=7)
+    with pytest.raises(ValueError, match="one top_k"):
+        generate(stopping(), MIXED[:2], [SAMPLED, other])
+    with pytest.raises(ValueError, match="per prompt"):
+        generate(stopping(), MIXED[:2], [SAMPLED])
 
 
 def test_a_seed_fixes_the_draw_whatever_the_global_state() -> None:

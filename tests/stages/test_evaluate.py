@@ -45,8 +45,8 @@ def measured(
     config = filtering.FilterConfig(min_tokens=1)
     limits = filtering.measure_limits([], config)
 
-    def judge(completions: list[Completion]) -> list[Judged]:
-        return filtering.judge_all(lm, AXIS, completions, limits, config)
+    def judge(completions: list[Completion], trait: bool) -> list[Judged]:
+        return filtering.judge_all(lm, AXIS, completions, limits, config, trait=trait)
 
     return measure(
         lm,

@@ -43,20 +43,31 @@ class OutOfMemory(RuntimeError):  # noqa: N818
 
 def noise(seed: int, index: int, length: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The uniforms of row `index`: a function of (seed, index) alone, whatever else is drawn."""
-    return np.random.Generator(np.random.Philox(key=[seed % 2**64, index])).random(length)
+    return np.random.Generator(
+        np.random.Philox(key=np.array([seed % 2**64, index], np.uint64))
+    ).random(length)
 
 
 def pick_tokens(
-    logits: Float[Tensor, "batch vocab"], uniforms: Float[Tensor, " batch"], how: Sampling
+    logits: Float[Tensor, "batch vocab"],
+    uniforms: Float[Tensor, " batch"],
+    how: Sampling,
+    temperatures: Float[Tensor, " batch"] | None = None,
 ) -> Int[Tensor, " batch"]:
     """Draw a token per row by inverting the cumulative distribution at that row's uniform.
 
     Top-k first, so that nothing sorts the whole vocabulary; the nucleus is taken inside it.
+
+    Args:
+        temperatures: one per row, in place of `how.temperature`; 0 is greedy.
     """
-    if how.temperature == 0:
-        return logits.argmax(-1)
+    if temperatures is None:
+        if how.temperature == 0:
+            return logits.argmax(-1)
+        temperatures = uniforms.new_full(uniforms.shape, how.temperature)
     values, ids = logits.topk(min(how.top_k, logits.shape[-1]), dim=-1)
-    probs = (values.float() / how.temperature).softmax(-1)
+    greedy = temperatures == 0
+    probs = (values.float() / temperatures.float().where(~greedy, 1.0)[:, None]).softmax(-1)
     below = probs.cumsum(-1) - probs
     probs = probs * (below < how.top_p)
     cumulative = probs.cumsum(-1)
@@ -65,6 +76,7 @@ def pick_tokens(
     # NaN logits have no nucleus: any token will do, since the caller looks for them.
     last = ((probs > 0).sum(-1, keepdim=True) - 1).clamp(min=0)
     choice = (cumulative <= threshold).sum(-1, keepdim=True).minimum(last)
+    choice = choice.where(~greedy[:, None], 0)  # the likeliest comes first
     return ids.gather(-1, choice)[:, 0]
 
 
@@ -72,7 +84,7 @@ def pick_tokens(
 def generate(
     lm: LanguageModel,
     prompts: Sequence[Ids],
-    sampling: Sampling,
+    sampling: Sampling | Sequence[Sampling],
     *,
     seed: int = 0,
     first_index: int = 0,
@@ -86,6 +98,7 @@ def generate(
 
     Args:
         prompts: token ids, each at least one token.
+        sampling: of all rows, or one per row, which may differ in temperature and length alone.
         on_finished: called with the number of rows that have just finished.
 
     Raises:
@@ -94,11 +107,15 @@ def generate(
     """
     if not prompts:
         return []
+    how = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
+    if len(how) != len(prompts) or len({(h.top_k, h.top_p) for h in how}) > 1:
+        raise ValueError("one Sampling per prompt, all of one top_k and one top_p")
     results: dict[int, Generated] = {}
-    pending = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    longest = [(-h.max_new_tokens, -len(p)) for h, p in zip(how, prompts, strict=True)]
+    pending = sorted(range(len(prompts)), key=lambda i: (longest[i], i))
     size = min(batch_size, len(prompts))
     while pending:
-        engine = _Engine(lm, prompts, sampling, seed, first_index, size)
+        engine = _Engine(lm, prompts, how, seed, first_index, size)
         try:
             for index, generated in engine.run(pending):
                 results[index] = generated
@@ -128,12 +145,14 @@ class _Engine:
         self,
         lm: LanguageModel,
         prompts: Sequence[Ids],
-        sampling: Sampling,
+        how: Sequence[Sampling],
         seed: int,
         first_index: int,
         batch_size: int,
     ) -> None:
-        self.lm, self.prompts, self.sampling = lm, prompts, sampling
+        self.lm, self.prompts, self.how = lm, prompts, how
+        self.length = max(h.max_new_tokens for h in how)
+        self.mixed = len({h.temperature for h in how}) > 1
         self.seed, self.first_index, self.batch_size = seed, first_index, batch_size
         self.stop = torch.tensor(sorted(lm.stop_ids), device=lm.device)
         # Each look at the tokens waits for a GPU; rows may overrun by a few tokens, cut off later.
@@ -167,7 +186,7 @@ class _Engine:
     def _slides(self, prefix: int) -> bool:
         """Padding between prefix and prompt would shift a sliding window that is too narrow."""
         window = getattr(self.lm.model.config.get_text_config(), "sliding_window", None)
-        longest = max(map(len, self.prompts)) + self.sampling.max_new_tokens + prefix
+        longest = max(map(len, self.prompts)) + self.length + prefix
         return window is not None and longest >= window
 
     def _admit(self, rows: list[int]) -> None:
@@ -181,13 +200,15 @@ class _Engine:
             cache = prefix.copy_of(torch.zeros(len(rows), dtype=torch.long, device=lm.device))
         mask = torch.cat([batch.mask.new_ones(len(rows), shared), batch.mask], dim=1)
         logits = self._forward(batch.ids, mask, batch.positions + shared, cache)
-        length = self.sampling.max_new_tokens
+        length = self.length
         uniforms = np.stack([noise(self.seed, self.first_index + r, length) for r in rows])
         state = {
             "uniforms": torch.from_numpy(uniforms).to(lm.device, torch.float32),
             "tokens": torch.full((len(rows), length), -1, device=lm.device),
             "count": torch.zeros(len(rows), dtype=torch.long, device=lm.device),
             "position": torch.tensor([len(self.prompts[r]) for r in rows], device=lm.device),
+            "limit": torch.tensor([self.how[r].max_new_tokens for r in rows], device=lm.device),
+            "temperature": torch.tensor([self.how[r].temperature for r in rows], device=lm.device),
         }
         self._draw(state, logits)
         self._join(rows, state, mask, cache)
@@ -209,7 +230,7 @@ class _Engine:
     def _step(self) -> None:
         """One token for every row in flight."""
         count, position = self.state["count"], self.state["position"]
-        last = (count - 1).clamp(max=self.sampling.max_new_tokens - 1)
+        last = (count - 1).clamp(max=self.length - 1)
         # A marked row runs on until the next look: the mark is no token.
         ids = self.state["tokens"].gather(1, last[:, None]).clamp(min=0)
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.rows), 1)], dim=1)
@@ -228,12 +249,13 @@ class _Engine:
         return self.lm.head.logits(hidden)
 
     def _draw(self, state: dict[str, Tensor], logits: Tensor) -> None:
-        count = state["count"].clamp(max=self.sampling.max_new_tokens - 1)
+        count = state["count"].clamp(max=self.length - 1)
         uniforms = state["uniforms"].gather(1, count[:, None])[:, 0]
-        drawn = pick_tokens(logits, uniforms, self.sampling)
+        temperatures = state["temperature"] if self.mixed else None
+        drawn = pick_tokens(logits, uniforms, self.how[0], temperatures)
         # NaN logits would draw nonsense in silence; the mark is read at the next look.
         drawn = torch.where(logits.amax(-1).isfinite(), drawn, -2)
-        full = state["count"] >= self.sampling.max_new_tokens
+        full = state["count"] >= state["limit"]
         kept = state["tokens"].gather(1, count[:, None])[:, 0]
         state["tokens"].scatter_(1, count[:, None], torch.where(full, kept, drawn)[:, None])
         state["count"] = state["count"] + 1
@@ -246,7 +268,7 @@ class _Engine:
                 "generation: the logits hold NaN or infinity; lower the dose, or use float32"
             )
         stopped = torch.isin(tokens, self.stop).any(1)
-        done = stopped | (self.state["count"] >= self.sampling.max_new_tokens)
+        done = stopped | (self.state["count"] >= self.state["limit"])
         if not bool(done.any()):
             return
         finished = done.tolist()

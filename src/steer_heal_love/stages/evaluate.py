@@ -24,7 +24,7 @@ from steer_heal_love.stages.instruments.capability import measure_capability, or
 from steer_heal_love.stages.instruments.coherence import as_long, measure_coherence, relevance
 from steer_heal_love.stages.instruments.foundations import Foundations, FoundationsConfig
 
-Judge = Callable[[list[Completion]], list[Judged]]
+Judge = Callable[[list[Completion], bool], list[Judged]]  # with the trait score, or without
 
 RESAMPLES = 2000
 
@@ -81,14 +81,18 @@ def measure(
         long: also sample long answers.
     """
     probes = [axis.probes[i % len(axis.probes)] for i in range(config.samples)]
-    greedy = Sampling(config.max_new_tokens, temperature=0.0)
-    sampled = _answer(lm, probes, sampling, seed, system)
     shown = shown_prompts(axis)
-    judged = judge(sampled + _answer(lm, shown, greedy, seed, system))
-    by_sample = judged[: len(sampled)]
+    lasting = [axis.probes[i % len(axis.probes)] for i in range(config.long_samples if long else 0)]
+    # In one batch: a few rows alone cost nearly as much as many.
+    how = [sampling] * len(probes)
+    how += [replace(sampling, max_new_tokens=config.max_new_tokens, temperature=0.0)] * len(shown)
+    how += [replace(sampling, max_new_tokens=config.long_tokens)] * len(lasting)
+    completions = _answer(lm, [*probes, *shown, *lasting], how, seed, system)
+    n, end = len(probes), len(probes) + len(shown)
+    judged = judge(completions[:end], True)
+    by_sample = judged[:n]
     answers = [
-        _as_answer(lm, j, condition, "sampled" if i < len(sampled) else "greedy")
-        for i, j in enumerate(judged)
+        _as_answer(lm, j, condition, "sampled" if i < n else "greedy") for i, j in enumerate(judged)
     ]
     parts = [
         measure_answer_pairs(lm, axis, system),
@@ -97,10 +101,8 @@ def measure(
         measure_capability(lm, ordinary_paragraphs()),
         foundations.measure(lm, system=system, seed=seed),
     ]
-    if long and config.long_samples:
-        how = replace(sampling, max_new_tokens=config.long_tokens)
-        asked = [axis.probes[i % len(axis.probes)] for i in range(config.long_samples)]
-        parts.append(as_long(measure_coherence(judge(_answer(lm, asked, how, seed, system)))))
+    if lasting:
+        parts.append(as_long(measure_coherence(judge(completions[end:], False))))
     return join(parts, tuple(answers))
 
 
@@ -169,7 +171,11 @@ def _finite(value: float) -> float | None:
 
 
 def _answer(
-    lm: LanguageModel, prompts: Sequence[str], how: Sampling, seed: int, system: str | None
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    how: Sampling | Sequence[Sampling],
+    seed: int,
+    system: str | None,
 ) -> list[Completion]:
     ids = [encode_chat(lm, p, system) for p in prompts]
     return [

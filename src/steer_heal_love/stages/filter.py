@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -93,13 +94,25 @@ class Scored:
 
 
 def score_completions(
-    lm: LanguageModel, axis: Axis, completions: Sequence[Completion], config: FilterConfig
+    lm: LanguageModel,
+    axis: Axis,
+    completions: Sequence[Completion],
+    config: FilterConfig,
+    *,
+    trait: bool = True,
 ) -> list[Scored]:
-    """Every score of every completion, under the base model (adapters and steering are off)."""
+    """Every score of every completion, under the base model (adapters and steering are off).
+
+    Without `trait` there is no persona likelihood ratio, which takes two of the three passes.
+    """
     with base(lm):
         neutral = _logprobs(lm, completions, None)
-        pos = _logprobs(lm, completions, axis.pos_system)
-        neg = _logprobs(lm, completions, axis.neg_system)
+        pos = (
+            _logprobs(lm, completions, axis.pos_system)
+            if trait
+            else [torch.empty(0)] * len(neutral)
+        )
+        neg = _logprobs(lm, completions, axis.neg_system) if trait else pos
     patterns = [re.compile(p, re.IGNORECASE) for p in axis.narration]
     return [
         Scored(
@@ -220,7 +233,9 @@ def judge_all(
     completions: Sequence[Completion],
     limits: Limits,
     config: FilterConfig,
+    *,
+    trait: bool = True,
 ) -> list[Judged]:
-    """Score and judge a batch of completions."""
-    scored = score_completions(lm, axis, completions, config)
+    """Score and judge a batch of completions; see `score_completions` for `trait`."""
+    scored = score_completions(lm, axis, completions, config, trait=trait)
     return [judge(s, limits, config) for s in scored]
