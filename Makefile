@@ -69,7 +69,7 @@ format: $(VENV)/.dev-installed ## format the code and mend what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev-installed ## speed and memory
+bench: $(VENV)/.bench-installed ## speed and memory, on an idle machine: a quarter of an hour
 	@$(BIN)/python -m benchmarks
 
 readme-table: $(VENV)/.installed ## write the demo's figures into README.md
@@ -108,4 +108,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch-installed
 $(VENV)/.dev-installed: pyproject.toml constraints.txt $(VENV)/.installed
 	@echo "installing the development tools …"
 	@$(PIP) --no-build-isolation -e '.[dev]'
+	@touch $@
+
+$(VENV)/.bench-installed: pyproject.toml constraints.txt $(VENV)/.dev-installed
+	@$(PIP) --no-build-isolation -e '.[bench]'
 	@touch $@

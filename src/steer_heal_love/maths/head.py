@@ -58,7 +58,7 @@ def head_losses(
     targets: Int[Tensor, " n"],
     head: Head,
     divergence: Divergence = "reverse",
-    chunk_elements: int = 2**25,
+    chunk_elements: int = 2**23,
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Negative log likelihood of the targets and divergence from the reference, per position.
 
