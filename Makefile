@@ -20,7 +20,7 @@ MAKEFLAGS += --no-builtin-rules
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraints.txt
 DEMO := runs/demo
-DEMO_ARGS := run --axis love --rounds 3 --dose.n-keep 48 --evaluate.samples 32
+DEMO_ARGS := run --axis love --rounds 3 --dose.n-keep 48 --evaluate.samples 32 --evaluate.rivals
 LOVE := $(BIN)/shl
 
 .PHONY: help setup demo demo-again test test-faults lint format bench readme-table clean
@@ -58,6 +58,7 @@ test-faults: $(VENV)/.dev-installed ## kills, crashes and 10,000 fuzz cases a pa
 	@SHL_FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest -m faults --timeout=7200
 	@SHL_FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest --timeout=7200 -k "any_ or comes_out or of_the_value" \
 		tests/test_axes.py tests/test_codec.py tests/test_manifest.py tests/test_runs.py \
+		tests/faults/test_fuzz_readers.py tests/test_toml_text.py tests/test_patterns.py \
 		tests/commands/test_arguments.py
 
 lint: $(VENV)/.dev-installed ## ruff check, ruff format --check, mypy

@@ -29,9 +29,9 @@ def _own_cache(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """A cache folder of the session's own, but for golden tests: they need the converted model."""
+    """A cache folder of the test's own, but for golden tests: they need the converted model."""
     if request.node.get_closest_marker("golden") is None:
-        monkeypatch.setenv("SHL_CACHE", str(tmp_path_factory.getbasetemp() / "shl-cache"))
+        monkeypatch.setenv("SHL_CACHE", str(tmp_path_factory.mktemp("shl-cache")))
 
 
 @pytest.fixture(autouse=True)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import resource
 import signal
+import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
@@ -39,7 +45,7 @@ class Running:
         assert self.process.pid is not None
         return self.process.pid
 
-    def wait(self, timeout: float = 120) -> Ended:
+    def wait(self, timeout: float = 400) -> Ended:
         self.process.join(timeout)
         assert self.process.exitcode is not None, "it hangs"
         out, err = (self.said.with_suffix(s).read_text("utf-8") for s in (".out", ".err"))
@@ -57,7 +63,8 @@ def start(
     """Start `shl ARGUMENTS`; its output goes to SAID.out and SAID.err.
 
     Unless `full`, what takes most of the time of a tiny run is left out. `before` is called with
-    `given` in the new process first.
+    `given` in the new process first. Its cache is its own, so that nothing is taken from a run
+    that it is compared with; `set_environment` gives it another one.
     """
     process = _context.Process(target=_run, args=(arguments, said, full, before, given))
     process.start()
@@ -86,6 +93,7 @@ def _run(
     from steer_heal_love.cli import main
 
     torch.set_num_threads(1)
+    os.environ["SHL_CACHE"] = str(said.with_suffix(".cache"))
     if not full:
         _make_light()
     if before is not None:
@@ -120,6 +128,24 @@ def _make_light() -> None:
     for owner, name, replacement in replacements:
         assert hasattr(owner, name), name
         setattr(owner, name, replacement)
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A disk in memory of this size at `folder`; skips the test where it cannot be mounted."""
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except OSError as error:
+        pytest.skip(f"no disk can be mounted here: {error}")
+    if done.returncode != 0:
+        pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        while folder.is_mount():
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 # Faults, to be given as `before`
@@ -175,6 +201,83 @@ def fail_at_write(nth: int, code: int) -> None:
     _before_each_write(fail, renames=False)
 
 
+def fill_disk_at_write(nth: int, ballast: Path) -> None:
+    """At the nth fsync another file takes what is left of the disk."""
+
+    def fill() -> None:
+        with ballast.open("wb", buffering=0) as file:
+            for size in (1 << 16, 1 << 12, 1):
+                with contextlib.suppress(OSError):
+                    while file.write(b"x" * size):
+                        pass
+
+    _at_write(nth, fill)
+
+
+def take_folder_at_write(nth: int, run: Path, elsewhere: Path) -> None:
+    """At the nth fsync the run's folder is moved away."""
+    _at_write(nth, lambda: run.rename(elsewhere))
+
+
+def read_only_at_write(nth: int, disk: Path) -> None:
+    """At the nth fsync the disk becomes read-only, as one does that fails."""
+
+    def mount() -> None:
+        for how in (["--bind", str(disk)], ["-o", "remount,bind,ro"]):
+            subprocess.run(["mount", *how, str(disk)], check=True)
+
+    _at_write(nth, mount)
+
+
+def _at_write(nth: int, act: Callable[[], None]) -> None:
+    count = 0
+
+    def at_this_one() -> None:
+        nonlocal count
+        count += 1
+        if count == nth:
+            act()
+
+    _before_each_write(at_this_one, renames=False)
+
+
+def limit_file_size(size: int) -> None:
+    """No file may be larger: the system's own refusal, as of a quota."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def keep_no_space() -> None:
+    """Nothing of the disk is kept free, so that it is full when it is full."""
+    from steer_heal_love import files
+    from steer_heal_love.commands import space
+
+    files.SPARE_BYTES = space.SPARE_BYTES = 0
+
+
+def turn_the_clock_back() -> None:
+    """The system's time is an hour earlier each time that it is asked."""
+    asked = 0
+    now = time.time
+
+    def earlier() -> float:
+        nonlocal asked
+        asked += 1
+        return now() - 3600 * asked
+
+    time.time = earlier
+
+
+def set_environment(values: dict[str, str]) -> None:
+    """Variables of the process: those of its parent do not reach it through the server."""
+    os.environ.update(values)
+
+
+def in_turn(*faults: tuple[Callable[..., None], tuple[Any, ...]]) -> None:
+    """Several of these, each with what it is given."""
+    for fault, given in faults:
+        fault(*given)
+
+
 def _before_each_write(act: Callable[[], None], *, renames: bool = True) -> None:
     fsync, replace, rename = os.fsync, Path.replace, Path.rename
 
@@ -205,11 +308,16 @@ NASTY = (
 
 def answer_nastily() -> None:
     """Whatever the model answers, its text is NASTY."""
-    from steer_heal_love import loop
+    answer_with(NASTY)
+
+
+def answer_with(text: str) -> None:
+    """Whatever the model answers, it is this text and a number."""
+    from steer_heal_love import work
     from steer_heal_love.stages import evaluate
 
     def decode_text(_lm: object, ids: tuple[int, ...] | list[int]) -> str:
-        return f"{NASTY} {sum(ids)}"
+        return f"{text} {sum(ids)}"
 
-    loop.decode_text = decode_text  # type: ignore[assignment]
+    work.decode_text = decode_text  # type: ignore[assignment]
     evaluate.decode_text = decode_text  # type: ignore[assignment]

@@ -24,7 +24,7 @@ DOORS: dict[str, set[str]] = {
     "migrations": {"errors"},
     "toml_text": {"errors"},
     "manifest": {"errors", "files", "migrations"},
-    "axes": {"errors", "records", "patterns"},
+    "axes": {"errors", "records", "patterns", "toml_text"},
     "maths": {"errors", "records"},
     "lm": {"errors", "records", "maths"},
     "vignettes": {"errors"},

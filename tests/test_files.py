@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,17 @@ from typing import Any
 import pytest
 
 from steer_heal_love import files
-from steer_heal_love.errors import RunError
+from steer_heal_love.errors import RunError, RunInUse
 from steer_heal_love.files import (
+    SPARE_BYTES,
     append_line,
+    check_space,
     explain,
+    free_bytes,
+    hold_lock,
+    read_regular,
+    refuse_gone,
+    refuse_links,
     remove_partials,
     remove_tree,
     sha256,
@@ -136,6 +145,7 @@ def test_a_place_that_is_no_folder_is_explained(tmp_path: Path) -> None:
     [
         (errno.ENOSPC, "disk is full"),
         (errno.EDQUOT, "disk is full"),
+        (errno.EFBIG, "ulimit -f"),
         (errno.EROFS, "read-only"),
         (errno.EACCES, "read-only or not yours"),
         (errno.ENOENT, "folder is gone"),
@@ -167,3 +177,80 @@ def test_a_partial_that_cannot_be_removed_is_passed_over(
     monkeypatch.setattr(Path, "unlink", fail(errno.EIO))
     with pytest.raises(RunError, match="Input/output error"):
         files.write_bytes(tmp_path / "x", b"new")
+
+
+# Room on the disk
+
+
+def test_what_is_free_is_that_of_the_folder_to_be(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    for path in (tmp_path, tmp_path / "not/yet/there"):
+        assert free_bytes(path) == pytest.approx(free, rel=0.05)
+
+
+def test_a_disk_is_not_filled_to_the_brim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    left = SPARE_BYTES + 1000
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=left))
+    check_space(tmp_path, 1000)
+    with pytest.raises(RunError, match=r"only 32 MiB are free .* 32 are kept: free some space"):
+        check_space(tmp_path, 1001)
+
+
+# What lies in a stranger's folder
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero"), tmp_path / "nothing"):
+        with pytest.raises(OSError):
+            read_regular(path)
+    (tmp_path / "x").write_bytes(b"12345")
+    assert read_regular(tmp_path / "x") == b"12345"
+    assert read_regular(tmp_path / "x", 3) == b"1234"  # one more, which tells
+
+
+@pytest.mark.parametrize("inside", ["work", "rounds/00", "lock", "metrics.json"])
+def test_a_link_that_leads_out_is_refused(tmp_path: Path, inside: str) -> None:
+    run = tmp_path / "run"
+    (run / inside).parent.mkdir(parents=True)
+    refuse_links(run)
+    (run / inside).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(RunError, match=r"is a link: what is written or deleted there"):
+        refuse_links(run)
+
+
+def test_a_link_to_the_run_itself_is_let_be(tmp_path: Path) -> None:
+    (tmp_path / "disk/run").mkdir(parents=True)
+    (tmp_path / "run").symlink_to(tmp_path / "disk/run")
+    refuse_links(tmp_path / "run")
+    refuse_gone(tmp_path / "run")
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is gone: it was moved or deleted"):
+        refuse_gone(tmp_path / "run")
+
+
+# The lock
+
+
+def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with (
+        hold_lock(path, "run x"),
+        pytest.raises(RunInUse, match=rf"run x is in use by process {os.getpid()}: wait"),
+        hold_lock(path, "run x"),
+    ):
+        pass
+    with hold_lock(path, "run x"):
+        pass
+
+
+def test_a_lock_that_cannot_be_is_explained(tmp_path: Path, monkeypatch: Any) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RunError, match="cannot write"), hold_lock(tmp_path / "pipe", "run x"):
+        pass
+    monkeypatch.setattr(fcntl, "flock", fail(errno.ENOLCK))
+    with pytest.raises(RunError, match="cannot be locked"), hold_lock(tmp_path / "l", "run x"):
+        pass

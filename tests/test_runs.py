@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,11 @@ from hypothesis import strategies as st
 
 from fuzz import FUZZ, refusal
 from steer_heal_love.axes import parse_axis
+from steer_heal_love.codec import to_json_lines
 from steer_heal_love.errors import AxisError, RunError, RunInUse
+from steer_heal_love.files import SPARE_BYTES
 from steer_heal_love.lm.adapters import stack
+from steer_heal_love.migrations import SCHEMA
 from steer_heal_love.records import Answer, Baseline, Direction, Interval, Measurement
 from steer_heal_love.runs import (
     RunDirectory,
@@ -162,7 +168,7 @@ def test_the_baseline_is_recorded(tmp_path: Path) -> None:
     baseline = Baseline(measurement(0.1), measurement(0.2), measurement(-0.2))
     run.record_baseline(baseline, {"axis": "kind"})
     view = read_run(run.path)
-    assert view.metrics["schema"] == 1
+    assert view.metrics["schema"] == SCHEMA
     assert view.metrics["base"]["trait_nats"] == 0.1
     assert view.metrics["base"]["intervals"]["trait_nats"] == [None, None]  # no Infinity in JSON
     assert view.items()["prompt_neg"]["trait_nats"] == [-0.2, None]
@@ -200,8 +206,158 @@ def test_one_process_holds_a_run(tmp_path: Path) -> None:
 def test_a_run_whose_folder_is_gone_cannot_be_held(tmp_path: Path) -> None:
     run = create(tmp_path / "run")
     run.path.rename(tmp_path / "elsewhere")
-    with pytest.raises(RunError, match="cannot write"), run.locked():
+    with pytest.raises(RunError, match="is gone: it was moved"), run.locked():
         pass
+
+
+def test_a_folder_that_is_moved_away_is_not_made_again(tmp_path: Path) -> None:
+    run = create(tmp_path / "run")
+    with run.locked():
+        run.path.rename(tmp_path / "elsewhere")
+        for act in (
+            lambda: run.do("a/b", lambda: 1),
+            lambda: run.event("x"),
+            lambda: run.write_json("metrics.json", {}),
+            lambda: run.adopt_pages([]),
+        ):
+            with pytest.raises(RunError, match="is gone: it was moved"):
+                act()
+    assert names(tmp_path)[0] == "elsewhere"
+    assert RunDirectory(tmp_path / "elsewhere").problems() == []
+
+
+@pytest.mark.parametrize("inside", ["work", "lock", "rounds"])
+def test_a_link_in_a_strangers_run_is_not_followed(tmp_path: Path, inside: str) -> None:
+    precious = tmp_path / "models"
+    precious.mkdir()
+    (precious / "model.safetensors").write_bytes(b"precious")
+    (precious / "model").write_bytes(b"precious")
+    run = create(tmp_path / "run")
+    (run.path / inside).symlink_to(precious if inside != "lock" else precious / "model")
+    with pytest.raises(RunError, match=f"{inside} is a link"), run.locked():
+        pass
+    assert {p.read_bytes() for p in precious.iterdir()} == {b"precious"}
+    assert len(list(precious.iterdir())) == 2
+
+
+def test_a_disk_that_is_nearly_full_stops_a_run_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, computed = create(tmp_path / "run"), []
+    usage = shutil.disk_usage(tmp_path)
+    free = {"free": SPARE_BYTES + 10_000}
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(**free))
+    run.do("a", lambda: torch.zeros(100))
+    with pytest.raises(RunError, match="MiB are free on that disk"):
+        run.do("b", lambda: computed.append(1) or torch.zeros(10_000))
+    assert computed == [1]  # it is too large for what is left
+    free["free"] = SPARE_BYTES - 1
+    with pytest.raises(RunError, match="MiB are free on that disk"):
+        run.do("c", lambda: computed.append(2))
+    assert computed == [1]
+    assert RunDirectory(run.path).problems() == []
+    assert run.do("a", lambda: None).shape == (100,)  # reading needs no room
+
+
+@pytest.mark.parametrize("nth", range(1, 17))
+def test_a_signal_inside_a_write_leaves_a_sound_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    run = create(tmp_path / "run")
+    run.write_json("metrics.json", {"rounds": [1]})
+    moments = {"left": nth}
+    fsync, replace = os.fsync, Path.replace
+
+    def tick() -> None:
+        moments["left"] -= 1
+        if moments["left"] == 0:
+            raise KeyboardInterrupt
+
+    def synced(descriptor: int) -> None:
+        tick()
+        fsync(descriptor)
+
+    def renamed(self: Path, target: Path) -> Path:
+        tick()
+        found = replace(self, target)
+        tick()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", synced)
+        patch.setattr(Path, "replace", renamed)
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+            run.do("a/new", lambda: 1)
+            run.write_json("metrics.json", {"rounds": [1, 2]})
+    run.event("interrupted")
+    run.adopt_pages([])
+    assert run.problems() == RunDirectory(run.path).problems() == []
+    assert RunDirectory(run.path).do("a/new", lambda: 1) == 1
+
+
+def made_old(run: RunDirectory) -> None:
+    """The run as version 0.1.0 left it: schema 1."""
+    metrics = {**run.metrics(), "schema": 1}
+    run.write_json("metrics.json", metrics)
+    run.manifest.schema = 1
+    run.manifest.save()
+
+
+def test_an_older_run_is_read_and_left_as_it_is(tmp_path: Path) -> None:
+    config = {"rounds": 2, "evaluate": {"mfv": "bundled"}}
+    made_old(RunDirectory.create(tmp_path / "run", config, AXIS, {}))
+    files = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    view = read_run(tmp_path / "run")
+    assert view.config == {"rounds": 2, "evaluate": {"mfv": "own"}}
+    assert view.metrics["schema"] == SCHEMA
+    assert RunDirectory(tmp_path / "run").problems() == []
+    assert {p: p.read_bytes() for p in files} == files
+
+
+@pytest.mark.parametrize("lost", ["manifest.json", "metrics.json", "both"])
+def test_an_older_run_is_known_by_what_is_left(tmp_path: Path, lost: str) -> None:
+    config = {"rounds": 2, "evaluate": {"mfv": "bundled"}}
+    made_old(RunDirectory.create(tmp_path / "run", config, AXIS, {}))
+    for name in ("manifest.json", "metrics.json"):
+        if lost in (name, "both"):
+            (tmp_path / "run" / name).unlink()
+    assert read_run(tmp_path / "run").config["evaluate"] == {"mfv": "own"}
+
+
+@pytest.mark.parametrize("nth", range(1, 13))
+def test_a_kill_while_an_older_run_is_brought_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    config = {"rounds": 2, "evaluate": {"mfv": "bundled"}}
+    made_old(RunDirectory.create(tmp_path / "run", config, AXIS, {}))
+    calls, fsync = [], os.fsync
+
+    def killed(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) >= nth:
+            raise SystemExit
+        fsync(descriptor)
+
+    now = read_run(tmp_path / "run").config
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", killed)
+        with contextlib.suppress(SystemExit):
+            RunDirectory(tmp_path / "run").write_config(now)
+    run = RunDirectory(tmp_path / "run")
+    assert run.problems() == []
+    assert read_run(run.path).config == now
+    run.write_config(now)
+    assert RunDirectory(run.path).manifest.schema == SCHEMA
+    assert RunDirectory(run.path).problems() == []
+
+
+def test_a_newer_manifest_is_refused(tmp_path: Path) -> None:
+    run = create(tmp_path / "run")
+    run.manifest.schema = SCHEMA + 1
+    run.manifest.save()
+    for act in (lambda: RunDirectory(run.path), lambda: read_run(run.path)):
+        with pytest.raises(RunError, match=r"newer version .*upgrade"):
+            act()
 
 
 def test_what_a_killed_process_left_behind_is_swept(tmp_path: Path) -> None:
@@ -232,8 +388,8 @@ def test_no_run_directory(tmp_path: Path) -> None:
 
 def test_a_newer_run_is_refused(tmp_path: Path) -> None:
     run = create(tmp_path / "run")
-    run.write_json("metrics.json", {"schema": 2})
-    with pytest.raises(RunError, match=r"newer version \(schema 2.*upgrade"):
+    run.write_json("metrics.json", {"schema": SCHEMA + 1})
+    with pytest.raises(RunError, match=rf"newer version \(schema {SCHEMA + 1}.*upgrade"):
         read_run(run.path)
 
 
@@ -262,7 +418,9 @@ def test_broken_metrics_are_refused(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.toml", "axis.toml"])
-@pytest.mark.parametrize("data", [b"\xff", b"x = ", b"x = " + b"1" * 5000, b"x = " + b"[" * 9999])
+@pytest.mark.parametrize(
+    "data", [b"\xff", b"x = ", b"x = " + b"1" * 5000, b"x = " + b"[" * 9999, b"#" * 5_000_000]
+)
 def test_broken_foundations_are_refused(tmp_path: Path, name: str, data: bytes) -> None:
     run = create(tmp_path / "run")
     (run.path / name).write_bytes(data)
@@ -272,7 +430,7 @@ def test_broken_foundations_are_refused(tmp_path: Path, name: str, data: bytes) 
 
 def test_a_torn_log_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     run = create(tmp_path / "run")
-    run.event("one", text="Liebe ❤ \ud800", number=float("nan"))
+    run.event("one", text="Liebe ❤ \ud800 \u2028", number=float("nan"))
     with (run.path / "events.jsonl").open("ab") as file:
         file.write(b'{"event": "to')
     run.event("two")
@@ -460,3 +618,32 @@ def test_any_adapter_is_read_or_refused(
     (folder / "adapter_model.safetensors").write_bytes(weights)
     (folder / "adapter_config.json").write_bytes(config)
     assert "\n" not in refusal(lambda: stack([read_adapter(folder)]))
+
+
+@FUZZ
+@given(st.data())
+def test_any_direction_is_read_or_refused(fuzzed: Path, draw: st.DataObject) -> None:
+    data = pack_direction(Direction((2, 3), torch.ones(2, 8)))
+    (fuzzed / "d").write_bytes(mutated(data, draw))
+    assert "\n" not in refusal(lambda: read_direction(fuzzed / "d"))
+
+
+@FUZZ
+@given(st.data())
+def test_any_settings_of_a_run_are_read_or_refused(fuzzed: Path, draw: st.DataObject) -> None:
+    file = fuzzed / "config.toml"
+    data = file.read_bytes()
+    file.write_bytes(mutated(data, draw))
+    said = refusal(lambda: read_run(fuzzed))
+    file.write_bytes(data)
+    assert not said or "config.toml" in said
+
+
+@FUZZ
+@given(st.data())
+def test_any_answers_are_read_or_refused(fuzzed: Path, draw: st.DataObject) -> None:
+    row = to_json_lines([asdict(measurement().answers[0])]).encode()
+    (fuzzed / "baseline").mkdir(exist_ok=True)
+    (fuzzed / "baseline/answers.jsonl").write_bytes(mutated(row, draw))
+    said = refusal(lambda: read_run(fuzzed).answers(None))
+    assert not said or "answers.jsonl" in said

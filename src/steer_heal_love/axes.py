@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import tomllib
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from steer_heal_love.errors import AxisError, DataError
 from steer_heal_love.patterns import explain_pattern
 from steer_heal_love.records import AnswerPair, Axis, Context
+from steer_heal_love.toml_text import parse_toml
 
 MAX_AXIS_BYTES = 4_000_000
 MAX_NAME = 64
@@ -89,7 +89,7 @@ def _read(path: Path) -> str:
 def parse_axis(text: str, file: str) -> Axis:
     """An axis from the text of its TOML file; `file` is its name in error messages."""
     try:
-        parsed = _AxisFile.model_validate(tomllib.loads(text))
+        parsed = _AxisFile.model_validate(parse_toml(text))
     except ValidationError as error:
         raise AxisError(f"axis file {file}: {_first_problem(error)}") from None
     except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits, too

@@ -1,13 +1,15 @@
-"""Records and tensors to one safetensors file and back, without pickle."""
+"""Records and tensors to one safetensors file and back, without pickle; plain data to text."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import safetensors.torch
+import tomli_w
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -44,6 +46,41 @@ def unpack(data: bytes, name: str) -> Any:
         return _decode(json.loads(header["__metadata__"]["value"]), tensors)
     except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise RunError(f"file {name} is broken ({type(error).__name__}): it is not used") from error
+
+
+def to_json(value: Any) -> str:
+    """The text of a JSON file; NaN and infinities become null."""
+    return json.dumps(_finite(value), indent=1, ensure_ascii=False) + "\n"
+
+
+def to_json_lines(rows: Iterable[Any]) -> str:
+    """One JSON value a line, as `to_json`."""
+    return "".join(json.dumps(_finite(row), ensure_ascii=False) + "\n" for row in rows)
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """The text of a TOML file, which has no null: a key that is not set is left out."""
+    return tomli_w.dumps(_without_none(values))
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(k): _finite(v) for k, v in value.items()}
+        case list() | tuple():
+            return [_finite(v) for v in value]
+        case _:
+            return value
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(v) for v in value]
+    return value
 
 
 def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -41,6 +41,12 @@ class DivergedError(SteerHealLoveError):
     exit_code = 1
 
 
+class OutOfMemory(SteerHealLoveError):  # noqa: N818
+    """Even the smallest batch does not fit in memory."""
+
+    exit_code = 1
+
+
 class RunError(SteerHealLoveError):
     """A run directory exists already, is broken, is in use, or cannot be written."""
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from steer_heal_love.errors import RunError
-from steer_heal_love.files import sha256, write_text
+from steer_heal_love.files import read_regular, refuse_gone, sha256, write_text
+from steer_heal_love.migrations import SCHEMA, known_schema, refuse_newer
 
 NAME = "manifest.json"
 LOG = "events.jsonl"  # only ever appended to: what the manifest knows is how it begins
-SCHEMA = 1
+MAX_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.schema = SCHEMA
         self.problem: str | None = None  # why nothing that is stored can be trusted
         self._entries: dict[str, Entry] = {}
         self._before: dict[str, Entry | None] = {}  # of the last file written
@@ -56,17 +57,13 @@ class Manifest:
         """
         manifest = cls(folder)
         try:
-            data = (folder / NAME).read_bytes()
+            data = read_regular(folder / NAME, MAX_BYTES)
         except OSError:
             manifest.problem = f"{NAME}: missing"
             return manifest
         try:
             content = json.loads(data)
-            if isinstance(content["schema"], int) and content["schema"] > SCHEMA:
-                raise RunError(
-                    f"run {folder} was written by a newer version (schema {content['schema']}, "
-                    f"this one reads up to {SCHEMA}): upgrade steer-heal-love"
-                )
+            refuse_newer(content["schema"], folder)
             manifest._fill(content)
             if manifest._render().encode() != data:
                 raise ValueError("changed")
@@ -76,6 +73,10 @@ class Manifest:
         return manifest
 
     def _fill(self, content: Mapping[str, Any]) -> None:
+        schema = known_schema(content["schema"])
+        if schema is None:
+            raise ValueError("schema")
+        self.schema = schema
         self._entries = {name: _entry(name, e) for name, e in content["files"].items()}
         self._before = {
             name: None if e is None else _entry(name, e) for name, e in content["writing"].items()
@@ -85,7 +86,7 @@ class Manifest:
     def _render(self) -> str:
         """The manifest's text, which holds its own hash: any changed byte shows."""
         content: dict[str, Any] = {
-            "schema": SCHEMA,
+            "schema": self.schema,
             "files": {name: e.as_json() for name, e in sorted(self._entries.items())},
             "writing": {n: e and e.as_json() for n, e in self._before.items()},
             "log": self._log and self._log.as_json(),
@@ -94,9 +95,14 @@ class Manifest:
         return json.dumps(content, indent=1) + "\n"
 
     def save(self) -> None:
-        """Write the manifest, with the log as it is now."""
+        """Write the manifest, with the log as it is now.
+
+        Raises:
+            RunError: it cannot be written, or the run's folder is gone.
+        """
+        refuse_gone(self.folder)
         try:
-            self._log = Entry.of((self.folder / LOG).read_bytes())
+            self._log = Entry.of(read_regular(self.folder / LOG))
         except OSError:
             self._log = None
         write_text(self.folder / NAME, self._render())
@@ -114,59 +120,78 @@ class Manifest:
         self._entries[name] = Entry.of(data)
         self.save()
 
-    def restore(self, name: str) -> None:
-        """The file could not be written: it is what it was."""
-        before = self._before.get(name)
-        if before is None:
-            self._entries.pop(name, None)
-        else:
-            self._entries[name] = before
+    def settle(self) -> None:
+        """Whatever stopped the last write: the entry is of what the file holds now."""
+        for name, before in self._before.items():
+            found = self._found(name)
+            if found == self._entries.get(name) or found != before:
+                continue
+            if before is None:
+                self._entries.pop(name, None)
+            else:
+                self._entries[name] = before
+        self._before = {}
 
     def adopt(self, names: Iterable[str]) -> None:
         """Enter files as they are now: another writer's, such as the report's."""
+        self.settle()
         for name in names:
             self._entries[name] = Entry.of((self.folder / name).read_bytes())
-        self._before = {}
         self.save()
+
+    def upgrade(self) -> None:
+        """The files of the run are of this version's schema now."""
+        if self.schema != SCHEMA:
+            self.schema = SCHEMA
+            self.save()
 
     def drop(self, names: Iterable[str]) -> None:
         """Forget files that are about to be deleted or rewritten by another writer."""
         known = [name for name in names if name in self._entries]
-        for name in known:
-            del self._entries[name]
         if known:
-            self._before = {}
+            self.settle()
+            for name in known:
+                self._entries.pop(name, None)
             self.save()
 
     # Checking
 
     def read_sound(self, name: str) -> bytes | None:
         """The bytes of a file, where they are what was written; else None."""
+        known, path = self._known(name), self.folder / name
         try:
-            data = (self.folder / name).read_bytes()
+            # One that is far too large is not even read.
+            if path.stat().st_size not in {entry.size for entry in known}:
+                return None
+            data = read_regular(path)
         except OSError:
             return None
-        return data if Entry.of(data) in self._known(name) else None
+        return data if Entry.of(data) in known else None
 
     def _known(self, name: str) -> list[Entry]:
         known = (self._entries.get(name), self._before.get(name))
         return [entry for entry in known if entry is not None]
 
+    def _found(self, name: str) -> Entry | None:
+        """The entry that a file would have as it is now; None where there is none."""
+        try:
+            return Entry.of(read_regular(self.folder / name))
+        except OSError:
+            return None
+
     def problem_of(self, name: str) -> str | None:
         """What is wrong with a file, on one line; None where it is sound, or was never there."""
-        if name not in self._entries:
+        if name not in self._entries or self.read_sound(name) is not None:
             return None
         try:
-            data = (self.folder / name).read_bytes()
+            size = (self.folder / name).stat().st_size
         except OSError:
             # A kill between the manifest and the file: the file was never there.
             unwritten = name in self._before and self._before[name] is None
             return None if unwritten else f"{name}: missing"
-        if Entry.of(data) in self._known(name):
-            return None
         wanted = self._entries[name]
-        if len(data) != wanted.size:
-            return f"{name}: {len(data)} bytes where {wanted.size} were written"
+        if size != wanted.size:
+            return f"{name}: {size} bytes where {wanted.size} were written"
         return f"{name}: its bytes have changed since they were written"
 
     def problem_of_log(self) -> str | None:
@@ -174,7 +199,7 @@ class Manifest:
         if self._log is None:
             return None
         try:
-            data = (self.folder / LOG).read_bytes()
+            data = read_regular(self.folder / LOG)
         except OSError:
             return f"{LOG}: missing"
         if len(data) < self._log.size:
@@ -189,6 +214,21 @@ class Manifest:
             return [self.problem]
         found = [self.problem_of_log(), *map(self.problem_of, sorted(self._entries))]
         return [line for line in found if line is not None]
+
+
+def schema_of(folder: Path) -> int | None:
+    """The schema that a run's manifest names; None where there is none to be read.
+
+    Raises:
+        RunError: it is a newer one.
+    """
+    try:
+        content = json.loads(read_regular(folder / NAME, MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    schema = content.get("schema") if isinstance(content, dict) else None
+    refuse_newer(schema, folder)
+    return known_schema(schema)
 
 
 def _entry(name: str, value: Mapping[str, Any]) -> Entry:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,14 @@ from torch import Tensor
 
 from steer_heal_love.axes import load_axis
 from steer_heal_love.errors import RunError
-from steer_heal_love.manifest import SCHEMA
+from steer_heal_love.files import read_regular
+from steer_heal_love.manifest import schema_of
+from steer_heal_love.migrations import SCHEMA, known_schema, migrate, refuse_newer
 from steer_heal_love.records import Adapter, Answer, Axis, Direction
+from steer_heal_love.toml_text import parse_toml
 
 MAX_JSON_BYTES = 1 << 28
+MAX_CONFIG_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,9 @@ def read_run(path: Path) -> RunView:
     """
     config, axis = read_foundations(path)
     metrics = _read_object(path / "metrics.json", _METRICS)
-    if metrics.get("schema", SCHEMA) > SCHEMA:
-        raise RunError(
-            f"run {path} was written by a newer version (schema {metrics['schema']}, this one "
-            f"reads up to {SCHEMA}): upgrade steer-heal-love"
-        )
-    return RunView(path, metrics, config, axis)
+    refuse_newer(metrics.get("schema"), path)
+    schema = known_schema(metrics.get("schema"))
+    return RunView(path, migrate("metrics.json", metrics, schema or SCHEMA), config, axis)
 
 
 def read_foundations(path: Path) -> tuple[dict[str, Any], Axis]:
@@ -93,11 +93,20 @@ def read_foundations(path: Path) -> tuple[dict[str, Any], Axis]:
     settings, axis = path / "config.toml", path / "axis.toml"
     if not settings.is_file():
         raise RunError(f"{path} is not a run directory (no config.toml): check the path")
+    schema = _schema_of(path)
     try:
-        config = tomllib.loads(_read_limited(settings).decode("utf-8"))
+        config = parse_toml(_read_limited(settings, MAX_CONFIG_BYTES).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"run {path}: config.toml is broken: {error}") from None
-    return config, load_axis(str(axis))
+    return migrate("config.toml", config, schema), load_axis(str(axis))
+
+
+def _schema_of(path: Path) -> int:
+    """The schema of a run: its manifest's or its metrics', else the oldest (steps do no harm)."""
+    found = read_json(path / "metrics.json")
+    of_metrics = found.get("schema") if isinstance(found, dict) else None
+    refuse_newer(of_metrics, path)
+    return schema_of(path) or known_schema(of_metrics) or 1
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -114,7 +123,7 @@ def read_adapter(folder: Path) -> Adapter:
             "adapter_config.json (pickled adapters are refused)"
         )
     try:
-        tensors = safetensors.torch.load(weights.read_bytes())
+        tensors = safetensors.torch.load(read_regular(weights))
     except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
         raise RunError(f"adapter {weights} is broken: {error}") from None
     problem = _adapter_problem(tensors, config)
@@ -145,7 +154,7 @@ def read_direction(path: Path) -> Direction:
         RunError: missing or broken.
     """
     try:
-        tensors = safetensors.torch.load(path.read_bytes())
+        tensors = safetensors.torch.load(read_regular(path))
         if any(t.ndim != 1 or not t.isfinite().all() for t in tensors.values()):
             raise ValueError("not one finite vector per layer")
         by_layer = {int(name.removeprefix("layer.")): t for name, t in tensors.items()}
@@ -182,15 +191,15 @@ def read_lines(path: Path, *, torn_ok: bool = False) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_limited(path: Path) -> bytes:
+def _read_limited(path: Path, limit: int | None = None) -> bytes:
     """The bytes of a file; none where it is missing. Raises RunError where it is far too large."""
+    limit = MAX_JSON_BYTES if limit is None else limit
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_JSON_BYTES + 1)
+        data = read_regular(path, limit)
     except OSError:
         return b""
-    if len(data) > MAX_JSON_BYTES:
-        raise RunError(f"file {path} is larger than {MAX_JSON_BYTES:,} bytes: it is not read")
+    if len(data) > limit:
+        raise RunError(f"file {path} is larger than {limit:,} bytes: it is not read")
     return data
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,21 +11,25 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import safetensors.torch
-import tomli_w
 
 from steer_heal_love.axes import axis_to_toml_data
-from steer_heal_love.codec import pack, unpack
-from steer_heal_love.errors import RunError, RunInUse
+from steer_heal_love.codec import pack, to_json, to_json_lines, to_toml, unpack
+from steer_heal_love.errors import RunError
 from steer_heal_love.files import (
     append_line,
+    check_space,
     explain,
+    hold_lock,
+    refuse_gone,
+    refuse_links,
     remove_partials,
     remove_tree,
     rename_folder,
     write_bytes,
     write_text,
 )
-from steer_heal_love.manifest import SCHEMA, Manifest
+from steer_heal_love.manifest import Manifest
+from steer_heal_love.migrations import SCHEMA
 from steer_heal_love.records import (
     Adapter,
     Axis,
@@ -95,7 +96,7 @@ class RunDirectory:
             partial.mkdir(parents=True)
             run = cls(partial)
             run.write_config(config)
-            run.write_text("axis.toml", tomli_w.dumps(axis_to_toml_data(axis)))
+            run.write_text("axis.toml", to_toml(axis_to_toml_data(axis)))
             run.write_json("environment.json", environment)
             rename_folder(partial, path)
         except BaseException as error:
@@ -112,11 +113,11 @@ class RunDirectory:
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a file of the run and enter its size and hash in the manifest."""
-        self.manifest.expect(name, data)
         try:
+            self.manifest.expect(name, data)
             write_bytes(self.path / name, data)
-        except RunError:
-            self.manifest.restore(name)
+        except BaseException:  # a signal, too
+            self.manifest.settle()
             raise
 
     def write_text(self, name: str, text: str) -> None:
@@ -124,24 +125,31 @@ class RunDirectory:
         self.write_bytes(name, text.encode("utf-8", errors="replace"))
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the settings as `config.toml`, unless they are there already."""
-        text = tomli_w.dumps(_without_none(config))
+        """Write the settings as `config.toml`, unless they are there already.
+
+        The run is of this version's schema then.
+        """
+        text = to_toml(config)
         if self.manifest.read_sound("config.toml") != text.encode("utf-8", errors="replace"):
             self.write_text("config.toml", text)
+        self.manifest.upgrade()
 
     def write_json(self, name: str, value: Any) -> None:
         """As `write_text`, JSON; NaN and infinities become null."""
-        self.write_text(name, json.dumps(_finite(value), indent=1, ensure_ascii=False) + "\n")
+        self.write_text(name, to_json(value))
 
     def write_lines(self, name: str, rows: Sequence[Any]) -> None:
         """As `write_text`, one JSON value a line."""
-        text = "".join(json.dumps(_finite(row), ensure_ascii=False) + "\n" for row in rows)
-        self.write_text(name, text)
+        self.write_text(name, to_json_lines(rows))
 
     def event(self, name: str, /, **fields: Any) -> None:
-        """Append a line to `events.jsonl`."""
-        line = {"time": time.time(), "event": name, **fields}
-        append_line(self.path / "events.jsonl", json.dumps(_finite(line), ensure_ascii=False))
+        """Append a line to `events.jsonl`.
+
+        Its order is that of its lines: `time` is the system's, which may be set back.
+        """
+        refuse_gone(self.path)
+        line = to_json_lines([{"time": time.time(), "event": name, **fields}])
+        append_line(self.path / "events.jsonl", line.removesuffix("\n"))
 
     def record_baseline(self, baseline: Baseline, head: Mapping[str, Any]) -> None:
         """Write the baseline's answers and the first `metrics.json`."""
@@ -161,7 +169,7 @@ class RunDirectory:
         self.write_lines(f"{folder}/completions.jsonl", [_completion(j) for j in record.judged])
         self._write_adapter(f"{folder}/adapter", record.healed_result.adapter)
         self.write_lines(f"{folder}/heal.jsonl", [asdict(s) for s in record.healed_result.steps])
-        measured = {"steered": record.steered, "healed": record.healed}
+        measured = {"steered": record.steered, "healed": record.healed, **record.rivals}
         self.write_lines(f"{folder}/answers.jsonl", _answers(measured.values()))
         figures = _round_figures(record)
         self.write_json(
@@ -194,7 +202,11 @@ class RunDirectory:
     # Pieces of work
 
     def do(self, name: str, compute: Callable[[], T]) -> T:
-        """The stored piece of this name, if it is sound; else compute it and store it."""
+        """The stored piece of this name, if it is sound; else compute it and store it.
+
+        Raises:
+            RunError: there is too little room on the disk for it, or it cannot be written.
+        """
         file = f"work/{name}.safetensors"
         stored = self.manifest.read_sound(file)
         if stored is not None:
@@ -204,8 +216,9 @@ class RunDirectory:
                 self.event("broken-piece", problem=str(error))
         elif problem := self.manifest.problem_of(file):
             self.event("broken-piece", problem=problem)
-        value = compute()
-        data = pack(value)
+        check_space(self.path)  # before hours go into what could not be kept
+        data = pack(compute())
+        check_space(self.path, len(data))
         self.write_bytes(file, data)
         # What was computed and what a resumed run would read are one and the same.
         return cast("T", unpack(data, file))
@@ -263,27 +276,11 @@ class RunDirectory:
 
         Raises:
             RunInUse: another process holds it.
-            RunError: it cannot be locked.
+            RunError: it cannot be locked, or a link in it leads elsewhere.
         """
-        try:
-            file = (self.path / "lock").open("a+")
-        except OSError as error:
-            raise RunError(explain(error, self.path / "lock")) from None
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read(32).strip()
-                raise RunInUse(
-                    f"run {self.path} is in use by process {holder if holder.isdigit() else '?'}: "
-                    "wait for it or stop it"
-                ) from None
-            except OSError as error:
-                raise RunError(f"run {self.path} cannot be locked: {error.strerror}") from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+        refuse_gone(self.path)
+        refuse_links(self.path)
+        with hold_lock(self.path / "lock", f"run {self.path}"):
             self.manifest = Manifest.read(self.path)  # another process may have been at it
             remove_partials(self.path)
             if self.manifest.problem is None:
@@ -347,27 +344,8 @@ def _round_figures(record: RoundRecord) -> dict[str, Any]:
         "healed": _figures(record.healed),
         "front": [{"dose": kappa, **_figures(m)} for kappa, m in record.front],
         "shift": _figures(record.shift) if record.shift is not None else None,
+        "rivals": {name: _figures(m) for name, m in record.rivals.items()},
+        "notes": list(record.notes),
         "wall_s": {k: round(v, 3) for k, v in record.wall_s.items()},
         "stopped": record.stopped,
     }
-
-
-def _finite(value: Any) -> Any:
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case Mapping():
-            return {str(k): _finite(v) for k, v in value.items()}
-        case list() | tuple():
-            return [_finite(v) for v in value]
-        case _:
-            return value
-
-
-def _without_none(value: Any) -> Any:
-    """TOML has no null: a key that is not set is left out."""
-    if isinstance(value, Mapping):
-        return {k: _without_none(v) for k, v in value.items() if v is not None}
-    if isinstance(value, list | tuple):
-        return [_without_none(v) for v in value]
-    return value

@@ -134,7 +134,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 def _parse_line(line: str, where: str) -> Vignette:
     try:
         data: Any = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits, too
         raise DataError(f"{where} is not valid JSON: {error}: mend that line") from None
     if not isinstance(data, dict):
         raise DataError(f"{where} is not a JSON object: write {{'id': …, 'foundation': …, …}}")

@@ -66,4 +66,4 @@ def test_a_model_that_says_nothing_cannot_be_audited(
     with pytest.raises(SystemExit) as stop:
         shl(["audit-filter", *flags(tmp_path)])
     assert stop.value.code == 2
-    assert "at least four samples" in capsys.readouterr().err
+    assert "at least four such samples" in capsys.readouterr().err

@@ -20,6 +20,7 @@ import safetensors.torch
 
 import processes
 from processes import Ended, Running, shl, start
+from steer_heal_love.migrations import SCHEMA
 from steer_heal_love.runs import RunDirectory
 from tiny_run import write_inputs
 
@@ -74,7 +75,7 @@ def copy(whole: Whole, tmp_path: Path) -> Path:
 def begin(whole: Whole, run: Path, **how: Any) -> Running:
     """Start the run, and wait until it is under way."""
     running = start(["run", *whole.flags, "--out", str(run)], run.with_name("began"), **how)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (run / "events.jsonl").exists():
         assert time.monotonic() < deadline
         assert running.process.is_alive(), running.wait()
@@ -202,6 +203,102 @@ def test_a_disk_that_fills_up_mid_run(whole: Whole, tmp_path: Path) -> None:
     assert "the disk is full: free some space" in line
     assert RunDirectory(run).problems() == []
     resumed(whole, run)
+    assert outcome(run) == whole.outcome
+
+
+def test_a_small_disk_that_is_full(whole: Whole, tmp_path: Path) -> None:
+    """A real disk, which another file fills while the run goes on."""
+    with processes.small_disk(tmp_path / "disk", "24m") as disk:
+        run, ballast = disk / "run", disk / "ballast"
+        flags = ["run", *whole.flags, "--out", str(run)]
+        faults = (
+            (processes.keep_no_space, ()),
+            (processes.fill_disk_at_write, (70, ballast)),
+        )
+        said = shl(flags, tmp_path / "said", before=processes.in_turn, given=faults)
+        assert said.code == 2, said
+        (line,) = said.err.splitlines()
+        assert "the disk is full: free some space" in line
+        assert line.endswith(f"; then go on with: shl resume {run}")
+        assert ballast.stat().st_size > 1 << 20
+        assert RunDirectory(run).problems() == []
+        ballast.unlink()
+        resume = ["resume", str(run), "--quiet"]
+        said = shl(resume, tmp_path / "said", before=processes.keep_no_space)
+        assert (said.code, said.err) == (0, "")
+        assert outcome(run) == whole.outcome
+
+
+@pytest.mark.faults
+def test_a_disk_is_left_with_room_for_others(whole: Whole, tmp_path: Path) -> None:
+    with processes.small_disk(tmp_path / "disk", "40m") as disk:
+        run, ballast = disk / "run", disk / "ballast"
+        flags = ["run", *whole.flags, "--out", str(run)]
+        fill = processes.fill_disk_at_write
+        said = shl(flags, tmp_path / "said", before=fill, given=(70, ballast))
+        assert said.code == 2, said
+        (line,) = said.err.splitlines()
+        assert "0 MiB are free on that disk, of which 32 are kept" in line or "full" in line
+        assert RunDirectory(run).problems() == []
+        ballast.unlink()
+        resumed(whole, run)
+        assert outcome(run) == whole.outcome
+
+
+@pytest.mark.faults
+def test_a_limit_on_the_size_of_files(whole: Whole, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    flags = ["run", *whole.flags, "--out", str(run)]
+    said = shl(flags, tmp_path / "said", before=processes.limit_file_size, given=(12_000,))
+    assert said.code == 2, said
+    assert "larger than a file may be here: raise that limit" in said.err
+    assert RunDirectory(run).problems() == []
+    resumed(whole, run)
+    assert outcome(run) == whole.outcome
+
+
+def test_a_disk_that_becomes_read_only(whole: Whole, tmp_path: Path) -> None:
+    with processes.small_disk(tmp_path / "disk", "60m") as disk:
+        run = disk / "run"
+        flags = ["run", *whole.flags, "--out", str(run)]
+        fault = processes.read_only_at_write
+        said = shl(flags, tmp_path / "said", before=fault, given=(40, disk))
+        assert said.code == 2, said
+        (line,) = said.err.splitlines()
+        assert "it is read-only or not yours" in line
+        assert RunDirectory(run).problems() == []
+        for command in (["resume", str(run)], ["run", *whole.flags, "--out", str(disk / "other")]):
+            said = shl([*command, "--quiet"], tmp_path / "said")
+            assert said.code == 2
+            assert len(said.err.splitlines()) == 1
+            assert "it is read-only or not yours" in said.err
+        assert not (disk / "other").exists()
+
+
+def test_a_folder_that_is_taken_away(whole: Whole, tmp_path: Path) -> None:
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    flags = ["run", *whole.flags, "--out", str(run)]
+    taken = (70, run, elsewhere)
+    said = shl(flags, tmp_path / "said", before=processes.take_folder_at_write, given=taken)
+    assert said.code == 2, said
+    (line,) = said.err.splitlines()
+    assert f"run folder {run} is gone: it was moved or deleted" in line or "folder is gone" in line
+    assert not run.exists()
+    assert RunDirectory(elsewhere).problems() == []
+    resumed(whole, elsewhere)
+    assert outcome(elsewhere) == whole.outcome
+
+
+def test_a_clock_that_goes_back(whole: Whole, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    flags = ["run", *whole.flags, "--out", str(run)]
+    said = shl(flags, tmp_path / "said", before=processes.turn_the_clock_back)
+    assert (said.code, said.err) == (0, "")
+    times = [e["time"] for e in events(run)]
+    assert times == sorted(times, reverse=True)
+    assert len(set(times)) > 3
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+    assert all(s >= 0 for entry in metrics["rounds"] for s in entry["wall_s"].values())
     assert outcome(run) == whole.outcome
 
 
@@ -351,6 +448,40 @@ def test_another_model_is_refused(whole: Whole, tmp_path: Path) -> None:
     said = shl(["resume", str(tmp_path / "run"), "--quiet"], tmp_path / "said")
     assert said.code == 2
     assert "is not the one that run" in said.err
+
+
+# Of another version
+
+
+def test_a_run_of_an_older_version_is_brought_up_to_date(
+    whole: Whole, copy: Path, tmp_path: Path
+) -> None:
+    """As schema 1 had it: another name for the vignettes' protocol, and its own number."""
+    run = RunDirectory(copy)
+    metrics = json.loads((copy / "metrics.json").read_text("utf-8"))
+    for round_ in (0, 1):  # as if it had been stopped in the last round
+        run.forget(f"rounds/{round_:02d}/healed")
+    run.write_json("metrics.json", {**metrics, "schema": 1, "rounds": metrics["rounds"][:1]})
+    config = (copy / "config.toml").read_text("utf-8")
+    assert 'mfv = "off"' in config
+    run.manifest.schema = 1
+    run.manifest.save()
+    said = shl(["resume", str(copy), "--quiet"], tmp_path / "said")
+    assert (said.code, said.err) == (0, "")
+    assert outcome(copy) == whole.outcome
+    run = RunDirectory(copy)
+    assert (run.problems(), run.manifest.schema) == ([], SCHEMA)
+
+
+def test_a_run_of_a_newer_version_is_left_alone(copy: Path, tmp_path: Path) -> None:
+    run = RunDirectory(copy)
+    run.manifest.schema = SCHEMA + 1
+    run.manifest.save()
+    files = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
+    said = shl(["resume", str(copy)], tmp_path / "said")
+    assert said.code == 2
+    assert "was written by a newer version" in said.err
+    assert {p: p.read_bytes() for p in files} == files
 
 
 # Extended

@@ -16,14 +16,26 @@ import pytest
 import tomli_w
 import torch
 
+import processes
 from processes import Ended, shl
 from steer_heal_love import cli
 from steer_heal_love.axes import builtin_axes, parse_axis
 from steer_heal_love.commands.arguments import config_from, load_config
+from steer_heal_love.commands.repeat import tell_differences
+from steer_heal_love.commands.run import load_for, read_settings
+from steer_heal_love.commands.screen import Screen
+from steer_heal_love.commands.space import adapter_bytes, estimate_need
+from steer_heal_love.environment import describe_environment
 from steer_heal_love.errors import ConfigError
+from steer_heal_love.files import SPARE_BYTES
+from steer_heal_love.lm.load import load_model
 from steer_heal_love.loop import RunConfig
-from tiny import build_model, tiny_tokenizer
+from steer_heal_love.migrations import SCHEMA
+from steer_heal_love.runs import RunDirectory
+from tiny import build_model, random_adapter, tiny_lm, tiny_tokenizer
 from tiny_run import axis_data, config_data, write_inputs
+
+SECRETS = dict.fromkeys(("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"), "hf_secretsecretsecret")
 
 FILES = {
     "axis.toml",
@@ -75,11 +87,13 @@ def finished(
 ) -> tuple[Path, Ended]:
     """A run of one round, with its figures, and what it said."""
     folder = tmp_path_factory.mktemp("finished")
-    os.environ["HF_TOKEN"] = "hf_secretsecretsecret"
-    try:
-        said = shl(["run", *inputs[1], "--out", str(folder / "run")], folder / "said", full=True)
-    finally:
-        del os.environ["HF_TOKEN"]
+    said = shl(
+        ["run", *inputs[1], "--out", str(folder / "run")],
+        folder / "said",
+        full=True,
+        before=processes.set_environment,
+        given=(SECRETS,),
+    )
     return folder / "run", said
 
 
@@ -222,7 +236,38 @@ def test_too_little_space_is_told_before_the_start(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=5 << 20))
     said = say("run", *inputs[1], "--out", str(tmp_path / "a/o"), "--quiet")
-    refused(said, tmp_path / "a", "only 5 MiB are free")
+    refused(said, tmp_path / "a", "only 5 MiB are free", "free some space")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=SPARE_BYTES + 9999))
+    said = say("run", *inputs[1], "--out", str(tmp_path / "a/o"), "--quiet")
+    refused(said, tmp_path / "a", "the run needs about 2 and 32 are kept", "fewer --rounds")
+
+
+def test_the_estimate_is_above_what_a_run_takes_but_not_far(
+    finished: tuple[Path, Ended], inputs: tuple[Path, list[str]]
+) -> None:
+    taken = sum(p.stat().st_blocks * 512 for p in finished[0].rglob("*"))
+    settings, axis = read_settings(finished[0])
+    need = estimate_need(load_model(settings.model, device="cpu"), axis, settings)
+    assert taken < need.final < 2 * taken
+    assert need.peak > need.final
+
+
+def test_the_estimate_grows_with_what_is_asked_for() -> None:
+    axis, lm = parse_axis(tomli_w.dumps(axis_data()), "x"), tiny_lm()
+    asked: list[dict[str, Any]] = [
+        {},
+        {"rounds": 4},
+        {"rounds": 4, "heal": {"rank": 16}},
+        {"rounds": 4, "heal": {"rank": 16, "epochs": 9}},
+        {"rounds": 4, "heal": {"rank": 16, "epochs": 9}, "dose": {"max_generated": 4000}},
+        {"rounds": 4, "heal": {"rank": 16, "epochs": 9}, "evaluate": {"samples": 4000}},
+    ]
+    peaks = [estimate_need(lm, axis, config_from(config_data(**a), "x")).peak for a in asked]
+    assert peaks == sorted(set(peaks))
+    adapter = random_adapter(lm, rank=3)
+    exact = sum(t.numel() * 4 for t in adapter.tensors.values())
+    config = config_from(config_data(heal={"rank": 3, "layer_low": 0.0, "layer_high": 1.0}), "x")
+    assert exact <= adapter_bytes(lm, config) < 1.5 * exact + 20_000
 
 
 def test_a_prompt_longer_than_the_context_is_one_line(tmp_path: Path, inputs: Any) -> None:
@@ -247,7 +292,7 @@ def test_a_run_ends_well_and_says_where_its_files_are(finished: tuple[Path, Ende
     assert "\x1b" not in said.out
     assert len(list((path / "figures").iterdir())) == 3
     metrics = json.loads((path / "metrics.json").read_text())
-    assert metrics["schema"] == 1
+    assert metrics["schema"] == SCHEMA
     assert {"axis", "model", "seed", "base", "prompt_pos", "prompt_neg"} <= set(metrics)
     (entry,) = metrics["rounds"]
     assert {"round", "dose", "kept", "total", "steered", "healed", "wall_s"} <= set(entry)
@@ -295,6 +340,136 @@ def test_a_starved_round_is_one_line_and_keeps_the_directory(tmp_path: Path, inp
     assert (out / "diary.md").is_file()
     events = [json.loads(e)["event"] for e in (out / "events.jsonl").read_text().splitlines()]
     assert events[-1] == "failed"
+
+
+# A run once more
+
+
+def test_a_repeated_run_is_the_same(
+    inputs: tuple[Path, list[str]], finished: tuple[Path, Ended], tmp_path: Path
+) -> None:
+    """From its own directory alone, also where the axis file that it was begun with is gone."""
+    path = Path(shutil.copytree(finished[0], tmp_path / "first"))
+    again = ["run", "--from", str(path), "--out", str(tmp_path / "again")]
+    axis = inputs[0] / "axis.toml"
+    text = axis.read_bytes()
+    try:
+        axis.unlink()
+        said = shl(again, tmp_path / "said", full=True)
+    finally:
+        axis.write_bytes(text)
+    assert (said.code, said.err) == (0, "")
+    one, other = (json.loads((p / "metrics.json").read_text()) for p in (path, tmp_path / "again"))
+    for metrics in (one, other):
+        del metrics["rounds"][0]["wall_s"]
+    assert one == other
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        file = f"rounds/00/adapter/{name}"
+        assert (path / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
+    for name in ("config.toml", "axis.toml"):
+        assert (path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    event = json.loads((tmp_path / "again/events.jsonl").read_text().splitlines()[0])
+    assert (event["event"], event["of"]) == ("repeat", "first")
+    # Someone may have committed meanwhile.
+    differing = [d for d in event["differences"] if not d.startswith("git commit")]
+    assert differing == []
+    if not event["differences"]:
+        assert f"nothing is known to differ from what run {path} was made with" in said.out
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--rounds", "2"],
+        ["--heal.tau=2"],
+        ["--axis", "love"],
+        ["--config", "c.toml"],
+        ["--resume"],
+        ["--heal.learning_rate", "1"],
+    ],
+)
+def test_a_repeated_run_takes_no_other_settings(
+    say: Callable[..., Said], finished: tuple[Path, Ended], tmp_path: Path, flags: list[str]
+) -> None:
+    said = say("run", "--from", str(finished[0]), "--out", str(tmp_path / "o"), *flags)
+    refused(said, tmp_path / "o", "cannot be combined with --from", "leave it out")
+
+
+def test_only_a_sound_run_is_repeated(
+    say: Callable[..., Said], finished: tuple[Path, Ended], tmp_path: Path
+) -> None:
+    out = ["--out", str(tmp_path / "o")]
+    refused(say("run", "--from", str(tmp_path), *out), tmp_path / "o", "not a run directory")
+    refused(say("run", *out, "--from"), tmp_path / "o", "--from")
+    path = Path(shutil.copytree(finished[0], tmp_path / "first"))
+    config = path / "config.toml"
+    config.write_text(config.read_text().replace("rounds = 1", "rounds = 2"))
+    said = say("run", f"--from={path}", *out)
+    refused(said, tmp_path / "o", "config.toml: its bytes have changed", "restore")
+
+
+def test_what_differs_on_this_machine_is_said_and_the_model_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = describe_environment(tiny_lm())
+    model = {**now["model"], "revision": "sha256:old", "name": "elsewhere", "source": "elsewhere"}
+    packages = {**now["packages"], "torch": "2.0", "gone": "1.0"}
+    begun = {**now, "packages": packages, "model": model, "threads": 64, "git_commit": None}
+    now = {**now, "model": {**now["model"], "revision": "sha256:new"}}
+    tell_differences(Path("old"), begun, now, Screen(1))
+    said = capsys.readouterr()
+    assert said.err.startswith("warning: the model is not the one of run old")
+    assert said.out.splitlines() == [
+        "differs from run old:",
+        "  model: sha256:new here, sha256:old then",
+        f"  torch: {now['packages']['torch']} here, 2.0 then",
+        "  gone: none here, 1.0 then",
+        f"  threads: {now['threads']} here, 64 then",
+    ]
+    tell_differences(Path("old"), begun, now, Screen(1, quiet=True))
+    said = capsys.readouterr()
+    assert (said.out, said.err.partition(":")[0]) == ("", "warning")
+
+
+def test_a_model_that_was_not_pinned_may_be_another(capsys: pytest.CaptureFixture[str]) -> None:
+    now = describe_environment(tiny_lm())
+    unknown = {**now, "model": {**now["model"], "revision": "unknown"}}
+    (line,) = tell_differences(Path("old"), unknown, unknown, Screen(1))
+    assert "may be another one" in line
+    assert tell_differences(Path("old"), {}, now, Screen(1)) == []
+    assert "is not known: its environment.json is broken" in capsys.readouterr().out
+
+
+# A model's own code
+
+
+def test_no_file_can_trust_a_models_own_code(
+    say: Callable[..., Said], inputs: Any, finished: tuple[Path, Ended], tmp_path: Path
+) -> None:
+    """Only the user's own flag: a config, a run to repeat or to go on with may be a stranger's."""
+    words = ["asks for trust_remote_code", "read that code", "--trust-remote-code as a flag"]
+    config = tmp_path / "c.toml"
+    config.write_text("trust_remote_code = true\n")
+    out = tmp_path / "o"
+    refused(say("run", "--config", str(config), "--out", str(out)), out, "config file", *words)
+    settings, axis = read_settings(finished[0])
+    values = {**settings.model_dump(), "trust_remote_code": True}
+    run = RunDirectory.create(tmp_path / "strangers", values, axis, {})
+    refused(say("run", "--from", str(run.path), "--out", str(out)), out, *words)
+    refused(say("resume", str(run.path)), out, *words)
+    refused(say("eval", str(run.path)), out, *words)
+    refused(say("run", *inputs[1], "--out", str(run.path), "--resume"), out, *words)
+    assert read_settings(run.path, trust=True)[0].trust_remote_code
+
+
+def test_the_risk_of_a_models_own_code_is_named(
+    inputs: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = config_from({"model": str(inputs[0] / "tiny"), "trust_remote_code": True}, "x")
+    with Screen(1, quiet=True) as screen:
+        load_for(settings, screen)
+    said = capsys.readouterr().err
+    assert "it can read, change and send everything that you can on this machine" in said
 
 
 # The other commands

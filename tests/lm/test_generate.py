@@ -13,11 +13,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from steer_heal_love.errors import DivergedError
+from steer_heal_love.errors import DivergedError, OutOfMemory
 from steer_heal_love.lm import generate as module
 from steer_heal_love.lm.generate import (
     Generated,
-    OutOfMemory,
     Sampling,
     generate,
     noise,

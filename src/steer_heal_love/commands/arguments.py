@@ -6,7 +6,6 @@ import contextlib
 import difflib
 import io
 import re
-import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.loop import RunConfig
+from steer_heal_love.toml_text import parse_toml
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ def load_config(path: Path | None) -> RunConfig:
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"config file {path} is larger than {MAX_CONFIG_BYTES:,} bytes")
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"config file {path} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:

@@ -60,6 +60,8 @@ class AuditArguments:
     """Base samples to make the completions from."""
     kappa: float = 5.0
     """Dose far above the knee."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. It can do anything on this machine."""
     seed: int = 0
     """Seed of the samples and constructions."""
     out: Path | None = None
@@ -75,7 +77,11 @@ def main(arguments: list[str]) -> int:
         raise ConfigError("--samples: an audit needs at least 8 base samples")
     if not 0 < given.kappa < 1e6:
         raise ConfigError("--kappa: the dose far above the knee is a number above 0")
-    settings, axis = read_settings(given.run) if given.run else (RunConfig(), None)
+    settings, axis = (
+        read_settings(given.run, trust=given.trust_remote_code)
+        if given.run
+        else (RunConfig(), None)
+    )
     settings = settings.model_copy(
         update={"seed": given.seed, "model": given.model or settings.model}
     )

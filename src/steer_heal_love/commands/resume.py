@@ -11,6 +11,8 @@ import tyro
 from steer_heal_love.commands.arguments import config_from, parse
 from steer_heal_love.commands.run import carry_out, load_for, read_settings
 from steer_heal_love.commands.screen import Screen
+from steer_heal_love.commands.space import bytes_in, estimate_need, refuse_full_disk
+from steer_heal_love.environment import describe_environment, differences
 from steer_heal_love.errors import ConfigError, RunError
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.loop import RunConfig
@@ -25,6 +27,8 @@ class ResumeArguments:
     """The run directory."""
     rounds: int | None = None
     """Go on to this many rounds in all, also where the run had finished."""
+    trust_remote_code: bool = False
+    """Of a run that was begun with this flag: run code that comes with the model, once more."""
     quiet: bool = False
     """Say nothing but errors."""
     json: bool = False
@@ -34,14 +38,25 @@ class ResumeArguments:
 def main(arguments: list[str]) -> int:
     """Parse and resume."""
     given = parse(ResumeArguments, arguments, "shl resume")
-    return resume(given.run, rounds=given.rounds, quiet=given.quiet, as_json=given.json)
+    return resume(
+        given.run,
+        rounds=given.rounds,
+        quiet=given.quiet,
+        as_json=given.json,
+        trust=given.trust_remote_code,
+    )
 
 
-def resume(path: Path, *, rounds: int | None, quiet: bool, as_json: bool) -> int:
-    """Carry a run directory on; returns the exit code."""
+def resume(path: Path, *, rounds: int | None, quiet: bool, as_json: bool, trust: bool) -> int:
+    """Carry a run directory on; returns the exit code.
+
+    Raises:
+        RunError: it is no run directory, its foundations are broken, its model is another one,
+            another process holds it, or the disk has no room for the rest.
+    """
     run = RunDirectory(path)
     run.check_foundations()
-    settings, axis = read_settings(path)
+    settings, axis = read_settings(path, trust=trust)
     if rounds is not None:
         settings = extended(settings, rounds, path)
     with Screen(settings.rounds, quiet=quiet, as_json=as_json) as screen:
@@ -49,6 +64,11 @@ def resume(path: Path, *, rounds: int | None, quiet: bool, as_json: bool) -> int
             screen.notes.print(f"not used, but made again: {problem}", markup=False)
         lm = load_for(settings, screen)
         check_model(run, lm)
+        refuse_full_disk(path, estimate_need(lm, axis, settings).peak, bytes_in(path))
+        begun = run.environment()
+        if begun:
+            for line in differences(begun, describe_environment(lm)):
+                screen.say(f"not as when the run began: {line}")
         return carry_out(run, lm, axis, settings, screen)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from steer_heal_love.errors import DivergedError
 from steer_heal_love.lm.cache import GrowingCache
 from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.memory import half, is_out_of_memory
 from steer_heal_love.lm.tokens import Ids, common_prefix, pad_left
 
 MIN_SHARED_PREFIX = 8  # tokens; a shorter prefix is not worth a forward pass of its own
@@ -35,10 +36,6 @@ class Generated:
 
     token_ids: tuple[int, ...]
     end_id: int | None
-
-
-class OutOfMemory(RuntimeError):  # noqa: N818
-    """Even a batch of one row does not fit."""
 
 
 def noise(seed: int, index: int, length: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -116,6 +113,7 @@ def generate(
     size = min(batch_size, len(prompts))
     while pending:
         engine = _Engine(lm, prompts, how, seed, first_index, size)
+        fits = True
         try:
             for index, generated in engine.run(pending):
                 results[index] = generated
@@ -124,18 +122,12 @@ def generate(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if size == 1:
-                raise OutOfMemory("one row does not fit in memory: use fewer new tokens") from error
-            size = max(1, size // 2)
+            fits = False
+        if not fits:
+            del engine  # with its cache, before the next one is made
+            size = half(size, "generation", "use fewer new tokens")
         pending = [i for i in pending if i not in results]
     return [results[i] for i in range(len(prompts))]
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed; torch's CPU allocator raises a plain RuntimeError."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
 
 
 class _Engine:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from steer_heal_love.errors import HookError
 from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.memory import in_parts
 from steer_heal_love.lm.tokens import Ids, batches_by_length, pad_left
 from steer_heal_love.maths.direction import steer
 from steer_heal_love.records import Direction
@@ -98,10 +99,14 @@ def read_hidden(
 ) -> Float[Tensor, "prompts band d"]:
     """Hidden state after each of `layers` at the last token of each prompt, float32, on the CPU."""
     rows: list[Tensor | None] = [None] * len(prompts)
+
+    def read(batch: list[int]) -> Tensor:
+        return _read_batch(lm, [prompts[i] for i in batch], layers)
+
     for batch in batches_by_length([len(p) for p in prompts], batch_tokens, 64):
-        states = _read_batch(lm, [prompts[i] for i in batch], layers)
-        for i, state in zip(batch, states, strict=True):
-            rows[i] = state
+        for part, states in in_parts(batch, read, "reading hidden states"):
+            for i, state in zip(part, states, strict=True):
+                rows[i] = state
     return torch.stack([row for row in rows if row is not None])
 
 

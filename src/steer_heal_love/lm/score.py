@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steer_heal_love.lm.cache import GrowingCache
 from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.memory import in_parts
 from steer_heal_love.lm.tokens import Ids, batches_by_length, common_prefix, pad_right
 
 MIN_SHARED_PREFIX = 8
@@ -86,6 +87,8 @@ def hidden_states(
 ) -> Iterator[tuple[list[int], Float[Tensor, "tokens d"]]]:
     """Final normed hidden states at the positions that predict the completion tokens.
 
+    A batch that does not fit in memory is halved.
+
     Yields:
         (indices of the batch, their states one after the other, in the model's dtype).
     """
@@ -94,7 +97,8 @@ def hidden_states(
     rows = [list(p) + list(c)[:-1] for p, c in zip(prompts, completions, strict=True)]
     shared, prefix = _shared_prefix(lm, prompts) if share_prefix else (0, None)
     lengths = [len(row) - shared for row in rows]
-    for batch in batches_by_length(lengths, batch_tokens, 256):
+
+    def read(batch: list[int]) -> Tensor:
         padded = pad_right([rows[i][shared:] for i in batch], lm.pad_id, lm.device)
         zeros = torch.zeros(len(batch), dtype=torch.long, device=lm.device)
         # Padding is on the right, where causal attention never looks from a real token: no mask.
@@ -107,7 +111,10 @@ def hidden_states(
             hidden[k, len(prompts[i]) - 1 - shared :][: len(completions[i])]
             for k, i in enumerate(batch)
         ]
-        yield batch, torch.cat(spans)
+        return torch.cat(spans)
+
+    for batch in batches_by_length(lengths, batch_tokens, 256):
+        yield from in_parts(batch, read, "scoring")
 
 
 def _shared_prefix(lm: LanguageModel, prompts: Sequence[Ids]) -> tuple[int, GrowingCache | None]:

@@ -1,0 +1,57 @@
+"""Running out of memory: the batch is halved and tried again, and the log says so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+
+from steer_heal_love.errors import OutOfMemory
+
+T = TypeVar("T")
+
+LOG = logging.getLogger(__name__)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed; torch's CPU allocator raises a plain RuntimeError."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
+def half(size: int, what: str, remedy: str) -> int:
+    """Half of a batch that did not fit, told in the log.
+
+    Raises:
+        OutOfMemory: it was of one row.
+    """
+    if size <= 1:
+        raise OutOfMemory(f"{what} ran out of memory with one row at a time: {remedy}")
+    LOG.warning("%s ran out of memory with %d rows at a time: on with %d", what, size, size // 2)
+    return size // 2
+
+
+def in_parts(
+    batch: list[int], compute: Callable[[list[int]], T], what: str
+) -> Iterator[tuple[list[int], T]]:
+    """(rows, what `compute` makes of them), of the whole batch or, where it does not fit, of parts.
+
+    Raises:
+        OutOfMemory: one row alone does not fit.
+    """
+    found: T | None = None
+    try:
+        found = compute(batch)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    if found is not None:
+        yield batch, found
+        return
+    # Outside of the handler: what the failed attempt held is free by now.
+    middle = half(len(batch), what, "use shorter texts, or a device with more memory")
+    yield from in_parts(batch[:middle], compute, what)
+    yield from in_parts(batch[middle:], compute, what)

@@ -1,0 +1,97 @@
+"""`shl verify`: what is broken is named, what is sound is not, whoever writes meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from steer_heal_love import cli
+from steer_heal_love.axes import parse_axis
+from steer_heal_love.migrations import SCHEMA
+from steer_heal_love.runs import RunDirectory
+from tiny_run import axis_data
+
+Verify = Callable[[Path], tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    axis = parse_axis(tomli_w.dumps(axis_data()), "kind.toml")
+    made = RunDirectory.create(tmp_path / "run", {"rounds": 2}, axis, {"python": "3"})
+    made.do("baseline/limits", lambda: [1, 2, 3])
+    made.event("start")
+    made.write_json("metrics.json", {"schema": SCHEMA, "rounds": []})
+    return made
+
+
+@pytest.fixture
+def verify(capsys: pytest.CaptureFixture[str]) -> Verify:
+    """Exit code and words of `shl verify`."""
+
+    def call(path: Path) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["verify", str(path)])
+        said = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return stop.value.code, said.out, said.err
+
+    return call
+
+
+def test_a_sound_run(run: RunDirectory, verify: Verify) -> None:
+    assert verify(run.path) == (0, f"{run.path}: all 5 files are sound\n", "")
+
+
+def test_every_broken_file_is_named(run: RunDirectory, verify: Verify) -> None:
+    (run.path / "axis.toml").unlink()
+    (run.path / "environment.json").write_bytes(b"")
+    data = (run.path / "metrics.json").read_bytes()
+    (run.path / "metrics.json").write_bytes(data.replace(b"[", b"{"))
+    code, out, err = verify(run.path)
+    assert (code, err) == (1, "")
+    assert [line.partition(": ")[0] for line in out.splitlines()] == [
+        "axis.toml",
+        "environment.json",
+        "metrics.json",
+    ]
+
+
+def test_a_run_that_is_written_meanwhile_is_no_broken_one(
+    run: RunDirectory, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems, calls = RunDirectory.problems, []
+
+    def overtaken(self: RunDirectory) -> list[str]:
+        calls.append(1)
+        if len(calls) == 1:
+            run.write_json("metrics.json", {"schema": SCHEMA, "rounds": [{"round": 0}]})
+        return problems(self)
+
+    monkeypatch.setattr(RunDirectory, "problems", overtaken)
+    assert verify(run.path)[0] == 0
+    assert len(calls) == 2
+
+
+def test_an_older_run_is_verified_and_a_newer_one_refused(
+    run: RunDirectory, verify: Verify
+) -> None:
+    run.manifest.schema = 1
+    run.manifest.save()
+    assert verify(run.path)[0] == 0
+    run.manifest.schema = SCHEMA + 1
+    run.manifest.save()
+    code, _, err = verify(run.path)
+    assert code == 2
+    assert "newer version" in err
+    assert "upgrade steer-heal-love" in err
+
+
+def test_what_is_no_run(tmp_path: Path, verify: Verify) -> None:
+    code, out, err = verify(tmp_path / "none")
+    assert (code, out) == (2, "")
+    assert "is not a run directory" in err
+    code, out, _ = verify(tmp_path)
+    assert (code, out) == (1, "manifest.json: missing\n")
