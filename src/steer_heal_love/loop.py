@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from steer_heal_love.lm.adapters import student
 from steer_heal_love.lm.hooks import steering
@@ -66,7 +66,8 @@ def run_loop(
     first: Direction | None = None
     kappa = config.dose.kappa_start
     for r in range(config.rounds):
-        work.wall_s = {}
+        work.wall_s, work.notes = {}, []
+        rivals: Mapping[str, Measurement] = {}
         with student(lm, history):
             direction = extract(work, r)
             first = first or direction
@@ -76,7 +77,7 @@ def run_loop(
             with steering(lm, direction, harvest.kappa, must_fire=False):
                 steered = measure(work, f"rounds/{r:02d}/steered", "steered", limits)
             if r == 0:
-                rivals, notes = measure_rivals(work, direction, harvest, limits, baseline.base)
+                rivals = measure_rivals(work, direction, harvest, limits, baseline.base)
         history.append(healed_result.adapter)
         with student(lm, history):
             healed = measure(work, f"rounds/{r:02d}/healed", "healed", limits)
@@ -94,8 +95,8 @@ def run_loop(
             wall_s=work.wall_s,
             front=front,
             shift=shift,
-            rivals=rivals if r == 0 else {},
-            notes=notes if r == 0 else (),
+            rivals=rivals,
+            notes=tuple(work.notes),
             stopped=stopped,
         )
         if stopped:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 T = TypeVar("T")
 
+LEFT_OVER = frozenset({"surplus", "duplicate"})  # reasons of what passed the filter, unneeded
+
 
 @dataclass(frozen=True)
 class AnswerPair:
@@ -218,6 +220,7 @@ class HealStep:
     over_tau: float  # share of sequences with D(x) > tau
     grad_nll: float
     grad_barrier: float
+    grad_norm: float = 0.0  # of the adapter's gradient, before it is clipped
 
 
 @dataclass(frozen=True)

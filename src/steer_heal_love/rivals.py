@@ -18,8 +18,8 @@ FOLDER = "rounds/00/rivals"
 
 def measure_rivals(
     work: Work, direction: Direction, harvest: Harvest, limits: Limits, base: Measurement
-) -> tuple[Mapping[str, Measurement], tuple[str, ...]]:
-    """What each rival of `evaluate.rivals` reaches, and why one could not be measured.
+) -> Mapping[str, Measurement]:
+    """What each rival of `evaluate.rivals` reaches; the work's notes say where one starves.
 
     sft: plain distillation of the texts that the heal learns from, λ = 0. arithmetic: that adapter
     minus the one that plain distillation makes of negatively steered texts, at the same dose and
@@ -28,17 +28,16 @@ def measure_rivals(
     Runs on the base model: inside `student(lm, [])`.
     """
     found: dict[str, Measurement] = {}
-    notes: list[str] = []
     for name in work.config.evaluate.rivals:
         try:
             adapter = _adapter(work, name, direction, harvest, limits)
         except StarvedRound as error:
-            notes.append(f"rival {name} was not measured: of its negative texts, {error}")
+            work.notes.append(f"rival {name} was not measured: of its negative texts, {error}")
             continue
         with student(work.lm, [adapter]):
             measured = measure(work, f"{FOLDER}/{name}/measured", name, limits)
         found[name] = with_ratios(measured, base)
-    return found, tuple(notes)
+    return found
 
 
 def _adapter(

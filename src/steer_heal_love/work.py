@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
+from steer_heal_love.errors import DivergedError, OutOfMemory, StarvedRound
 from steer_heal_love.lm.adapters import base
 from steer_heal_love.lm.chat import decode_text, encode_chat
 from steer_heal_love.lm.generate import Sampling, generate
 from steer_heal_love.lm.hooks import steering
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.records import (
+    LEFT_OVER,
     Axis,
     Baseline,
     Completion,
@@ -41,6 +44,7 @@ T = TypeVar("T")
 
 LIMIT_SAMPLES = 64  # of the base, over the training prompts, that set the filter's limits
 SHIFT_CONTEXTS = 32  # that the internalised shift is read over
+MANY = 16  # completions, of which a filter should have dropped one
 LONG_CONDITIONS = {"base", "healed"}  # that long answers are sampled of
 
 Report = Callable[[str, float, float], None]  # (stage, done, of how many)
@@ -62,6 +66,7 @@ class Work:
         self.pieces, self.report = pieces, report
         self.prompts = training_prompts(axis, contexts, config.dose)
         self.wall_s: dict[str, float] = {}
+        self.notes: list[str] = []  # on the round so far
         g = config.generate
         self.sampling = Sampling(g.max_new_tokens, g.temperature, g.top_k, g.top_p)
         length = config.evaluate.max_new_tokens
@@ -73,7 +78,8 @@ class Work:
 
         def timed() -> tuple[T, float]:
             started = time.perf_counter()
-            return compute(), time.perf_counter() - started
+            with _placed(name):
+                return compute(), time.perf_counter() - started
 
         stage = _stage_of(name)
         value, seconds = self.pieces.do(name, timed)
@@ -102,6 +108,17 @@ def _stage_of(name: str) -> str:
     """Stage that a piece belongs to: rounds/03/generate/00064 is of generate."""
     parts = name.split("/")
     return _STAGES.get(parts[2], "evaluate") if parts[0] == "rounds" else "baseline"
+
+
+@contextmanager
+def _placed(name: str) -> Iterator[None]:
+    """Errors of a piece say which round it is of."""
+    try:
+        yield
+    except (DivergedError, StarvedRound, OutOfMemory) as error:
+        parts = name.split("/")
+        place = f"round {int(parts[1])}" if parts[0] == "rounds" else parts[0]
+        raise type(error)(f"{place}: {error}") from error
 
 
 def training_prompts(axis: Axis, contexts: Sequence[Context], config: DoseConfig) -> list[str]:
@@ -227,7 +244,14 @@ def collect(
         work.report("generate", min(config.n_keep, sum(j.kept for j in judged)), config.n_keep)
         return judged
 
-    return dose.walk_dose(draw, config, kappa)
+    with _placed(folder):
+        harvest = dose.walk_dose(draw, config, kappa)
+    every = harvest.judged
+    if len(every) >= MANY and not any(set(j.reasons) - LEFT_OVER for j in every):
+        work.notes.append(
+            f"the filter dropped none of {len(every)} completions: its limits may be too wide"
+        )
+    return harvest
 
 
 def heal_round(
@@ -253,6 +277,8 @@ def heal_round(
         ),
     )
     work.pieces.forget(f"{folder}/epoch-")
+    if heal.rose(healed):
+        work.notes.append("the heal ended above the loss it began with: lower --heal.learning-rate")
     return healed
 
 

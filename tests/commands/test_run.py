@@ -29,6 +29,7 @@ from steer_heal_love.environment import describe_environment
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.files import SPARE_BYTES
 from steer_heal_love.lm.load import load_model
+from steer_heal_love.lm.memory import half
 from steer_heal_love.loop import RunConfig
 from steer_heal_love.migrations import SCHEMA
 from steer_heal_love.runs import RunDirectory
@@ -334,7 +335,7 @@ def test_a_starved_round_is_one_line_and_keeps_the_directory(tmp_path: Path, inp
     assert said.code == 1
     assert said.out == ""
     (line,) = said.err.splitlines()
-    assert line.startswith("shl: starved round: 0 of 16 completions kept")
+    assert line.startswith("shl: round 0: starved: 0 of 16 completions kept")
     assert "perplexity 16" in line
     assert (out / "metrics.json").is_file()
     assert (out / "diary.md").is_file()
@@ -571,3 +572,40 @@ def test_every_setting_is_a_key_and_a_flag() -> None:
 
 def test_the_libraries_are_one_threaded_here() -> None:
     assert torch.get_num_threads() == 1
+
+
+def test_what_the_rooms_warn_of_is_in_the_log_and_on_the_screen(
+    inputs: tuple[Path, list[str]],
+    tmp_path: Path,
+    say: Callable[..., Said],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import steer_heal_love.work as work
+
+    extract = work.steer.extract_direction
+
+    def tight(*arguments: Any) -> Any:
+        half(64, "reading hidden states", "use less")
+        return extract(*arguments)
+
+    monkeypatch.setattr(work.steer, "extract_direction", tight)
+    out = tmp_path / "run"
+    said = say("run", *inputs[1], "--out", str(out))
+    assert said.code == 0
+    told = "reading hidden states ran out of memory with 64 rows at a time: on with 32"
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text("utf-8").splitlines()]
+    assert [e["message"] for e in events if e["event"] == "warning"] == [told]
+    assert f"warning: {told}" in " ".join((said.out + said.err).split())
+
+
+def test_a_second_run_finds_the_baseline_of_the_first(
+    inputs: tuple[Path, list[str]], tmp_path: Path, say: Callable[..., Said]
+) -> None:
+    runs = [tmp_path / name for name in ("one", "two")]
+    for out in runs:
+        assert say("run", *inputs[1], "--out", str(out), "--quiet").code == 0
+    found = [(out / "events.jsonl").read_text("utf-8").count("from-cache") for out in runs]
+    assert found == [0, 4]
+    one, two = (json.loads((out / "metrics.json").read_text("utf-8")) for out in runs)
+    assert one["base"] == two["base"]
+    assert one["rounds"][0]["healed"] == two["rounds"][0]["healed"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from test_generate import meddled
 from torch import Tensor
 
+from steer_heal_love.errors import DivergedError
 from steer_heal_love.lm import score
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.score import completion_logprobs, hidden_states, next_token_logprobs
@@ -115,3 +117,9 @@ def test_the_shared_prefix_is_used(kind: Kind, monkeypatch: pytest.MonkeyPatch) 
     with_prefix = completion_logprobs(lm, prompts, COMPLETIONS)
     monkeypatch.setattr(score, "MIN_SHARED_PREFIX", 10_000)
     torch.testing.assert_close(with_prefix, completion_logprobs(lm, prompts, COMPLETIONS), **CLOSE)
+
+
+def test_a_log_probability_that_is_nan_is_an_error() -> None:
+    lm = meddled(tiny_lm(), lambda _ids: float("nan"))
+    with pytest.raises(DivergedError, match="scoring: a log-probability is NaN"):
+        completion_logprobs(lm, random_ids(4, 5), random_ids(3, 2))

@@ -16,13 +16,14 @@ from torch import Tensor
 from transformers import get_scheduler
 
 from steer_heal_love.codec import pack, unpack
-from steer_heal_love.errors import DivergedError, ModelError
+from steer_heal_love.errors import DivergedError, ModelError, OutOfMemory
 from steer_heal_love.lm.adapters import student
 from steer_heal_love.lm.load import LanguageModel, weights_hash
 from steer_heal_love.maths.divergence import HealTerms
-from steer_heal_love.records import Adapter, Healed
+from steer_heal_love.records import Adapter, Healed, HealStep
 from steer_heal_love.stages import heal as module
 from steer_heal_love.stages.heal import Example, HealConfig, heal, split, target_modules
+from steer_heal_love.stages.healing.trainer import HealTrainer
 from tiny import KINDS, Kind, random_adapter, random_ids, tiny_lm
 
 EXAMPLES = [
@@ -426,3 +427,100 @@ def test_the_recorded_gradients_are_those_of_the_terms() -> None:
 def test_settings_out_of_bounds_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         HealConfig(**settings)
+
+
+def tight(monkeypatch: pytest.MonkeyPatch, fits: int, sizes: list[int]) -> None:
+    """Only so many sequences fit in memory at a time."""
+    terms = module._Session.terms
+
+    def allocate(self: Any, batch: Any) -> Any:
+        if len(batch.input_ids) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(batch.input_ids))
+        return terms(self, batch)
+
+    monkeypatch.setattr(module._Session, "terms", allocate)
+
+
+@pytest.mark.parametrize("fits", [1, 2, 3])
+def test_a_batch_in_parts_is_the_same_batch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fits: int
+) -> None:
+    config = QUICK.model_copy(update={"validation_share": 0.0, "tau": 0.05, "epochs": 3})
+    whole = heal(tiny_lm(), EXAMPLES, config, seed=0)
+    sizes: list[int] = []
+    tight(monkeypatch, fits, sizes)
+    parts = heal(tiny_lm(), EXAMPLES, config, seed=0)
+    assert max(sizes) <= fits
+    assert "heal ran out of memory with 4 rows at a time: on with 2" in caplog.text
+    for one, other in zip(parts.steps, whole.steps, strict=True):
+        assert vars(one) == pytest.approx(vars(other), rel=2e-3, abs=2e-4)
+    for name, tensor in whole.adapter.tensors.items():
+        torch.testing.assert_close(parts.adapter.tensors[name], tensor, rtol=1e-3, atol=3e-4)
+
+
+def test_a_sequence_that_does_not_fit_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    tight(monkeypatch, 0, [])
+    lm = tiny_lm()
+    weights, names = weights_hash(lm.model), module_names(lm)
+    config = QUICK.model_copy(update={"validation_share": 0.0})
+    with pytest.raises(OutOfMemory, match="heal ran out of memory with one row at a time"):
+        heal(lm, EXAMPLES, config, seed=0)
+    check_bare(lm, weights, names)
+
+
+def test_the_norm_of_the_gradient_is_recorded_before_it_is_clipped() -> None:
+    loose = QUICK.model_copy(update={"max_grad_norm": 1e9, "epochs": 1})
+    strict = QUICK.model_copy(update={"max_grad_norm": 1e-3, "epochs": 1})
+    norms = [heal(tiny_lm(), EXAMPLES, c, seed=0).steps[0].grad_norm for c in (loose, strict)]
+    assert norms[0] == pytest.approx(norms[1])
+    assert norms[0] > 1e-3
+
+
+def gradients_times(monkeypatch: pytest.MonkeyPatch, factor: float, at: int) -> None:
+    clip = HealTrainer._clip_grad_norm
+
+    def meddle(self: Any, model: Any) -> Any:
+        if self.steps[-1].step == at:
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor)
+        return clip(self, model)
+
+    monkeypatch.setattr(HealTrainer, "_clip_grad_norm", meddle)
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_is_named_with_its_step(
+    monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    gradients_times(monkeypatch, factor, at=1)
+    with pytest.raises(DivergedError, match="the gradient is not finite at step 1"):
+        heal(tiny_lm(), EXAMPLES, QUICK, seed=0)
+
+
+def test_an_exploding_gradient_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = QUICK.model_copy(update={"batch_size": 1, "validation_share": 0.0, "epochs": 1})
+    gradients_times(monkeypatch, 1e5, at=len(EXAMPLES) - 1)
+    heal(tiny_lm(), EXAMPLES, config, seed=0)
+    assert "the gradient's norm jumped to" in caplog.text
+    assert f"at step {len(EXAMPLES) - 1}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("held_out", "losses", "expected"),
+    [
+        ([2.0, 1.5], [1.0, 9.0], False),
+        ([2.0, 2.5], [9.0, 1.0], True),
+        ([], [3.0, 3.0, 2.0, 2.0], False),
+        ([], [2.0, 2.0, 2.0, 3.0], True),
+    ],
+)
+def test_a_heal_that_ends_above_where_it_began(
+    held_out: list[float], losses: list[float], expected: bool
+) -> None:
+    steps = tuple(HealStep(i, 0.0, x, x, 0.0, 0.0, 0.0, 0.0, 0.0) for i, x in enumerate(losses))
+    validation = tuple({"loss": x} for x in held_out) or ({}, {})
+    assert module.rose(Healed(Adapter({}, {}), steps, validation)) is expected

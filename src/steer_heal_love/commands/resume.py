@@ -9,7 +9,8 @@ from typing import Annotated
 import tyro
 
 from steer_heal_love.commands.arguments import config_from, parse
-from steer_heal_love.commands.run import carry_out, load_for, read_settings
+from steer_heal_love.commands.course import carry_out
+from steer_heal_love.commands.run import load_for, read_settings
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.commands.space import bytes_in, estimate_need, refuse_full_disk
 from steer_heal_love.environment import describe_environment, differences

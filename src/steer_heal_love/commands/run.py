@@ -5,34 +5,27 @@ from __future__ import annotations
 import argparse
 import datetime
 import re
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import transformers
 import tyro
 
-from steer_heal_love.axes import load_axis, load_contexts
-from steer_heal_love.baselines import with_baselines
+from steer_heal_love.axes import load_axis
 from steer_heal_love.commands.arguments import config_from, load_config, parse
+from steer_heal_love.commands.course import carry_out
 from steer_heal_love.commands.repeat import check_same, refuse_settings, tell_differences
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.commands.space import estimate_need, refuse_full_disk
-from steer_heal_love.commands.stopping import Stopped, stoppable
 from steer_heal_love.commands.trust import refuse_silent_trust, untrusting
-from steer_heal_love.environment import describe_environment, differences
-from steer_heal_love.errors import ConfigError, DivergedError, RunError, StarvedRound
+from steer_heal_love.environment import describe_environment
+from steer_heal_love.errors import ConfigError, RunError
 from steer_heal_love.lm.load import LanguageModel, load_model
-from steer_heal_love.loop import RunConfig, run_loop
-from steer_heal_love.records import Axis, Baseline, RoundRecord
-from steer_heal_love.report import write_report
-from steer_heal_love.report.summary import round_table, summary_of
-from steer_heal_love.runs import RunDirectory, read_foundations, read_run
-from steer_heal_love.verdicts import all_verdicts, evidence_of, to_json
+from steer_heal_love.loop import RunConfig
+from steer_heal_love.records import Axis
+from steer_heal_love.runs import RunDirectory, read_foundations
 
 
 @dataclass(frozen=True)
@@ -143,121 +136,6 @@ def check_device(device: str) -> None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(f"--device {device} cannot be used: {reason}: try cpu or auto") from None
-
-
-def carry_out(
-    run: RunDirectory, lm: LanguageModel, axis: Axis, settings: RunConfig, screen: Screen
-) -> int:
-    """Run the loop, write what it yields, end with the summary. Returns the exit code.
-
-    Raises:
-        StarvedRound, DivergedError: the run went wrong; its directory keeps what was found.
-        RunError: another process holds the run, or it cannot be written.
-    """
-    with run.locked(), _quiet_libraries():
-        run.write_config(settings.model_dump())
-        environment = describe_environment(lm)
-        differ = differences(run.environment(), environment)
-        run.keep_environment(environment)
-        run.release_pages()
-        run.event("start", settings=settings.model_dump(), differences=differ)
-        try:
-            with stoppable() as check:
-                return _carry_out(run, lm, axis, settings, screen, check)
-        except (StarvedRound, DivergedError) as error:
-            run.event("failed", kind=type(error).__name__, message=str(error))
-            run.adopt_pages(_write_pages(run, screen))
-            raise
-        except RunError as error:
-            raise RunError(f"{error}; then go on with: shl resume {run.path}") from error
-        except Stopped as stop:
-            run.event("interrupted", signal=str(stop))
-            run.adopt_pages([])
-            screen.notes.print(f"stopped; go on with: shl resume {run.path}", markup=False)
-            return stop.exit_code
-
-
-def _carry_out(
-    run: RunDirectory,
-    lm: LanguageModel,
-    axis: Axis,
-    settings: RunConfig,
-    screen: Screen,
-    check: Callable[[], None],
-) -> int:
-    def report(stage: str, done: float, total: float) -> None:
-        check()
-        screen.report(stage, done, total)
-
-    def found(piece: str) -> None:
-        run.event("from-cache", piece=piece)
-
-    contexts = load_contexts()
-    rounds: list[RoundRecord] = []
-    pieces = with_baselines(run, lm, axis, contexts, settings, on_hit=found)
-    for record in run_loop(lm, axis, contexts, settings, pieces=pieces, report=report):
-        match record:
-            case Baseline():
-                head = {"axis": axis.name, "model": lm.identity.name, "seed": settings.seed}
-                run.record_baseline(record, {**head, "tau": settings.heal.tau})
-                baseline, name = record, "baseline"
-            case RoundRecord():
-                run.record_round(record)
-                for note in record.notes:
-                    run.event("note", round=record.round, message=note)
-                    screen.notes.print(f"note: {note}", markup=False)
-                rounds.append(record)
-                screen.finish_round(dict(record.wall_s))
-                name = "round"
-        run.record_verdicts(judge_run(baseline, rounds, axis))
-        run.event(name, **({"round": record.round} if isinstance(record, RoundRecord) else {}))
-        screen.say(round_table(run.metrics()), event=name, **_latest(run, record))
-    files = _write_pages(run, screen)
-    run.event("done")
-    run.adopt_pages(files)
-    screen.say(
-        summary_of(read_run(run.path)),
-        event="done",
-        run=str(run.path),
-        files=[*map(str, files)],
-    )
-    return 0
-
-
-def judge_run(baseline: Baseline, rounds: Sequence[RoundRecord], axis: Axis) -> dict[str, Any]:
-    """The verdicts so far, as plain data."""
-    front = rounds[0].front if rounds else ()
-    evidence = [evidence_of(record) for record in rounds]
-    return to_json(all_verdicts(baseline, evidence, front, foundations=axis.foundations))
-
-
-def _latest(run: RunDirectory, record: Baseline | RoundRecord) -> dict[str, Any]:
-    metrics = run.metrics()
-    if isinstance(record, Baseline):
-        return {name: metrics[name] for name in ("base", "prompt_pos", "prompt_neg")}
-    latest: dict[str, Any] = metrics["rounds"][-1]
-    return latest
-
-
-def _write_pages(run: RunDirectory, screen: Screen) -> list[Path]:
-    """Diary and figures; a failure here must not lose the run, so it is told and passed over."""
-    if not run.metrics():
-        return []
-    try:
-        return write_report(run.path)
-    except Exception as error:
-        run.event("report-failed", message=str(error))
-        screen.notes.print(f"the report could not be written: {error}", markup=False)
-        return []
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """What libraries have to tell one another about their next versions is not for the screen."""
-    with warnings.catch_warnings():
-        for library in ("transformers", "peft", "accelerate"):
-            warnings.filterwarnings("ignore", category=FutureWarning, module=rf"{library}\b")
-        yield
 
 
 def _default_out(settings: RunConfig) -> Path:

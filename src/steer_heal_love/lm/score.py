@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer_heal_love.errors import DivergedError
 from steer_heal_love.lm.cache import GrowingCache
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.memory import in_parts
@@ -28,11 +29,19 @@ def completion_logprobs(
     """log p(token | prompt, tokens before it) of each completion token, nats, float32, CPU.
 
     The tokens that all prompts begin with are computed once.
+
+    Raises:
+        DivergedError: one is NaN.
     """
     results: list[Tensor] = [torch.empty(0)] * len(prompts)
     for batch, hidden in hidden_states(lm, prompts, completions, batch_tokens=batch_tokens):
         targets = torch.tensor([t for i in batch for t in completions[i]], device=lm.device)
         values = _logprobs(lm, hidden, targets).cpu()
+        if bool(values.isnan().any()):
+            raise DivergedError(
+                "scoring: a log-probability is NaN, so the model is broken: lower the dose or the "
+                "learning rate, or use float32"
+            )
         for i, row in zip(batch, values.split([len(completions[i]) for i in batch]), strict=True):
             results[i] = row
     return results

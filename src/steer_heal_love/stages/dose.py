@@ -165,7 +165,7 @@ def starved_message(bank: Sequence[Judged], kept: int, kappa: float, config: Dos
             counts[reason] += 1
     dropped = ", ".join(f"{k} {v}" for k, v in sorted(counts.items(), key=lambda kv: -kv[1]))
     return (
-        f"starved round: {kept} of {len(bank)} completions kept (at least {config.min_kept} "
+        f"starved: {kept} of {len(bank)} completions kept (at least {config.min_kept} "
         f"wanted) down to dose {kappa:.3g}; dropped by {dropped or 'none'}: loosen the first of "
         "these filters, lower --dose.kappa-min, or raise --dose.max-generated"
     )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from steer_heal_love.errors import DivergedError, ModelError
 from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.memory import half, is_out_of_memory
 from steer_heal_love.maths.divergence import HealTerms, heal_loss
 from steer_heal_love.maths.head import head_losses
 from steer_heal_love.records import Adapter, Healed, HealStep, NoPieces, Pieces
@@ -115,6 +116,16 @@ def heal(
         return Healed(session.adapter(state), tuple(steps), tuple(validation))
 
 
+def rose(healed: Healed) -> bool:
+    """Whether the loss ended above where it began: of held-out texts, else of the first steps."""
+    held_out = [row["loss"] for row in healed.validation if "loss" in row]
+    if held_out:
+        return held_out[-1] > held_out[0]
+    quarter = max(1, len(healed.steps) // 4)
+    losses = [step.loss for step in healed.steps]
+    return sum(losses[-quarter:]) > sum(losses[:quarter])
+
+
 def target_modules(lm: LanguageModel, config: HealConfig) -> list[str]:
     """Full names of the linear modules that get an adapter."""
     low = math.floor(len(lm.layers) * config.layer_low)
@@ -147,6 +158,7 @@ class _Session:
     ) -> None:
         self.lm, self.config, self.seed = lm, config, seed
         self.max_grad_norm = config.max_grad_norm
+        self.micro = config.batch_size
         self.train, self.held_out, self.on_step = train, held_out, on_step
 
     def __enter__(self) -> _Session:
@@ -191,7 +203,21 @@ class _Session:
         return {"weights": weights, "exp_avg": zeros, "exp_avg_sq": dict(zeros), "step": 0}
 
     def train_epoch(self, epoch: int, state: dict[str, Any]) -> dict[str, Any]:
-        """One pass over the texts from `state`; returns the new state, the curve, validation."""
+        """One pass over the texts from `state`; returns the new state, the curve, validation.
+
+        Where the graph of a batch does not fit in memory the epoch begins again, with the batch in
+        parts of half the size, which changes nothing but rounding.
+        """
+        while True:
+            try:
+                return self._train_epoch(epoch, state)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            self.model.zero_grad()
+            self.micro = half(self.micro, "heal", "use shorter texts, or a smaller model")
+
+    def _train_epoch(self, epoch: int, state: dict[str, Any]) -> dict[str, Any]:
         parameters = self.parameters()
         with torch.no_grad():
             for name, parameter in parameters.items():
@@ -301,7 +327,7 @@ class _Session:
         """Loss, nll, D and share over τ of the held-out texts; empty where none is held out."""
         if not self.held_out:
             return {}
-        size = self.config.batch_size
+        size = self.micro
         indices = [len(self.train) + i for i in range(len(self.held_out))]
         totals: dict[str, float] = {}
         for start in range(0, len(indices), size):

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from steer_heal_love.maths.front import FrontPoint
-from steer_heal_love.records import Baseline, Measurement
+from steer_heal_love.records import LEFT_OVER, Baseline, Measurement
 from steer_heal_love.verdicts.answers import (
     FORCED_CHOICE,
     INVALID,
@@ -23,7 +23,7 @@ from steer_heal_love.verdicts.answers import (
     Verdict,
 )
 from steer_heal_love.verdicts.coherence import coherent
-from steer_heal_love.verdicts.evidence import LEFT_OVER, RoundEvidence, evidence_of
+from steer_heal_love.verdicts.evidence import RoundEvidence, evidence_of
 from steer_heal_love.verdicts.instruments import forced_choice_validity, validity
 from steer_heal_love.verdicts.questions import (
     can_filter,

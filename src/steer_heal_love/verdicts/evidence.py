@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from steer_heal_love.maths.paired import known
-from steer_heal_love.records import Measurement, RoundRecord
+from steer_heal_love.records import LEFT_OVER, Measurement, RoundRecord
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,6 @@ class RoundEvidence:
     total: int
     kept_perplexity: tuple[float, ...]
     kept_persona_nats: tuple[float, ...]
-
-
-LEFT_OVER = {"surplus", "duplicate"}  # passed the filter, but not needed
 
 
 def evidence_of(record: RoundRecord) -> RoundEvidence:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -17,8 +20,12 @@ from steer_heal_love.maths.divergence import HealTerms
 from steer_heal_love.records import HealStep
 from steer_heal_love.stages.healing.texts import Batch
 
+LOG = logging.getLogger(__name__)
 
-@runtime_checkable
+SPIKE, SPIKE_AFTER = 100.0, 5  # times the median of the norms so far, once there are so many
+_MEANS = ("loss", "nll", "divergence_mean", "over_tau")
+
+
 @runtime_checkable
 class Session(Protocol):
     """What the trainer needs of the heal that it runs for."""
@@ -27,6 +34,7 @@ class Session(Protocol):
     model: Any  # the model with the adapter attached
     seed: int
     max_grad_norm: float
+    micro: int  # sequences whose graph is in memory at a time
     on_step: Callable[[HealStep], None] | None
 
     def collate(self, indices: Sequence[int]) -> Batch:
@@ -71,43 +79,83 @@ class HealTrainer(transformers.Trainer):  # type: ignore[misc]
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The epoch's batches in their fixed order; one item of the loader is one batch."""
 
-        def collate(indices: list[int]) -> dict[str, Batch]:
-            return {"batch": self.session.collate(indices)}
+        def collate(indices: list[int]) -> dict[str, list[Batch]]:
+            size = self.session.micro
+            parts = [indices[i : i + size] for i in range(0, len(indices), size)]
+            return {"parts": [self.session.collate(part) for part in parts]}
 
         return DataLoader(self.batches, batch_size=None, collate_fn=collate)  # type: ignore[arg-type]
 
     def compute_loss(
         self,
         model: nn.Module,  # noqa: ARG002  (the adapter is attached to the session's model)
-        inputs: dict[str, Batch],
+        inputs: dict[str, list[Batch]],
         return_outputs: bool = False,  # noqa: ARG002
         num_items_in_batch: Any = None,  # noqa: ARG002
     ) -> Tensor:
-        """Heal loss of one batch; records the step."""
-        terms, hidden = self.session.terms(inputs["batch"])
+        """Heal loss of one batch, which may come in parts; records the step.
+
+        The loss is a mean over sequences, so the parts' gradients add up to the batch's. All but
+        the last part's are made here.
+        """
+        parts = inputs["parts"]
+        total = sum(len(part.input_ids) for part in parts)
+        found: list[dict[str, float]] = []
+        for part in parts:
+            terms, hidden = self.session.terms(part)
+            share = len(part.input_ids) / total
+            found.append({"share": share, **_part_figures(terms, hidden)})
+            loss = terms.loss * share
+            if part is not parts[-1]:
+                loss.backward()
+        self._record(found)
+        return loss
+
+    def _record(self, parts: Sequence[Mapping[str, float]]) -> None:
         step = self.epoch_index * len(self.batches) + len(self.steps)
-        figures = term_figures(terms)
-        if not math.isfinite(figures["loss"]):
-            raise DivergedError(
-                f"heal: the loss is {figures['loss']} at step {step}: lower --heal.learning-rate"
-            )
-        barrier = terms.loss - terms.nll
         record = HealStep(
             step=step,
             epoch=self.epoch_index + len(self.steps) / len(self.batches),
-            grad_nll=_gradient_norm(terms.nll, hidden),
-            grad_barrier=_gradient_norm(barrier, hidden),
-            **figures,
+            **joined_figures(parts),
         )
+        if not math.isfinite(record.loss):
+            raise DivergedError(
+                f"heal: the loss is {record.loss} at step {step}: lower --heal.learning-rate"
+            )
         self.steps.append(record)
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        """Clip, record the norm before it, and look whether it is what it was until now.
+
+        Raises:
+            DivergedError: the gradient is not finite.
+        """
+        norm = super()._clip_grad_norm(model)
+        record = replace(self.steps[-1], grad_norm=float(norm))
+        if not math.isfinite(record.grad_norm):
+            raise DivergedError(
+                f"heal: the gradient is not finite at step {record.step}: lower "
+                "--heal.learning-rate, or use float32"
+            )
+        before = [s.grad_norm for s in self.steps[:-1]]
+        if len(before) >= SPIKE_AFTER and record.grad_norm > SPIKE * statistics.median(before):
+            LOG.warning(
+                "heal: the gradient's norm jumped to %.3g at step %d (median until then %.3g); it "
+                "was clipped to %g",
+                record.grad_norm,
+                record.step,
+                statistics.median(before),
+                self.session.max_grad_norm,
+            )
+        self.steps[-1] = record
         if self.session.on_step is not None:
             self.session.on_step(record)
-        return terms.loss
+        return norm
 
-    def _prepare_inputs(self, inputs: dict[str, Batch]) -> dict[str, Batch]:
+    def _prepare_inputs(self, inputs: dict[str, list[Batch]]) -> dict[str, list[Batch]]:
         return inputs  # already on the device
 
-    def floating_point_ops(self, inputs: dict[str, Batch]) -> int:  # noqa: ARG002
+    def floating_point_ops(self, inputs: dict[str, list[Batch]]) -> int:  # noqa: ARG002
         """Not counted here: the benchmarks count by model arithmetic."""
         return 0
 
@@ -121,6 +169,26 @@ def term_figures(terms: HealTerms) -> dict[str, float]:
         "divergence_max": float(terms.divergence.detach().max()),
         "over_tau": float(terms.over_tau),
     }
+
+
+def _part_figures(terms: HealTerms, hidden: Tensor) -> dict[str, float]:
+    """The terms of a part of a batch, and the gradients of the two at the hidden states."""
+    return {
+        **term_figures(terms),
+        "grad_nll": _gradient_norm(terms.nll, hidden),
+        "grad_barrier": _gradient_norm(terms.loss - terms.nll, hidden),
+    }
+
+
+def joined_figures(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Figures of a batch from its parts': means by `share` of the sequences, the largest maximum,
+    and norms of what lies side by side.
+    """
+    whole = {name: sum(p["share"] * p[name] for p in parts) for name in _MEANS}
+    whole["divergence_max"] = max(p["divergence_max"] for p in parts)
+    for name in ("grad_nll", "grad_barrier"):
+        whole[name] = math.sqrt(sum((p["share"] * p[name]) ** 2 for p in parts))
+    return whole
 
 
 def _gradient_norm(term: Tensor, hidden: Tensor) -> float:
