@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +85,13 @@ def write_inputs(folder: Path, **changes: Any) -> list[str]:
         *("--axis", str(folder / "axis.toml")),
         *("--config", str(folder / "config.toml")),
     ]
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """What must be the same: hashes of the adapters, and the metrics but for wall times."""
+    files = sorted(run.glob("rounds/*/adapter/*"))
+    found = {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+    for entry in metrics["rounds"]:
+        del entry["wall_s"]
+    return {**found, "metrics": metrics}

@@ -6,14 +6,13 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import tomli_w
 
 from processes import shl
-from steer_heal_love import cli
+from said import Said
 from steer_heal_love.lm.adapters import student
 from steer_heal_love.lm.load import LanguageModel, load_model
 from steer_heal_love.loop import RunConfig
@@ -28,28 +27,6 @@ QUESTIONS = [
     {"question": f"{word} is", "choices": ["kind", "fine today", "a rule"], "answer": i % 3}
     for i, word in enumerate(["Love", "Rain", "Noon", "A friend", "The train", "The weather"])
 ]
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """Call `shl eval` in this process."""
-
-    def call(*arguments: str) -> Said:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            cli.main(["eval", *arguments])
-        said = capsys.readouterr()
-        assert isinstance(stop.value.code, int)
-        return Said(stop.value.code, said.out, said.err)
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +64,7 @@ def refused(said: Said, *words: str) -> None:
 
 def test_a_run_is_measured_as_it_was(say: Callable[..., Said], folder: Path) -> None:
     out = folder / "figures/run.json"
-    said = say(str(folder / "run"), "--out", str(out))
+    said = say("eval", str(folder / "run"), "--out", str(out))
     assert (said.code, said.err) == (0, "")
     for word in (*CONDITIONS, "model / base", "trait_nats", "Trait shift", "As coherent as base?"):
         assert word in said.out
@@ -156,7 +133,7 @@ def test_tasks_of_a_run_need_no_battery(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    said = say(str(folder / "run"), "--tasks", str(folder / "q.jsonl"), "--out", "o.json")
+    said = say("eval", str(folder / "run"), "--tasks", str(folder / "q.jsonl"), "--out", "o.json")
     assert (said.code, said.err) == (0, "")
     assert "Trait shift" not in said.out
     assert [p.name for p in tmp_path.iterdir()] == ["o.json"]
@@ -190,7 +167,7 @@ def test_tasks_and_the_battery_go_together(folder: Path) -> None:
 
 def test_json_has_no_infinity(say: Callable[..., Said], folder: Path, tmp_path: Path) -> None:
     flags = ["--tasks", str(folder / "q.jsonl"), "--limit", "1", "--quiet"]
-    said = say(str(folder / "tiny"), *flags, "--out", str(tmp_path / "o.json"))
+    said = say("eval", str(folder / "tiny"), *flags, "--out", str(tmp_path / "o.json"))
     assert said == Said(0, "", "")
     found = json.loads((tmp_path / "o.json").read_text(), parse_constant=pytest.fail)
     assert found["tasks"][0]["difference"] == [0, None, None]
@@ -202,7 +179,7 @@ def test_names_are_text_and_long_prompts_are_told(
 ) -> None:
     file = tmp_path / "[red]\x1b[31m.json"
     file.write_text(json.dumps([{**QUESTIONS[0], "question": "rain " * 500}]), encoding="utf-8")
-    said = say(str(folder / "tiny"), "--tasks", str(file))
+    said = say("eval", str(folder / "tiny"), "--tasks", str(file))
     assert (said.code, said.err) == (0, "")
     assert "\x1b" not in said.out
     assert "[red]␛[31m" in said.out
@@ -238,7 +215,7 @@ def test_bad_input_is_one_line(
     say: Callable[..., Said], folder: Path, flags: list[str], words: list[str]
 ) -> None:
     names = {name: str(folder / name) for name in ("run", "tiny")} | {"q": str(folder / "q.jsonl")}
-    refused(say(*(flag.format(**names) for flag in flags), "--quiet"), *words)
+    refused(say("eval", *(flag.format(**names) for flag in flags), "--quiet"), *words)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +228,7 @@ def test_bad_input_is_one_line(
 def test_a_model_that_cannot_be_had_is_one_line(
     say: Callable[..., Said], folder: Path, flags: list[str], words: list[str]
 ) -> None:
-    refused(say(*(flag.format(tiny=folder / "tiny") for flag in flags), "--quiet"), *words)
+    refused(say("eval", *(flag.format(tiny=folder / "tiny") for flag in flags), "--quiet"), *words)
 
 
 def test_a_run_without_a_healed_round_is_one_line(
@@ -260,7 +237,7 @@ def test_a_run_without_a_healed_round_is_one_line(
     shutil.copytree(folder / "run", tmp_path / "run")
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     (tmp_path / "run/metrics.json").write_text(json.dumps({**metrics, "rounds": []}))
-    refused(say(str(tmp_path / "run")), "has no healed round -1: its rounds are []")
+    refused(say("eval", str(tmp_path / "run")), "has no healed round -1: its rounds are []")
 
 
 def test_only_the_flag_gives_leave_to_run_code(
@@ -277,12 +254,12 @@ def test_only_the_flag_gives_leave_to_run_code(
     config = tmp_path / "run/config.toml"
     config.write_text(tomli_w.dumps(config_data(trust_remote_code=True)), encoding="utf-8")
     for flags in ([str(tmp_path / "run")], [str(folder / "tiny"), "--config", str(config)]):
-        refused(say(*flags), "--trust-remote-code")
-        assert say(*flags, "--trust-remote-code").code == 130
+        refused(say("eval", *flags), "--trust-remote-code")
+        assert say("eval", *flags, "--trust-remote-code").code == 130
 
 
 def test_help_tells_the_question_format(say: Callable[..., Said]) -> None:
-    said = say("--help")
+    said = say("eval", "--help")
     assert said.code == 0
     for word in ("--tasks", "--battery", "--limit", "--device", "--dtype", "--samples", "choices"):
         assert word in said.out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import random
@@ -22,19 +21,9 @@ import processes
 from processes import Ended, Running, shl, start
 from steer_heal_love.migrations import SCHEMA
 from steer_heal_love.runs import RunDirectory
-from tiny_run import write_inputs
+from tiny_run import outcome, write_inputs
 
 Flags = list[str]
-
-
-def outcome(run: Path) -> dict[str, Any]:
-    """What must be the same: hashes of the adapters, and the metrics but for wall times."""
-    files = sorted(run.glob("rounds/*/adapter/*"))
-    found = {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
-    for entry in metrics["rounds"]:
-        del entry["wall_s"]
-    return {**found, "metrics": metrics}
 
 
 @dataclass(frozen=True)
@@ -213,12 +202,12 @@ def test_a_small_disk_that_is_full(whole: Whole, tmp_path: Path) -> None:
         flags = ["run", *whole.flags, "--out", str(run)]
         faults = (
             (processes.keep_no_space, ()),
-            (processes.fill_disk_at_write, (70, ballast)),
+            (processes.fill_disk_at_write, (73, ballast)),
         )
         said = shl(flags, tmp_path / "said", before=processes.in_turn, given=faults)
         assert said.code == 2, said
         (line,) = said.err.splitlines()
-        assert "the disk is full: free some space" in line
+        assert "the disk is full: free some space" in line or "are free on that disk" in line
         assert line.endswith(f"; then go on with: shl resume {run}")
         assert ballast.stat().st_size > 1 << 20
         assert RunDirectory(run).problems() == []

@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 
 import processes
 from processes import Ended, shl
+from said import Said
 from steer_heal_love import cli
 from steer_heal_love.axes import builtin_axes, parse_axis
 from steer_heal_love.commands.arguments import config_from, load_config
@@ -52,28 +52,6 @@ FILES = {
     "rounds",
     "work",
 }
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """Call `shl` in this process."""
-
-    def call(*arguments: str) -> Said:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            cli.main(list(arguments))
-        code = stop.value.code
-        said = capsys.readouterr()
-        return Said(code if isinstance(code, int) else int(bool(code)), said.out, said.err)
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import random
 import signal
@@ -20,6 +18,7 @@ from processes import Running, shl, start
 from steer_heal_love.axes import axis_to_toml_data, load_axis
 from steer_heal_love.lm.load import ALIAS, cache_dir, find_packaged_gguf, load_model
 from steer_heal_love.runs import RunDirectory
+from tiny_run import outcome
 
 # golden: the cache of the converted model is the user's own.
 pytestmark = [pytest.mark.faults, pytest.mark.golden, pytest.mark.timeout(7200)]
@@ -61,16 +60,6 @@ class Whole:
     flags: list[str]
     outcome: dict[str, Any]
     seconds: float
-
-
-def outcome(run: Path) -> dict[str, Any]:
-    """Hashes of the adapters, and the metrics but for wall times."""
-    files = sorted(run.glob("rounds/*/adapter/*"))
-    found = {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
-    for entry in metrics["rounds"]:
-        del entry["wall_s"]
-    return {**found, "metrics": metrics}
 
 
 def begin(arguments: list[str], said: Path) -> Running:
