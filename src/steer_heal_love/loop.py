@@ -116,11 +116,14 @@ def evaluate_student(
 ) -> tuple[Baseline, Measurement]:
     """The whole battery on the base with and without these adapters, on the same items.
 
-    With a run's own `pieces` what it measured of the base is read, not measured again.
+    With `pieces` that hold the base's measurements they are read, not measured again; and without
+    an adapter the student is the base.
     """
     work = Work(lm, axis, contexts, config, pieces or NoPieces(), report)
     limits = base_limits(work)
     baseline = measure_baseline(work, limits)
+    if not adapters:
+        return baseline, with_ratios(baseline.base, baseline.base)
     with student(lm, adapters):
         found = measure(work, f"eval/{len(adapters):02d}-adapters", "healed", limits)
     return baseline, with_ratios(found, baseline.base)

@@ -220,6 +220,15 @@ def test_scores_equal_a_naive_reading_of_the_base_model() -> None:
     assert found.scores.trait_nats == pytest.approx(ratio, abs=1e-3)
 
 
+def test_the_likelihood_ratio_changes_its_sign_with_the_personas() -> None:
+    rows = [completion(), completion("I care about rain.")]
+    turned = replace(AXIS, pos=AXIS.neg, neg=AXIS.pos)
+    one, other = (score_completions(tiny_lm(), a, rows, FilterConfig()) for a in (AXIS, turned))
+    ratios = [[s.scores.trait_nats for s in side] for side in (one, other)]
+    assert all(abs(r) > 1e-4 for r in ratios[0] if r is not None)
+    assert ratios[0] == pytest.approx([-r for r in ratios[1] if r is not None], abs=1e-6)
+
+
 def test_scores_are_the_base_models_whatever_is_on() -> None:
     lm = tiny_lm()
     rows = [completion(), completion("I care about rain.")]

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steer_heal_love.axes import load_axis, load_contexts
+from steer_heal_love.baselines import with_baselines
 from steer_heal_love.commands.arguments import config_from, load_config, parse
 from steer_heal_love.commands.run import load_for, read_settings
 from steer_heal_love.commands.screen import Screen
@@ -23,8 +24,9 @@ from steer_heal_love.files import write_text
 from steer_heal_love.lm.load import DType
 from steer_heal_love.loop import RunConfig, evaluate_student
 from steer_heal_love.maths.paired import paired_difference
-from steer_heal_love.records import Adapter, Axis, Baseline, Interval, Measurement
+from steer_heal_love.records import Adapter, Axis, Baseline, Interval, Measurement, NoPieces
 from steer_heal_love.report.escape import escape_terminal
+from steer_heal_love.report.marks import mark_of
 from steer_heal_love.runs import read_adapter, read_run
 from steer_heal_love.stages.instruments.harness import (
     HarnessConfig,
@@ -33,7 +35,7 @@ from steer_heal_love.stages.instruments.harness import (
     measure_tasks,
 )
 from steer_heal_love.stages.instruments.harness_tasks import load_tasks
-from steer_heal_love.verdicts import coherent
+from steer_heal_love.verdicts import INVALID, all_verdicts, coherent, to_json
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,10 @@ def main(arguments: list[str]) -> int:
         tasks = load_tasks(given.tasks) if given.tasks else None
         lm = load_for(settings, screen)
         if tasks is None or given.battery:
+            contexts = load_contexts()
+            pieces = with_baselines(NoPieces(), lm, axis, contexts, settings)
             baseline, student = evaluate_student(
-                lm, axis, load_contexts(), settings, adapters, report=screen.report
+                lm, axis, contexts, settings, adapters, pieces=pieces, report=screen.report
             )
             found |= _show_battery(baseline, student, axis, screen)
         if tasks is not None:
@@ -155,7 +159,8 @@ def _show_battery(
         "prompt_neg": baseline.prompt_neg,
         "model": student,
     }
-    screen.say(_battery_table(conditions, axis))
+    judged = {"verdicts": to_json(all_verdicts(baseline, [], foundations=axis.foundations))}
+    screen.say(_battery_table(conditions, axis, judged))
     screen.say(_words(baseline, student))
     return {
         name: {
@@ -166,10 +171,16 @@ def _show_battery(
     }
 
 
-def _battery_table(conditions: Mapping[str, Measurement], axis: Axis) -> Table:
-    """A row per figure; what is measured as a multiple of base has it beside the model's own."""
+def _battery_table(
+    conditions: Mapping[str, Measurement], axis: Axis, judged: Mapping[str, Any]
+) -> Table:
+    """A row per figure; what is measured as a multiple of base has it beside the model's own.
+
+    Figures of an instrument that `judged` finds not valid on the model have a star.
+    """
     title = Text(f"axis {escape_terminal(axis.name)}, 95 % intervals")
-    table = Table("figure", title=title, box=None)
+    table = Table(title=title, box=None, caption=f"* {INVALID}", caption_justify="left")
+    table.add_column("figure", overflow="fold")
     for name in (*conditions, "model / base"):
         table.add_column(name, justify="right")
     names = {figure: None for m in conditions.values() for figure in m.figures}
@@ -179,7 +190,8 @@ def _battery_table(conditions: Mapping[str, Measurement], axis: Axis) -> Table:
             continue
         cells = [_cell(m.figures.get(figure)) for m in conditions.values()]
         ratio = ratios.get(f"{figure}_ratio")
-        table.add_row(figure, *cells, "" if ratio is None else f"× {_cell(ratio)}")
+        star = "*" if mark_of(judged, figure) else ""
+        table.add_row(f"{figure}{star}", *cells, "" if ratio is None else f"× {_cell(ratio)}")
     return table
 
 
