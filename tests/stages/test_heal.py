@@ -23,6 +23,8 @@ from steer_heal_love.maths.divergence import HealTerms
 from steer_heal_love.records import Adapter, Healed, HealStep
 from steer_heal_love.stages import heal as module
 from steer_heal_love.stages.heal import Example, HealConfig, heal, split, target_modules
+from steer_heal_love.stages.healing import session as session_module
+from steer_heal_love.stages.healing.session import Session
 from steer_heal_love.stages.healing.trainer import HealTrainer
 from tiny import KINDS, Kind, random_adapter, random_ids, tiny_lm
 
@@ -36,7 +38,7 @@ QUICK = HealConfig(epochs=2, batch_size=4, learning_rate=3e-3, rank=4, validatio
 
 
 def session_of(lm: LanguageModel, config: HealConfig, seed: int = 0) -> Any:
-    return module._Session(lm, config, seed, EXAMPLES, [], None)
+    return Session(lm, config, target_modules(lm, config), seed, EXAMPLES, [], None)
 
 
 def randomise(session: Any) -> None:
@@ -185,7 +187,8 @@ def test_training_equals_a_plain_loop(schedule: Any) -> None:
     )
     found = heal(tiny_lm(), EXAMPLES, config, seed=0).adapter.tensors
     train, held_out = split(EXAMPLES, config.validation_share, 0)
-    with module._Session(tiny_lm(), config, 0, train, held_out, None) as session:
+    lm = tiny_lm()
+    with Session(lm, config, target_modules(lm, config), 0, train, held_out, None) as session:
         batches = [batch for epoch in range(3) for batch in session._epoch_batches(epoch)]
         parameters = session.parameters()
         optimizer = torch.optim.AdamW(parameters.values(), config.learning_rate, weight_decay=0.1)
@@ -389,14 +392,14 @@ def test_a_loss_that_is_not_finite_is_an_error_and_leaves_the_model() -> None:
 
 
 def test_a_gradient_that_is_not_finite_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = module.heal_loss
+    plain = session_module.heal_loss
 
     def with_infinite_slope(nll: Tensor, *args: Any, **settings: Any) -> HealTerms:
         terms = plain(nll, *args, **settings)
         bad = (nll.sum() * 0).sqrt()  # value 0, gradient NaN
         return HealTerms(terms.loss + bad, terms.nll, terms.divergence, terms.over_tau)
 
-    monkeypatch.setattr(module, "heal_loss", with_infinite_slope)
+    monkeypatch.setattr(session_module, "heal_loss", with_infinite_slope)
     lm = tiny_lm()
     before = weights_hash(lm.model), module_names(lm)
     one_step = HealConfig(epochs=1, batch_size=8, validation_share=0)
@@ -431,7 +434,7 @@ def test_settings_out_of_bounds_are_refused(settings: dict[str, Any]) -> None:
 
 def tight(monkeypatch: pytest.MonkeyPatch, fits: int, sizes: list[int]) -> None:
     """Only so many sequences fit in memory at a time."""
-    terms = module._Session.terms
+    terms = Session.terms
 
     def allocate(self: Any, batch: Any) -> Any:
         if len(batch.input_ids) > fits:
@@ -439,7 +442,7 @@ def tight(monkeypatch: pytest.MonkeyPatch, fits: int, sizes: list[int]) -> None:
         sizes.append(len(batch.input_ids))
         return terms(self, batch)
 
-    monkeypatch.setattr(module._Session, "terms", allocate)
+    monkeypatch.setattr(Session, "terms", allocate)
 
 
 @pytest.mark.parametrize("fits", [1, 2, 3])

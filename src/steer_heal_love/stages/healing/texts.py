@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from steer_heal_love.lm.adapters import base
 from steer_heal_love.lm.load import LanguageModel
@@ -31,6 +32,7 @@ class Batch:
     columns: Tensor  # [tokens] column of the position that predicts it
     targets: Tensor  # [tokens]
     reference: Tensor | None  # [tokens, d] final hidden state of the reference model
+    lower: Tensor | None = None  # [batch, seq, d] hidden states under the lowest adapted layer
 
 
 def split(
@@ -48,10 +50,16 @@ def make_batch(
     texts: Sequence[Example],
     indices: Sequence[int],
     reference: Sequence[Tensor] | None,
+    lower: Sequence[Tensor] | None = None,
 ) -> Batch:
-    """The texts of these indices as one batch, with the reference's states where there are any."""
+    """The texts of these indices as one batch.
+
+    Args:
+        reference: final hidden states [completion, d] of the reference for all texts.
+        lower: hidden states [seq, d] under the lowest adapted layer, of the chosen texts.
+    """
     chosen = [texts[i] for i in indices]
-    rows = [[*e.prompt, *e.completion][:-1] for e in chosen]
+    rows = sequences(chosen)
     spans = [
         (r, len(e.prompt) - 1 + t) for r, e in enumerate(chosen) for t in range(len(e.completion))
     ]
@@ -62,7 +70,15 @@ def make_batch(
         columns=where[:, 1],
         targets=torch.tensor([t for e in chosen for t in e.completion], device=lm.device),
         reference=None if reference is None else torch.cat([reference[i] for i in indices]),
+        lower=None if lower is None else pad_sequence(list(lower), batch_first=True),
     )
+
+
+def sequences(texts: Sequence[Example]) -> list[list[int]]:
+    """Token ids that the model reads of each text: all but the last, after which nothing is
+    predicted.
+    """
+    return [[*e.prompt, *e.completion][:-1] for e in texts]
 
 
 def reference_states(
