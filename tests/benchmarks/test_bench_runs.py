@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries that are h
 EXPECTED = {
     "generation": {"generate / bare loop", "generate / transformers at 4"},
     "heal": {"heal / naive", "first loss, heal − naive"},
-    "history": {"generate: time with 2 / with 1", "heal: memory with 2 / with 1"},
+    "history": {"generate: time with 2 / with 1", "round: memory with 2 / with 1"},
     "round": {"round: time / plain", "heal: time / plain"},
     "forced_choice": {"evaluate / prefill"},
 }
