@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,58 @@ def test_the_loop_yields_the_baseline_and_a_record_a_round(done: Done) -> None:
         assert len(record.healed_result.steps) == settings().heal.epochs
     assert done.rounds[0].cosine_first == pytest.approx(1.0)
     assert -1 <= done.rounds[1].cosine_first < 0.999
+
+
+def test_what_the_search_spent_is_recorded(done: Done) -> None:
+    for record, entry in zip(done.rounds, done.run.metrics()["rounds"], strict=True):
+        effort = record.effort
+        assert effort is not None
+        assert effort.doses[-1] == record.dose
+        assert effort.tokens == sum(j.completion.drawn_tokens for j in record.judged)
+        assert 0 < effort.search_tokens <= effort.tokens
+        assert entry["effort"] == {
+            "search": "walk",
+            "doses": list(effort.doses),
+            "search_tokens": effort.search_tokens,
+            "tokens": effort.tokens,
+        }
+
+
+def test_a_schedule_reaches_the_texts_and_is_recorded(done: Done, tmp_path: Path) -> None:
+    dosing = {"schedule": "prefix", "schedule_length": 3, "schedule_floor": 0.5}
+    found = carry_out(tmp_path / "run", settings(rounds=1, dosing=dosing))
+    (record,) = found.rounds
+    for text in (j.completion for j in record.judged):
+        assert text.kappas is not None
+        assert len(text.kappas) == len(text.token_ids)
+        wanted = [text.kappa if t < 3 else text.kappa / 2 for t in range(len(text.kappas))]
+        assert text.kappas == pytest.approx(wanted)
+    rows = found.run.path / "rounds/00/completions.jsonl"
+    stored = [json.loads(line)["completion"] for line in rows.read_text("utf-8").splitlines()]
+    assert stored[0]["kappas"] == pytest.approx(record.judged[0].completion.kappas)
+    constant = done.run.path / "rounds/00/completions.jsonl"
+    assert "kappas" not in constant.read_text("utf-8")  # one dose for all tokens says enough
+    # what was steered otherwise is measured otherwise
+    steered = [r.steered.items["perplexity"] for r in (record, done.rounds[0])]
+    assert steered[0] != steered[1]
+
+
+def test_gate_operator_and_search_reach_the_texts(done: Done) -> None:
+    dosing = {"gate": "absolute", "operator": "rotate"}
+    (record,) = first_rounds(settings(rounds=1, dosing=dosing, dose={"search": "bisect"}))
+    assert record.effort is not None
+    assert record.effort.search == "bisect"
+    assert record.steered.value("trait_nats") != done.rounds[0].steered.value("trait_nats")
+    texts, plain = ([j.completion.text for j in r.judged[:4]] for r in (record, done.rounds[0]))
+    assert texts != plain
+
+
+def test_backtracking_rewinds_and_gives_up_and_the_filter_is_told() -> None:
+    """Every surprise is a spike here, so each row is rewound and then given up."""
+    dosing = {"backtrack": True, "spike_nats": 0.01, "look_every": 2, "window": 2, "max_rewinds": 1}
+    dose = {"min_kept": 2, "max_generated": 8}
+    with pytest.raises(StarvedRound, match="dropped 8"):
+        first_rounds(settings(rounds=1, dosing=dosing, dose=dose))
 
 
 def test_every_condition_is_measured_on_the_same_items(done: Done) -> None:
@@ -205,14 +257,14 @@ def test_the_walk_of_the_next_round_begins_one_step_above(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     starts: list[float | None] = []
-    walk = dose.walk_dose
+    walk = dose.search_dose
 
     def spy(sample: dose.Sample, config: DoseConfig, start: float | None = None) -> dose.Harvest:
         starts.append(start)
         harvest = walk(sample, config, start)
-        return dose.Harvest(0.4, harvest.judged)
+        return replace(harvest, kappa=0.4)
 
-    monkeypatch.setattr(dose, "walk_dose", spy)
+    monkeypatch.setattr(dose, "search_dose", spy)
     config = settings()
     first_rounds(config)
     assert starts == [config.dose.kappa_start, pytest.approx(0.4 / config.dose.decay)]

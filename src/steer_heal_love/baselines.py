@@ -30,9 +30,12 @@ BASELINE = "baseline/"  # opens the names of the pieces that are of the base mod
 KEPT = 64  # baselines; the least recently used goes first
 
 # What a baseline is computed by, in the package.
-_CODE = ("lm", "maths", "stages", "data", "work.py", "records.py", "vignettes.py", "run_config.py")
+_CODE = (
+    *("lm", "maths", "stages", "data", "work.py", "records.py", "vignettes.py", "run_config.py"),
+    *("collecting.py", "dose_curve.py"),
+)
 # Settings that no baseline depends on.
-_WITHOUT = {"rounds": True, "steer": True, "heal": True, "axis": True, "model": True}
+_WITHOUT = dict.fromkeys(("rounds", "steer", "dosing", "heal", "axis", "model"), True)
 _WITHOUT_EVALUATE = {"front", "rivals", "max_perplexity_ratio", "max_loop_excess"}
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from steer_heal_love.collecting import base_limits, collect, steered_as_set
 from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.hooks import steering
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.maths.direction import cosine
 from steer_heal_love.records import (
@@ -22,12 +22,11 @@ from steer_heal_love.records import (
 from steer_heal_love.rivals import measure_rivals
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages import evaluate
+from steer_heal_love.stages.dose import warm_start
 from steer_heal_love.stages.instruments.ratios import with_ratios
 from steer_heal_love.work import (
     Report,
     Work,
-    base_limits,
-    collect,
     extract,
     heal_round,
     measure,
@@ -56,6 +55,16 @@ def run_loop(
     Raises:
         StarvedRound: no dose gave enough completions.
         DivergedError: a number went bad.
+
+    Examples:
+        >>> import steer_heal_love as shl
+        >>> lm, axis = shl.load_model("smollm2"), shl.load_axis("love")
+        >>> quick = {"samples": 4, "long_samples": 0, "mfv": "off"}
+        >>> config = shl.RunConfig(rounds=1, evaluate=quick)
+        >>> records = shl.run_loop(lm, axis, shl.load_contexts(), config)
+        >>> baseline = next(records)  # then a record per round
+        >>> baseline.prompt_pos.figures.keys() >= {"trait_nats", "perplexity", "loop_share"}
+        True
     """
     work = Work(lm, axis, contexts, config, pieces or NoPieces(), report)
     limits = base_limits(work)
@@ -74,8 +83,9 @@ def run_loop(
             front = measure_front(work, direction) if r == 0 else ()
             harvest = collect(work, r, direction, limits, kappa)
             healed_result = heal_round(work, r, harvest)
-            with steering(lm, direction, harvest.kappa, must_fire=False):
-                steered = measure(work, f"rounds/{r:02d}/steered", "steered", limits)
+            with steered_as_set(work, direction, harvest.kappa) as dosing:
+                name = f"rounds/{r:02d}/steered"
+                steered = measure(work, name, "steered", limits, dosing=dosing)
             if r == 0:
                 rivals = measure_rivals(work, direction, harvest, limits, baseline.base)
         history.append(healed_result.adapter)
@@ -96,12 +106,13 @@ def run_loop(
             front=front,
             shift=shift,
             rivals=rivals,
+            effort=harvest.effort,
             notes=tuple(work.notes),
             stopped=stopped,
         )
         if stopped:
             return
-        kappa = min(config.dose.kappa_start, harvest.kappa / config.dose.decay)
+        kappa = warm_start(harvest.kappa, config.dose)
 
 
 def evaluate_student(

@@ -85,6 +85,16 @@ class Completion:
     kappa: float
     seed: int
     index: int  # row of the noise: (seed, index) fixes the draw
+    kappas: tuple[float, ...] | None = None  # of each token, where it is not κ for all of them
+    rewinds: int = 0  # how often it was rewound to go on at less κ
+    dropped: bool = False  # given up after too many rewinds; it stops where it went wrong
+    drawn: int | None = None  # tokens drawn, rewound ones too; None: no more than it has
+    watched: int = 0  # tokens that the base model read to watch over it
+
+    @property
+    def drawn_tokens(self) -> int:
+        """Tokens that were drawn for it: its own, the end, and those that were rewound."""
+        return len(self.token_ids) + self.ended if self.drawn is None else self.drawn
 
     @property
     def ended(self) -> bool:
@@ -142,6 +152,21 @@ class Judged:
     def kept(self) -> bool:
         """Whether the filter kept it."""
         return not self.reasons
+
+    @property
+    def coherent(self) -> bool:
+        """Whether no filter but the trait floor dropped it."""
+        return not set(self.reasons) - LEFT_OVER - {"trait"}
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What it took to find a dose and enough survivors, in generated tokens."""
+
+    search: str  # walk or bisect
+    doses: tuple[float, ...]  # that were probed, in order
+    search_tokens: int  # of the probes; their survivors are banked
+    tokens: int  # of the round, the probes' included
 
 
 @dataclass(frozen=True)
@@ -248,6 +273,7 @@ class RoundRecord:
     front: tuple[tuple[float, Measurement], ...] = ()  # raw steering of the base, by dose; round 0
     shift: Measurement | None = None  # how far the student has made the direction its own
     rivals: Mapping[str, Measurement] = field(default_factory=dict)  # other ways to bake; round 0
+    effort: Effort | None = None  # what the search for the dose and for survivors took
     notes: tuple[str, ...] = ()  # what could not be measured, and why
     stopped: str | None = None  # why the loop ends here, where it ends early
 

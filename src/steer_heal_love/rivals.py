@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+from steer_heal_love.collecting import collect
 from steer_heal_love.errors import StarvedRound
 from steer_heal_love.lm.adapters import student, subtract
 from steer_heal_love.records import Adapter, Direction, Limits, Measurement
 from steer_heal_love.stages.dose import Harvest
 from steer_heal_love.stages.instruments.ratios import with_ratios
-from steer_heal_love.work import Work, collect, heal_round, measure
+from steer_heal_love.work import Work, heal_round, measure
 
 FOLDER = "rounds/00/rivals"
 

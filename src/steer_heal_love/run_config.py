@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from steer_heal_love.lm.load import DType
+from steer_heal_love.lm.load import DType, Quantize
 from steer_heal_love.stages.dose import DoseConfig
+from steer_heal_love.stages.dosing.application import DosingConfig
 from steer_heal_love.stages.evaluate import EvaluateConfig
 from steer_heal_love.stages.filter import FilterConfig
 from steer_heal_love.stages.heal import HealConfig
@@ -39,6 +40,8 @@ class RunConfig(StageConfig):
     """Where to compute: auto, cpu, cuda, cuda:1, …"""
     dtype: DType = "auto"
     """Precision of the model: auto is bfloat16 where the device has it."""
+    quantize: Quantize = "none"
+    """Hold the linear layers in 4 bits (bitsandbytes; needs CUDA); adapters stay in float32."""
     trust_remote_code: bool = False
     """Run code that comes with the model. It can do anything on this machine."""
     rounds: int = Field(8, ge=1, le=1000)
@@ -47,6 +50,7 @@ class RunConfig(StageConfig):
     """Seed of everything random."""
     steer: SteerConfig = SteerConfig()
     dose: DoseConfig = DoseConfig()
+    dosing: DosingConfig = DosingConfig()
     filter: FilterConfig = FilterConfig()
     generate: GenerateConfig = GenerateConfig()
     heal: HealConfig = HealConfig()

@@ -46,8 +46,7 @@ class RunView:
         found = _read_object(self.path / "baseline/metrics.json", _ITEMS)
         rounds = self.metrics.get("rounds", [])
         if rounds:
-            file = self.path / f"rounds/{rounds[-1]['round']:02d}" / "metrics.json"
-            found |= _read_object(file, _ROUND_FILE).get("items", {})
+            found |= read_round(self.path, rounds[-1]["round"]).get("items", {})
         return found
 
     def completions(self, round_index: int) -> list[dict[str, Any]]:
@@ -57,6 +56,11 @@ class RunView:
     def heal_steps(self, round_index: int) -> list[dict[str, Any]]:
         """The heal's curve."""
         return read_lines(self.path / f"rounds/{round_index:02d}" / "heal.jsonl")
+
+    def validation(self, round_index: int) -> list[dict[str, Any]]:
+        """The heal's losses on held-out texts: before it, and after each epoch."""
+        found: list[dict[str, Any]] = read_round(self.path, round_index).get("validation", [])
+        return found
 
     def events(self) -> list[dict[str, Any]]:
         """The log of the run; a torn last line is left out."""
@@ -76,12 +80,37 @@ def read_run(path: Path) -> RunView:
 
     Raises:
         RunError: it is no run directory, one of a newer schema, or its metrics are broken.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import steer_heal_love as shl
+        >>> run = shl.read_run(Path("runs/demo"))
+        >>> traits = [entry["healed"]["trait_nats"] for entry in run.metrics["rounds"]]
+        >>> len(traits) == len(run.metrics["rounds"])
+        True
     """
     config, axis = read_foundations(path)
+    return RunView(path, read_metrics(path), config, axis)
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """The run's `metrics.json`; {} where it is missing.
+
+    Raises:
+        RunError: it is broken, or of a newer schema.
+    """
     metrics = _read_object(path / "metrics.json", _METRICS)
     refuse_newer(metrics.get("schema"), path)
-    schema = known_schema(metrics.get("schema"))
-    return RunView(path, migrate("metrics.json", metrics, schema or SCHEMA), config, axis)
+    return migrate("metrics.json", metrics, known_schema(metrics.get("schema")) or SCHEMA)
+
+
+def read_round(path: Path, round_index: int) -> dict[str, Any]:
+    """The `metrics.json` of a round, with its items; {} where it is missing.
+
+    Raises:
+        RunError: it is broken.
+    """
+    return _read_object(path / f"rounds/{round_index:02d}" / "metrics.json", _ROUND_FILE)
 
 
 def read_foundations(path: Path) -> tuple[dict[str, Any], Axis]:
@@ -90,15 +119,24 @@ def read_foundations(path: Path) -> tuple[dict[str, Any], Axis]:
     Raises:
         RunError: it is no run directory, or one of the two files is broken.
     """
-    settings, axis = path / "config.toml", path / "axis.toml"
-    if not settings.is_file():
+    if not (path / "config.toml").is_file():
         raise RunError(f"{path} is not a run directory (no config.toml): check the path")
+    return read_config(path), load_axis(str(path / "axis.toml"))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings of a run; {} where they are missing.
+
+    Raises:
+        RunError: they are broken, or of a newer schema.
+    """
     schema = _schema_of(path)
     try:
-        config = parse_toml(_read_limited(settings, MAX_CONFIG_BYTES).decode("utf-8"))
+        text = _read_limited(path / "config.toml", MAX_CONFIG_BYTES).decode("utf-8")
+        config = parse_toml(text)
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"run {path}: config.toml is broken: {error}") from None
-    return migrate("config.toml", config, schema), load_axis(str(axis))
+    return migrate("config.toml", config, schema)
 
 
 def _schema_of(path: Path) -> int:
@@ -226,6 +264,7 @@ class _MetricsFile(BaseModel):
 
 class _RoundFile(BaseModel):
     items: _Items = {}
+    validation: list[dict[str, Any]] = []
 
 
 _ITEMS = TypeAdapter(_Items)

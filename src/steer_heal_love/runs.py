@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -34,6 +34,7 @@ from steer_heal_love.records import (
     Adapter,
     Axis,
     Baseline,
+    Completion,
     Direction,
     Judged,
     Measurement,
@@ -49,7 +50,11 @@ from steer_heal_love.run_view import (
     read_run,
 )
 
-PAGES = ("diary.md", "figures/")  # the report's: written again by whoever asks for them
+PAGES = (
+    "report.html",
+    "diary.md",
+    "figures/",
+)  # the report's: written again by whoever asks for them
 
 T = TypeVar("T")
 
@@ -322,8 +327,15 @@ def _answers(measured: Any) -> list[dict[str, Any]]:
     return [asdict(answer) for m in measured for answer in m.answers]
 
 
+# Fields of a completion that say something only where its dose was not the same throughout.
+_DOSING = {f.name: f.default for f in fields(Completion) if f.default is not MISSING}
+
+
 def _completion(judged: Judged) -> dict[str, Any]:
-    return {**asdict(judged), "kept": judged.kept}
+    row = asdict(judged)
+    text = row["completion"]
+    row["completion"] = {k: v for k, v in text.items() if k not in _DOSING or v != _DOSING[k]}
+    return {**row, "kept": judged.kept}
 
 
 def _round_figures(record: RoundRecord) -> dict[str, Any]:
@@ -334,6 +346,7 @@ def _round_figures(record: RoundRecord) -> dict[str, Any]:
         "dose": record.dose,
         "kept": record.kept,
         "total": record.total,
+        "effort": asdict(record.effort) if record.effort is not None else None,
         "cosine_first": record.cosine_first,
         "heal": {
             "nll": sum(s.nll for s in last) / n,

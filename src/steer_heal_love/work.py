@@ -10,16 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import numpy as np
-
 from steer_heal_love.errors import DivergedError, OutOfMemory, StarvedRound
 from steer_heal_love.lm.adapters import base
-from steer_heal_love.lm.chat import decode_text, encode_chat
-from steer_heal_love.lm.generate import Sampling, generate
+from steer_heal_love.lm.chat import encode_chat
+from steer_heal_love.lm.generate import Dosing, Sampling
 from steer_heal_love.lm.hooks import steering
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.records import (
-    LEFT_OVER,
     Axis,
     Baseline,
     Completion,
@@ -32,7 +29,7 @@ from steer_heal_love.records import (
     Pieces,
 )
 from steer_heal_love.run_config import RunConfig
-from steer_heal_love.stages import dose, evaluate, heal, steer
+from steer_heal_love.stages import evaluate, heal, steer
 from steer_heal_love.stages import filter as filtering
 from steer_heal_love.stages.dose import DoseConfig, Harvest
 from steer_heal_love.stages.heal import Example, HealConfig
@@ -42,9 +39,7 @@ from steer_heal_love.stages.instruments.ratios import with_ratios
 
 T = TypeVar("T")
 
-LIMIT_SAMPLES = 64  # of the base, over the training prompts, that set the filter's limits
 SHIFT_CONTEXTS = 32  # that the internalised shift is read over
-MANY = 16  # completions, of which a filter should have dropped one
 LONG_CONDITIONS = {"base", "healed"}  # that long answers are sampled of
 
 Report = Callable[[str, float, float], None]  # (stage, done, of how many)
@@ -78,7 +73,7 @@ class Work:
 
         def timed() -> tuple[T, float]:
             started = time.perf_counter()
-            with _placed(name):
+            with placed(name):
                 return compute(), time.perf_counter() - started
 
         stage = _stage_of(name)
@@ -111,7 +106,7 @@ def _stage_of(name: str) -> str:
 
 
 @contextmanager
-def _placed(name: str) -> Iterator[None]:
+def placed(name: str) -> Iterator[None]:
     """Errors of a piece say which round it is of."""
     try:
         yield
@@ -128,20 +123,6 @@ def training_prompts(axis: Axis, contexts: Sequence[Context], config: DoseConfig
     return list(dict.fromkeys([*axis.probes, *more]))
 
 
-def base_limits(work: Work) -> Limits:
-    """The filter's limits, from the base model's own samples on the training prompts."""
-
-    def compute() -> Limits:
-        count = min(LIMIT_SAMPLES, len(work.prompts))
-        prompts = [work.prompts[i * len(work.prompts) // count] for i in range(count)]
-        with base(work.lm):
-            completions = sample(work, prompts, 0.0, _seed(work, "limits"), 0)
-        scored = filtering.score_completions(work.lm, work.axis, completions, work.config.filter)
-        return filtering.measure_limits(scored, work.config.filter)
-
-    return work.do("baseline/limits", compute)
-
-
 def measure_baseline(work: Work, limits: Limits) -> Baseline:
     """The base model as it is, and with each persona as its system prompt."""
     axis = work.axis
@@ -152,7 +133,13 @@ def measure_baseline(work: Work, limits: Limits) -> Baseline:
 
 
 def measure(
-    work: Work, name: str, condition: str, limits: Limits, system: str | None = None
+    work: Work,
+    name: str,
+    condition: str,
+    limits: Limits,
+    system: str | None = None,
+    *,
+    dosing: Dosing | None = None,
 ) -> Measurement:
     """Measure the model as it is patched now; the same items and seeds for every condition."""
 
@@ -168,10 +155,11 @@ def measure(
             work.config.evaluate,
             judge,
             work.foundations,
-            seed=_seed(work, "evaluate"),
+            seed=seed_of(work, "evaluate"),
             sampling=work.evaluation_sampling,
             system=system,
             long=condition in LONG_CONDITIONS,
+            dosing=dosing,
         )
 
     return work.do(name, compute)
@@ -188,7 +176,7 @@ def measure_front(work: Work, direction: Direction) -> tuple[tuple[float, Measur
                     work.lm,
                     work.axis,
                     work.config.evaluate,
-                    seed=_seed(work, "evaluate"),
+                    seed=seed_of(work, "evaluate"),
                     sampling=work.evaluation_sampling,
                 )
 
@@ -212,48 +200,6 @@ def extract(work: Work, r: int) -> Direction:
     )
 
 
-def collect(
-    work: Work,
-    r: int,
-    direction: Direction,
-    limits: Limits,
-    kappa: float,
-    *,
-    axis: Axis | None = None,
-    folder: str | None = None,
-) -> Harvest:
-    """Stages 2 and 3: walk the dose down and keep what is coherent and carries the trait.
-
-    Args:
-        axis: whose persona likelihood ratio is the trait; the run's own unless given.
-        folder: of the pieces; the round's own unless given.
-    """
-    order = np.random.default_rng(_seed(work, "prompts", r)).permutation(len(work.prompts))
-    config, trait = work.config.dose, axis or work.axis
-    folder = folder or f"rounds/{r:02d}"
-
-    def draw(kappa: float, count: int, first: int) -> list[Judged]:
-        prompts = [work.prompts[order[i % len(order)]] for i in range(first, first + count)]
-
-        def compute() -> list[Judged]:
-            with steering(work.lm, direction, kappa):
-                texts = sample(work, prompts, kappa, _seed(work, "generate", r), first)
-            return filtering.judge_all(work.lm, trait, texts, limits, work.config.filter)
-
-        judged: list[Judged] = work.do(f"{folder}/generate/{first:05d}", compute)
-        work.report("generate", min(config.n_keep, sum(j.kept for j in judged)), config.n_keep)
-        return judged
-
-    with _placed(folder):
-        harvest = dose.walk_dose(draw, config, kappa)
-    every = harvest.judged
-    if len(every) >= MANY and not any(set(j.reasons) - LEFT_OVER for j in every):
-        work.notes.append(
-            f"the filter dropped none of {len(every)} completions: its limits may be too wide"
-        )
-    return harvest
-
-
 def heal_round(
     work: Work, r: int, harvest: Harvest, *, config: HealConfig | None = None, folder: str = ""
 ) -> Healed:
@@ -271,7 +217,7 @@ def heal_round(
             work.lm,
             examples,
             config,
-            seed=_seed(work, "heal", r),
+            seed=seed_of(work, "heal", r),
             pieces=_Under(work, folder),
             on_step=lambda step: work.report("heal", step.step + 1, total),
         ),
@@ -287,28 +233,7 @@ def _end(completion: Completion) -> tuple[int, ...]:
     return () if completion.end_id is None else (completion.end_id,)
 
 
-def sample(
-    work: Work, prompts: Sequence[str], kappa: float, seed: int, first: int
-) -> list[Completion]:
-    """Sampled completions of the model as it is patched now."""
-    ids = [encode_chat(work.lm, p) for p in prompts]
-    generated = generate(
-        work.lm,
-        ids,
-        work.sampling,
-        seed=seed,
-        first_index=first,
-        batch_size=work.config.generate.batch_size,
-    )
-    return [
-        Completion(
-            p, decode_text(work.lm, g.token_ids), g.token_ids, g.end_id, kappa, seed, first + i
-        )
-        for i, (p, g) in enumerate(zip(prompts, generated, strict=True))
-    ]
-
-
-def _seed(work: Work, purpose: str, r: int = 0) -> int:
+def seed_of(work: Work, purpose: str, r: int = 0) -> int:
     """A seed of its own for each purpose and round, from the run's seed."""
     text = f"{work.config.seed}/{purpose}/{r}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:6], "big")

@@ -9,11 +9,16 @@ import pytest
 import tomli_w
 import torch
 
-from steer_heal_love.axes import axis_to_toml_data, load_axis
+from steer_heal_love.axes import axis_to_toml_data, load_axis, load_contexts
 from steer_heal_love.commands.run import main
+from steer_heal_love.lm.adapters import base
 from steer_heal_love.lm.chat import encode_chat
-from steer_heal_love.lm.generate import Sampling, generate
+from steer_heal_love.lm.generate import Dosing, Sampling, generate
+from steer_heal_love.lm.hooks import steering
 from steer_heal_love.lm.load import ALIAS, LanguageModel, cache_dir, find_packaged_gguf, load_model
+from steer_heal_love.lm.score import completion_logprobs
+from steer_heal_love.maths.backtrack import Backtrack, first_fault
+from steer_heal_love.stages.steer import SteerConfig, extract_direction
 
 pytestmark = pytest.mark.golden
 
@@ -53,6 +58,27 @@ def test_greedy_text_is_the_librarys(lm: LanguageModel) -> None:
             )[0, len(prompt) :].tolist()
         ended = [*ours.token_ids, *([] if ours.end_id is None else [ours.end_id])]
         assert ended == theirs
+
+
+def test_a_dose_that_breaks_the_text_is_rewound_and_then_dropped(lm: LanguageModel) -> None:
+    axis = load_axis("love")
+    v = extract_direction(lm, axis, load_contexts()[:4], SteerConfig(contexts=4))
+    prompts = [encode_chat(lm, p) for p in axis.probes[:6]]
+    how = Backtrack(every=8, window=8, spike_nats=3.5, max_rewinds=2, factor=0.5)
+    with steering(lm, v, 3.0) as patch:
+        dosing = Dosing(patch, 3.0, backtrack=how)
+        found = generate(lm, prompts, Sampling(28), dosing=dosing)
+    with base(lm):
+        logprobs = completion_logprobs(lm, prompts, [g.token_ids for g in found])
+    assert {g.rewinds for g in found} > {1}
+    for row, x in zip(found, logprobs, strict=True):
+        assert row.rewinds <= how.max_rewinds
+        assert (first_fault(-x, row.token_ids, how) is not None) == row.dropped
+        if row.rewinds > 0:
+            assert row.kappas is not None
+            assert list(row.kappas) == sorted(row.kappas, reverse=True)
+            assert set(row.kappas) <= {3.0 * 0.5**n for n in range(row.rewinds + 1)}
+    assert sum(g.dropped for g in found) in range(1, len(found))
 
 
 def test_one_round_steers_and_heals(

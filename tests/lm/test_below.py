@@ -1,4 +1,4 @@
-"""The held lower layers: what they give is what they would have computed, and they leave no trace."""
+"""The held lower layers give what they would have computed, and they leave no trace."""
 
 from __future__ import annotations
 
@@ -62,9 +62,12 @@ def test_the_layers_are_as_before_also_after_an_error() -> None:
     lm = tiny_lm("llama")
     before = [dict(vars(layer)) for layer in lm.layers]
     below = Below(lm, 2)
-    with pytest.raises(RuntimeError, match="stop"), below.attached():
-        with below.giving(torch.zeros(1)):
-            raise RuntimeError("stop")
+    with (
+        pytest.raises(RuntimeError, match="stop"),
+        below.attached(),
+        below.giving(torch.zeros(1)),
+    ):
+        raise RuntimeError("stop")
     assert below.states is None
     assert [dict(vars(layer)) for layer in lm.layers] == before
 

@@ -14,15 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from steer_heal_love.errors import DivergedError, OutOfMemory
-from steer_heal_love.lm import generate as module
-from steer_heal_love.lm.generate import (
-    Generated,
-    Sampling,
-    generate,
-    noise,
-    pick_tokens,
-)
+from steer_heal_love.lm.engine import Engine
+from steer_heal_love.lm.generate import Generated, Sampling, generate
 from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.order import Order
+from steer_heal_love.lm.sampling import noise, pick_tokens
 from tiny import KINDS, Kind, random_ids, tiny_lm
 
 GREEDY = Sampling(max_new_tokens=14, temperature=0)
@@ -65,8 +61,7 @@ def test_greedy_equals_transformers_token_by_token(kind: Kind, rows: list[list[i
 
 def test_greedy_with_a_prefix_inside_a_wide_sliding_window() -> None:
     lm = stopping("gemma3", sliding_window=128)
-    engine = module._Engine(lm, SHARED, [GREEDY] * len(SHARED), 0, 0, 2)
-    assert engine.prefix[0] == len(PREFIX)
+    assert Order(lm, SHARED, [GREEDY] * len(SHARED), 0, 0).shared == len(PREFIX)
     expected = [greedy_of_transformers(lm, row, GREEDY.max_new_tokens) for row in SHARED]
     assert generate(lm, SHARED, GREEDY, batch_size=2) == expected
 
@@ -303,15 +298,26 @@ def test_logits_that_are_not_finite_are_an_error(
         generate(meddled(lm, break_at), MIXED[:2], how)
 
 
+@pytest.mark.parametrize("how", [GREEDY, SAMPLED])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_one_logit_that_is_not_finite_is_drawn_so_that_it_shows(
+    how: Sampling, value: float
+) -> None:
+    logits = torch.randn(8, 100)
+    places = torch.arange(8) * 7
+    logits[torch.arange(8), places] = value
+    assert torch.equal(pick_tokens(logits, torch.rand(8), how), places)
+
+
 def look_every(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     """Look at the tokens as seldom as on a GPU."""
-    original = module._Engine.__init__
+    original = Engine.__init__
 
     def init(self: Any, *args: Any) -> None:
         original(self, *args)
         self.check_every = steps
 
-    monkeypatch.setattr(module._Engine, "__init__", init)
+    monkeypatch.setattr(Engine, "__init__", init)
 
 
 @pytest.mark.parametrize("steps", [3, 8, 50])

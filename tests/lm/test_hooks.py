@@ -14,6 +14,7 @@ from steer_heal_love.errors import HookError
 from steer_heal_love.lm.adapters import base, student
 from steer_heal_love.lm.hooks import hidden_of, read_hidden, steering, with_hidden
 from steer_heal_love.lm.load import LanguageModel, weights_hash
+from steer_heal_love.maths.direction import Gate, Operator
 from steer_heal_love.records import Direction
 from tiny import KINDS, N_LAYERS, WIDTH, random_adapter, random_ids, tiny_lm
 
@@ -73,6 +74,32 @@ def test_steering_adds_kappa_v_in_the_band(kappa: Any) -> None:
     for index in range(N_LAYERS):
         torch.testing.assert_close(found[index], steered[index])
     torch.testing.assert_close(final, steered[-1])
+
+
+@pytest.mark.parametrize("gate", ["none", "relu", "absolute", "complement"])
+@pytest.mark.parametrize("operator", ["add", "rotate"])
+@pytest.mark.parametrize("kappa", [1.5, torch.tensor([[[0.5]], [[2.0]]])])
+def test_gates_and_operators_by_hand(gate: Gate, operator: Operator, kappa: Any) -> None:
+    lm, v = tiny_lm(), direction((2,))
+    before = run_by_hand(lm, IDS, v, 0.0)[2]
+    unit = v.vectors[0] / v.vectors[0].norm()
+    cosines = (before @ unit / before.norm(dim=-1))[..., None]
+    factor = {
+        "none": torch.ones_like(cosines),
+        "relu": cosines.clamp(min=0),
+        "absolute": cosines.abs(),
+        "complement": 1 - cosines.clamp(min=0),
+    }[gate]
+    expected = before + kappa * factor * v.vectors[0]
+    if operator == "rotate":
+        expected = expected / expected.norm(dim=-1, keepdim=True) * before.norm(dim=-1)[..., None]
+    found: list[Tensor] = []
+    with steering(lm, v, kappa, gate=gate, operator=operator):
+        after = lm.layers[2].register_forward_hook(lambda _m, _a, out: found.append(hidden_of(out)))
+        logits(lm)
+    after.remove()
+    torch.testing.assert_close(found[0], expected)
+    check_bare(lm)
 
 
 def test_dose_zero_and_exit_restore_to_the_bit(lm: LanguageModel) -> None:

@@ -8,7 +8,7 @@ from test_generate import meddled
 from torch import Tensor
 
 from steer_heal_love.errors import DivergedError
-from steer_heal_love.lm import score
+from steer_heal_love.lm import context, score
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.score import completion_logprobs, hidden_states, next_token_logprobs
 from tiny import KINDS, Kind, random_ids, tiny_lm
@@ -112,10 +112,9 @@ def test_prompts_and_completions_must_pair_up() -> None:
 def test_the_shared_prefix_is_used(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = tiny_lm(kind)
     prompts = PROMPTS["shared prefix"]
-    with torch.inference_mode():
-        assert score._shared_prefix(lm, prompts)[0] == len(PREFIX)
+    assert context.shared_prefix(prompts) == len(PREFIX)
     with_prefix = completion_logprobs(lm, prompts, COMPLETIONS)
-    monkeypatch.setattr(score, "MIN_SHARED_PREFIX", 10_000)
+    monkeypatch.setattr(context, "MIN_SHARED_PREFIX", 10_000)
     torch.testing.assert_close(with_prefix, completion_logprobs(lm, prompts, COMPLETIONS), **CLOSE)
 
 

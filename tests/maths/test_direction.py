@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from steer_heal_love.errors import DivergedError
 from steer_heal_love.maths.direction import (
     Gate,
+    Operator,
     cosine,
     cosine_gate,
+    intervene,
     layer_band,
     mean_difference,
     rotate_towards,
@@ -123,3 +125,13 @@ def test_gates(gate: Gate, expected: list[float]) -> None:
     factor = cosine_gate(hidden.bfloat16(), torch.tensor([5.0, 0.0]), gate)
     assert factor.dtype == torch.float32
     assert factor.squeeze().tolist() == expected
+
+
+@pytest.mark.parametrize("gate", ["none", "relu", "absolute", "complement"])
+@pytest.mark.parametrize("operator", ["add", "rotate"])
+def test_the_gate_scales_the_dose_of_either_operator(gate: Gate, operator: Operator) -> None:
+    hidden, direction, kappa = states(2, 3, 8), states(8, seed=1), torch.rand(2, 1, 1)
+    dose = kappa * cosine_gate(hidden, direction, gate)
+    expected = {"add": steer, "rotate": rotate_towards}[operator](hidden, direction, dose)
+    assert torch.equal(intervene(hidden, direction, kappa, gate, operator), expected)
+    assert torch.equal(intervene(hidden, direction, kappa), steer(hidden, direction, kappa))

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steer_heal_love.maths.dose_search import (
+    Bisection,
+    Bracket,
     Walk,
     WalkState,
-    bisect_log_kappa,
     next_kappa,
     walk_exhausted,
 )
@@ -66,46 +67,83 @@ def test_walks_that_go_nowhere(start: float, decay: float, minimum: float, targe
 
 
 @given(
-    low=st.floats(1e-3, 1.0),
-    factor=st.floats(1.0, 1e4),
-    tolerance=st.floats(1e-3, 2.0),
+    minimum=st.floats(1e-3, 1.0),
+    width=st.floats(1.0, 1e4),
+    guess=st.floats(1e-4, 1e5),
     place=st.floats(-0.2, 1.2),
-    steepness=st.floats(0.1, 50.0),
+    step=st.floats(1.05, 4.0),
+    tolerance=st.floats(1e-2, 2.0),
 )
 def test_bisection_finds_the_dose_in_time(
-    low: float, factor: float, tolerance: float, place: float, steepness: float
+    minimum: float, width: float, guess: float, place: float, step: float, tolerance: float
 ) -> None:
-    high, target = low * factor, 0.5
-    threshold = low * factor**place  # the dose where the kept share falls through the target
-    state = bisect_log_kappa(low, high, target_keep=target, tolerance=tolerance)
-    width = math.log(high / low)
-    budget = max(0, math.ceil(math.log2(width / tolerance))) if width > 0 else 0
-    assert state.probes_at_most <= budget
+    maximum = minimum * width
+    threshold = minimum * width**place  # the highest dose that keeps enough
+    bracket = Bracket(minimum, maximum, 0.5, step, tolerance)
+    state = Bisection.begin(bracket, guess)
+    budget = 2 + math.ceil(math.log(width) / math.log(step))  # first guess, steps to either edge
+    budget += max(0, math.ceil(math.log2(math.log(step) / tolerance))) + 1
+    probed: list[float] = []
     while not state.settled:
-        probe = state.kappa
-        assert state.low <= probe <= state.high
-        assert probe == state.propose()
-        share = 1 / (1 + (probe / threshold) ** min(steepness, 20))
-        state = state.update(share)
-    assert state.probes <= budget
-    assert state.kappa == state.low
-    nearest = min(max(threshold, low), high)
-    assert math.log(state.low) <= math.log(nearest) + 1e-6
-    assert abs(math.log(nearest / state.low)) <= tolerance + 1e-6
-    assert state.reached == (state.low > low)
+        assert minimum <= state.kappa <= maximum
+        assert state.kappa not in probed
+        probed.append(state.kappa)
+        state = state.update(1.0 if state.kappa <= threshold else 0.0)
+    assert state.probes == len(probed) <= budget
+    assert state.reached == any(kappa <= threshold for kappa in probed)
+    if not state.reached:
+        assert state.kappa == minimum > threshold
+    elif state.broken is None:
+        assert state.kappa == maximum <= threshold
+    else:
+        assert state.kappa in probed
+        assert state.kappa <= threshold < state.broken
+        assert math.log(threshold / state.kappa) <= tolerance + 1e-6
+
+
+def test_a_good_guess_costs_little() -> None:
+    """The last round's dose, still right: itself, one step up, and the bisections between."""
+    bracket = Bracket(0.1, 4.0, 0.5, step=1.5, tolerance=0.25)
+    state, probed = Bisection.begin(bracket, 1.0), []
+    while not state.settled:
+        probed.append(round(state.kappa, 3))
+        state = state.update(1.0 if state.kappa < 1.1 else 0.0)
+    assert probed == [1.0, 1.5, 1.225]
+    assert state.kappa == 1.0
+
+
+def test_bisection_at_its_ceiling_needs_one_probe() -> None:
+    state = Bisection.begin(Bracket(0.1, 1.0, 0.5), 3.0)
+    assert state.kappa == 1.0
+    state = state.update(0.5)  # as much as is wanted will do
+    assert state.settled
+    assert state.reached
+    assert state.kappa == 1.0
+
+
+def test_bisection_that_finds_nothing_ends_at_the_minimum() -> None:
+    state, probed = Bisection.begin(Bracket(0.5, 2.0, 0.5, step=2.0), 2.0), []
+    while not state.settled:
+        probed.append(state.kappa)
+        state = state.update(0.1)
+    assert probed == [2.0, 1.0, 0.5]
+    assert state.kappa == 0.5
+    assert not state.reached
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "target", "tolerance"),
-    [(0.0, 1.0, 0.5, 0.1), (2.0, 1.0, 0.5, 0.1), (1.0, 2.0, 1.1, 0.1), (1.0, 2.0, 0.5, 0.0)],
+    ("minimum", "maximum", "target", "step", "tolerance"),
+    [
+        (0.0, 1.0, 0.5, 2.0, 0.1),
+        (2.0, 1.0, 0.5, 2.0, 0.1),
+        (1.0, math.inf, 0.5, 2.0, 0.1),
+        (1.0, 2.0, 1.1, 2.0, 0.1),
+        (1.0, 2.0, 0.5, 1.0, 0.1),
+        (1.0, 2.0, 0.5, 2.0, 0.0),
+    ],
 )
-def test_bad_brackets(low: float, high: float, target: float, tolerance: float) -> None:
+def test_bad_brackets(
+    minimum: float, maximum: float, target: float, step: float, tolerance: float
+) -> None:
     with pytest.raises(ValueError):
-        bisect_log_kappa(low, high, target_keep=target, tolerance=tolerance)
-
-
-def test_closed_bracket_is_settled() -> None:
-    state = bisect_log_kappa(1.0, 1.0, target_keep=0.5)
-    assert state.settled
-    assert state.kappa == 1.0
-    assert state.probes_at_most == 0
+        Bracket(minimum, maximum, target, step, tolerance)

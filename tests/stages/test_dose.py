@@ -1,23 +1,26 @@
-"""The walk over κ: where it settles, what it banks, what it selects and how it starves."""
+"""The search for κ: where it settles, what it banks and spends, and how it starves."""
 
 from __future__ import annotations
 
+import math
+import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from judgements import judged
 from steer_heal_love.errors import StarvedRound
-from steer_heal_love.records import Completion, Judged, Scores
+from steer_heal_love.records import Judged
 from steer_heal_love.stages.dose import (
     DoseConfig,
     coherent_share,
-    select,
+    search_dose,
     starved_message,
-    walk_dose,
+    warm_start,
 )
+from steer_heal_love.stages.heal import HealConfig
 
 SMALL = DoseConfig(
     kappa_start=2.0,
@@ -28,37 +31,8 @@ SMALL = DoseConfig(
     n_keep=10,
     min_kept=3,
     max_generated=100,
+    top_share=1.0,
 )
-
-
-def scores(trait: float | None = 0.0) -> Scores:
-    return Scores(
-        perplexity=5.0,
-        tail_perplexity=5.0,
-        window_perplexity=5.0,
-        word_repetition=0.0,
-        char_run=0.0,
-        compression=1.0,
-        narrates=False,
-        refuses=False,
-        empty=False,
-        truncated=False,
-        trait_nats=trait,
-    )
-
-
-def judged(
-    index: int = 0,
-    *reasons: str,
-    prompt: str | None = None,
-    text: str | None = None,
-    trait: float | None = 0.0,
-    kappa: float = 1.0,
-) -> Judged:
-    prompt = f"prompt {index}" if prompt is None else prompt
-    text = f"answer number {index} of its own {index}" if text is None else text
-    completion = Completion(prompt, text, (1, 2), 2, kappa, 0, index)
-    return Judged(completion, scores(trait), reasons)
 
 
 class Model:
@@ -76,7 +50,7 @@ class Model:
 
 def test_a_dose_that_is_coherent_at_once_is_kept() -> None:
     model = Model(coherent_up_to=3.0)
-    harvest = walk_dose(model, SMALL)
+    harvest = search_dose(model, SMALL)
     assert harvest.kappa == 2.0
     assert model.calls == [(2.0, 4, 0), (2.0, 8, 4)]
     assert len(harvest.kept) == SMALL.n_keep
@@ -85,7 +59,7 @@ def test_a_dose_that_is_coherent_at_once_is_kept() -> None:
 
 def test_the_dose_walks_down_until_enough_is_coherent() -> None:
     model = Model(coherent_up_to=0.6)
-    harvest = walk_dose(model, SMALL)
+    harvest = search_dose(model, SMALL)
     assert harvest.kappa == 0.5
     assert [kappa for kappa, _, _ in model.calls] == [2.0, 1.0, 0.5, 0.5]
     assert [first for _, _, first in model.calls] == [0, 4, 8, 12]  # no draw is made twice
@@ -94,7 +68,7 @@ def test_the_dose_walks_down_until_enough_is_coherent() -> None:
 
 def test_a_start_may_be_given() -> None:
     model = Model(coherent_up_to=3.0)
-    assert walk_dose(model, SMALL, 1.25).kappa == 1.25
+    assert search_dose(model, SMALL, 1.25).kappa == 1.25
     assert model.calls[0][0] == 1.25
 
 
@@ -105,23 +79,104 @@ def test_survivors_of_every_dose_are_banked() -> None:
             for i in range(first, first + count)
         ]
 
-    harvest = walk_dose(sample, SMALL)
+    harvest = search_dose(sample, SMALL)
     assert harvest.kappa == 0.5
     assert {j.completion.kappa for j in harvest.kept} == {2.0, 1.0, 0.5}
+
+
+def test_a_bisection_finds_the_highest_dose_that_is_coherent() -> None:
+    model = Model(coherent_up_to=0.6)
+    config = SMALL.model_copy(update={"search": "bisect", "bisect_step": 2.0})
+    harvest = search_dose(model, config)
+    doses = [round(kappa, 3) for kappa, _, _ in model.calls]
+    assert doses[:5] == [2.0, 1.0, 0.5, 0.707, 0.595]
+    assert harvest.kappa == pytest.approx(0.595, abs=1e-3)
+    assert set(doses[5:]) == {round(harvest.kappa, 3)}  # the rest is drawn at the settled dose
+    assert harvest.effort.search == "bisect"
+    assert harvest.effort.doses == tuple(kappa for kappa, _, _ in model.calls[:5])
+
+
+def test_a_bisection_from_a_good_guess_is_short_and_never_above_the_start() -> None:
+    config = SMALL.model_copy(update={"search": "bisect", "bisect_tolerance": 0.5})
+    near = search_dose(Model(coherent_up_to=0.6), config, 0.5)
+    assert [round(k, 3) for k in near.effort.doses] == [0.5, 0.8]
+    assert near.kappa == 0.5
+    assert search_dose(Model(coherent_up_to=9.0), config, 1.5).kappa == SMALL.kappa_start
+
+
+def test_what_a_search_spends_is_counted() -> None:
+    """Each completion here has two tokens and its end."""
+    walk = search_dose(Model(coherent_up_to=0.6), SMALL)
+    assert walk.effort.doses == (2.0, 1.0, 0.5)
+    assert walk.effort.search_tokens == 3 * 4 * 3
+    assert walk.effort.tokens == 3 * len(walk.judged) == 3 * 20
+
+
+def test_tokens_that_were_rewound_are_counted_too() -> None:
+    model = Model(coherent_up_to=3.0)
+
+    def sample(kappa: float, count: int, first: int) -> list[Judged]:
+        rows = model(kappa, count, first)
+        return [replace(j, completion=replace(j.completion, drawn=7, rewinds=1)) for j in rows]
+
+    assert search_dose(sample, SMALL).effort.tokens == 7 * 12
+
+
+def test_more_survive_than_are_trained_on_where_a_share_is_asked_for() -> None:
+    config = SMALL.model_copy(update={"top_share": 0.5})
+    harvest = search_dose(Model(coherent_up_to=3.0), config)
+    assert len(harvest.kept) == SMALL.n_keep
+    fates = Counter(j.reasons for j in harvest.judged)
+    assert fates[("surplus",)] >= SMALL.n_keep
+
+
+def test_near_duplicates_are_not_counted_as_survivors() -> None:
+    def sample(kappa: float, count: int, first: int) -> list[Judged]:
+        every = range(first, first + count)
+        return [judged(i, text="the same" if i % 2 else None, kappa=kappa) for i in every]
+
+    harvest = search_dose(sample, SMALL)
+    assert len(harvest.kept) == SMALL.n_keep
+    assert sum("duplicate" in j.reasons for j in harvest.judged) >= 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_by_default_training_sees_64_different_prompts_at_least(seed: int) -> None:
+    """A third of the texts survive, as on the embedded model; a tenth is held out afterwards."""
+    config, rng = DoseConfig(), random.Random(seed)
+
+    def sample(kappa: float, count: int, first: int) -> list[Judged]:
+        every = range(first, first + count)
+        reasons = [() if rng.random() < 0.33 else ("trait",) for _ in every]
+        return [
+            judged(i, *r, prompt=f"prompt {i % config.min_prompts}", trait=rng.random())
+            for i, r in zip(every, reasons, strict=True)
+        ]
+
+    kept = search_dose(sample, config).kept
+    different = {j.completion.prompt for j in kept}
+    held_out = math.ceil(HealConfig().validation_share * len(kept))
+    assert len(different) - held_out >= 64
+
+
+def test_the_next_round_starts_near_the_last_one() -> None:
+    assert warm_start(0.5, SMALL) == 1.0  # a step above: the walk goes down only
+    assert warm_start(2.0, SMALL) == SMALL.kappa_start
+    assert warm_start(0.5, SMALL.model_copy(update={"search": "bisect"})) == 0.5
 
 
 def test_the_trait_floor_does_not_lower_the_dose() -> None:
     model = Model(coherent_up_to=0.0, reason="trait")
     config = SMALL.model_copy(update={"max_generated": 20})
     with pytest.raises(StarvedRound, match="trait 20"):
-        walk_dose(model, config)
+        search_dose(model, config)
     assert {kappa for kappa, _, _ in model.calls} == {2.0}
 
 
 def test_the_cap_on_work_is_hard() -> None:
     model = Model(coherent_up_to=3.0)
     config = SMALL.model_copy(update={"max_generated": 7})
-    harvest = walk_dose(model, config)
+    harvest = search_dose(model, config)
     assert len(harvest.judged) == 7
     assert model.calls == [(2.0, 4, 0), (2.0, 3, 4)]
 
@@ -129,13 +184,13 @@ def test_the_cap_on_work_is_hard() -> None:
 def test_a_cap_below_one_probe_batch_holds_too() -> None:
     model = Model(coherent_up_to=0.0)
     with pytest.raises(StarvedRound):
-        walk_dose(model, SMALL.model_copy(update={"max_generated": 3}))
+        search_dose(model, SMALL.model_copy(update={"max_generated": 3}))
     assert model.calls == [(2.0, 3, 0)]
 
 
 def test_starving_says_which_filter_dropped_how_many() -> None:
     with pytest.raises(StarvedRound) as caught:
-        walk_dose(Model(coherent_up_to=0.0), SMALL)
+        search_dose(Model(coherent_up_to=0.0), SMALL)
     text = str(caught.value)
     assert "0 of 100 completions kept" in text
     assert "at least 3" in text
@@ -158,67 +213,11 @@ def test_the_coherent_share_leaves_the_trait_aside() -> None:
     assert coherent_share([]) == 0.0
 
 
-def test_the_strongest_survivors_are_selected() -> None:
-    rows = [judged(i, trait=float(i)) for i in range(6)] + [judged(9, "loop", trait=99.0)]
-    chosen = select(rows, 3)
-    assert [j.completion.index for j in chosen if j.kept] == [3, 4, 5]
-    assert [j.reasons for j in chosen[:3]] == [("surplus",)] * 3
-    assert chosen[-1].reasons == ("loop",)
-
-
-def test_every_prompt_gives_its_best_before_any_gives_its_second() -> None:
-    rows = [judged(i, prompt="easy", trait=10.0 - i) for i in range(4)]
-    rows += [judged(8, prompt="hard", trait=-5.0)]
-    kept = [j.completion.index for j in select(rows, 3) if j.kept]
-    assert kept == [0, 1, 8]
-
-
-def test_a_score_that_is_missing_counts_as_zero() -> None:
-    rows = [judged(0, trait=None), judged(1, trait=-1.0), judged(2, trait=1.0)]
-    assert [j.completion.index for j in select(rows, 2) if j.kept] == [0, 2]
-
-
-def test_a_text_is_learnt_once() -> None:
-    same = "I love you and I always will"
-    rows = [
-        judged(0, text=same, prompt="a"),
-        judged(1, text=same.upper(), prompt="b"),  # another prompt, the same words
-        judged(2, text=same + " today", prompt="a"),  # nearly the same, to the same prompt
-        judged(3, text=same + " today", prompt="c"),  # nearly the same, to another prompt
-        judged(4, "loop", text=same),
-    ]
-    fates = [j.reasons for j in select(rows, 10)]
-    assert fates == [(), ("duplicate",), ("duplicate",), (), ("loop",)]
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from("abc"), st.floats(-9, 9), st.booleans(), st.text("xyz ", max_size=9)
-        ),
-        max_size=20,
-    ),
-    st.integers(2, 8),
-)
-def test_selection_keeps_order_and_number(
-    rows: list[tuple[str, float, bool, str]], n_keep: int
-) -> None:
-    given_rows = [
-        judged(i, *(() if kept else ("loop",)), prompt=prompt, trait=trait, text=text)
-        for i, (prompt, trait, kept, text) in enumerate(rows)
-    ]
-    chosen = select(given_rows, n_keep)
-    assert [j.completion for j in chosen] == [j.completion for j in given_rows]
-    survivors = sum(j.reasons not in (("loop",), ("duplicate",)) for j in chosen)
-    assert sum(j.kept for j in chosen) == min(n_keep, survivors)
-    assert all(j.reasons == ("loop",) for j in chosen if not rows[j.completion.index][2])
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"kappa_min": 3.0}, "kappa_min must not exceed kappa_start"),
-        ({"min_kept": 65}, "min_kept must not exceed n_keep"),
+        ({"min_kept": 73}, "min_kept must not exceed n_keep"),
         ({"decay": 1.0}, "less than 1"),
         ({"kappa_start": float("inf")}, "finite"),
         ({"kapa": 1.0}, "not permitted"),

@@ -105,6 +105,28 @@ def test_an_empty_completion_is_scored_and_dropped() -> None:
     assert "trait" not in found  # no floor
 
 
+def test_what_was_given_up_is_dropped_and_costs_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    import steer_heal_love.stages.filter as filtering
+
+    whole = replace(completion(), index=1)
+    scored: list[int] = []
+    score = filtering.completion_logprobs
+
+    def count(lm: object, prompts: object, completions: list[object]) -> list[torch.Tensor]:
+        scored.append(len(completions))
+        return score(lm, prompts, completions)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(filtering, "completion_logprobs", count)
+    gone = replace(completion(), dropped=True, rewinds=2)
+    rows = judge_all(tiny_lm(), AXIS, [gone, whole], LOOSE, FilterConfig())
+    assert scored == [1, 1, 1]
+    assert [j.completion.index for j in rows] == [0, 1]
+    assert rows[0].reasons == ("dropped",)
+    assert rows[0].scores.trait_nats is None
+    assert rows[1].reasons == ()
+    assert rows[1] == judge_all(tiny_lm(), AXIS, [whole], LOOSE, FilterConfig())[0]
+
+
 def test_no_completions_no_judgements() -> None:
     assert judge_all(tiny_lm(), AXIS, [], LOOSE, FilterConfig()) == []
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from steer_heal_love.errors import ModelError
 from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.packed import Packed, applies
 from steer_heal_love.records import Adapter
 
 _PREFIX = "base_model.model."
@@ -109,6 +110,16 @@ def student(lm: LanguageModel, adapters: Sequence[Adapter]) -> Iterator[None]:
     """The base model with all these adapters on. The base's weights are never written to.
 
     Inside it `base` gives the bare model back for a while.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import steer_heal_love as shl
+        >>> lm, run = shl.load_model("smollm2"), shl.read_run(Path("runs/demo"))
+        >>> adapters = [run.adapter(entry["round"]) for entry in run.metrics["rounds"]]
+        >>> with shl.student(lm, adapters):
+        ...     [healed] = shl.answer(lm, ["Do you care about me?"])
+        >>> healed.kappa
+        0.0
     """
     switch = Switch()
     with ExitStack() as handles:
@@ -130,16 +141,21 @@ def student(lm: LanguageModel, adapters: Sequence[Adapter]) -> Iterator[None]:
 def _low_rank_hook(linear: nn.Module, term: LowRank, switch: Switch, lm: LanguageModel) -> Any:
     a = term.A.to(lm.device, lm.dtype).t().contiguous()
     b = term.B.to(lm.device, lm.dtype).t().contiguous()
-    expected = tuple(getattr(linear, "weight", torch.empty(0, 0)).shape)
+    expected = _shape(linear)
     if expected != (b.shape[1], a.shape[0]):
         raise ModelError(
             f"an adapter of shape {(b.shape[1], a.shape[0])} does not fit a weight of shape "
             f"{expected}: it was made for another model"
         )
 
+    packs = [Packed.of(t.t()) for t in (a, b)] if applies(lm) else []
+
     def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if not switch.enabled:
             return None
+        if packs and not torch.is_grad_enabled():
+            low, high = packs
+            return high.added_to(output, low(args[0]))
         x = args[0].reshape(-1, a.shape[0])
         flat = output.reshape(-1, b.shape[1])
         return torch.addmm(flat, x @ a, b).view(output.shape)
@@ -147,9 +163,26 @@ def _low_rank_hook(linear: nn.Module, term: LowRank, switch: Switch, lm: Languag
     return hook
 
 
+def _shape(linear: nn.Module) -> tuple[int, ...]:
+    """(out, in) of a linear module; in 4 bits its weight is stored in another shape."""
+    if isinstance(linear, nn.Linear):
+        return linear.out_features, linear.in_features
+    return tuple(getattr(linear, "weight", torch.empty(0, 0)).shape)
+
+
 @contextmanager
 def base(lm: LanguageModel) -> Iterator[None]:
-    """The untouched base model: every adapter and steering patch is off inside."""
+    """The untouched base model: every adapter and steering patch is off inside.
+
+    Examples:
+        >>> import steer_heal_love as shl
+        >>> lm, axis = shl.load_model("smollm2"), shl.load_axis("love")
+        >>> with shl.steering(lm, shl.extract_direction(lm, axis), 2.0, must_fire=False):
+        ...     with shl.base(lm):
+        ...         [plain] = shl.answer(lm, ["Do you care about me?"])
+        >>> plain.kappa
+        0.0
+    """
     before = [(patch, patch.enabled) for patch in lm.patches]
     try:
         for patch, _ in before:

@@ -81,6 +81,13 @@ class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
         )
         self.length = length
 
+    def shift(self, row: int, columns: int) -> None:
+        """Drop a row's last columns: the rest of it moves right, what is left of it is free."""
+        if self.keys is None or self.values is None:
+            return
+        for states in (self.keys, self.values):
+            states[row, :, columns : self.length] = states[row, :, : self.length - columns].clone()
+
     def _flush_right(self, name: str, length: int) -> Tensor:
         states: Tensor = getattr(self, name)[..., : self.length, :]
         return torch.nn.functional.pad(states, (0, 0, length - self.length, 0))
@@ -113,6 +120,11 @@ class GrowingCache(Cache):  # type: ignore[misc]
         """Append another cache's rows, flush right."""
         for mine, theirs in zip(self.layers, other.layers, strict=True):
             mine.join(theirs)
+
+    def shift(self, row: int, columns: int) -> None:
+        """Drop the last columns of one row, which stays flush right."""
+        for layer in self.layers:
+            layer.shift(row, columns)
 
     def copy_of(self, rows: Tensor) -> GrowingCache:
         """A new cache made of these rows (repeats allowed)."""

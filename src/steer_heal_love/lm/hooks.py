@@ -14,8 +14,9 @@ from torch import Tensor
 from steer_heal_love.errors import HookError
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.memory import in_parts
+from steer_heal_love.lm.packed import packed
 from steer_heal_love.lm.tokens import Ids, batches_by_length, pad_left
-from steer_heal_love.maths.direction import steer
+from steer_heal_love.maths.direction import Gate, Operator, intervene
 from steer_heal_love.records import Direction
 
 
@@ -49,18 +50,35 @@ def with_hidden(output: Any, hidden: Tensor) -> Any:
 
 @contextmanager
 def steering(
-    lm: LanguageModel, direction: Direction, kappa: float | Tensor, *, must_fire: bool = True
+    lm: LanguageModel,
+    direction: Direction,
+    kappa: float | Tensor,
+    *,
+    gate: Gate = "none",
+    operator: Operator = "add",
+    must_fire: bool = True,
 ) -> Iterator[Steering]:
     """Add κ·v to the hidden state after each layer of the direction's band, at every position.
 
     Removed again on exit, also when the body raises.
 
     Args:
+        gate: scale κ at each position by the cosine of its hidden state with v: see `cosine_gate`.
+        operator: `rotate` turns each hidden state towards v and leaves its norm as it was.
         must_fire: raise where no forward pass reached a layer of the band. Off only where the
             body may rightly have nothing to compute (its result was stored before).
 
     Raises:
         HookError: the body ended and a layer of the band never fired, or an unknown layer output.
+
+    Examples:
+        >>> import steer_heal_love as shl
+        >>> lm, axis = shl.load_model("smollm2"), shl.load_axis("love")
+        >>> direction = shl.extract_direction(lm, axis)
+        >>> with shl.steering(lm, direction, 1.0):
+        ...     [steered] = shl.answer(lm, ["Do you care about me?"])
+        >>> steered.kappa
+        1.0
     """
     state = Steering(kappa)
     vectors = direction.vectors.to(lm.device, torch.float32)
@@ -71,7 +89,8 @@ def steering(
             if not state.enabled:
                 return None
             state.fired.add(layer)
-            return with_hidden(output, steer(hidden_of(output), vector, state.kappa))
+            moved = intervene(hidden_of(output), vector, state.kappa, gate, operator)
+            return with_hidden(output, moved)
 
         return hook
 
@@ -123,12 +142,13 @@ def _read_batch(lm: LanguageModel, prompts: list[Ids], layers: Sequence[int]) ->
     padded = pad_left(prompts, lm.pad_id, lm.device)
     try:
         handles += [lm.layers[i].register_forward_hook(make_hook(i)) for i in layers]
-        lm.decoder(
-            input_ids=padded.ids,
-            attention_mask=padded.mask,
-            position_ids=padded.positions,
-            use_cache=False,
-        )
+        with packed(lm):
+            lm.decoder(
+                input_ids=padded.ids,
+                attention_mask=padded.mask,
+                position_ids=padded.positions,
+                use_cache=False,
+            )
     finally:
         for handle in handles:
             handle.remove()

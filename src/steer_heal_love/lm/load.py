@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import gguf
 import platformdirs
 import torch
 import transformers
@@ -23,6 +25,7 @@ from steer_heal_love.errors import ModelError
 from steer_heal_love.maths.head import Head
 
 DType = Literal["auto", "bfloat16", "float16", "float32"]
+Quantize = Literal["none", "4bit"]
 
 ALIAS = "smollm2"
 ALIAS_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -57,6 +60,8 @@ class LanguageModel:
     identity: ModelIdentity
     # Switches of the patches that are on now; `adapters.base` turns them off for a while.
     patches: list[Any] = field(default_factory=list, repr=False, compare=False)
+    # Copies of weights in another layout, by the weight's id; see `lm/packed.py`.
+    packs: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def device(self) -> torch.device:
@@ -99,6 +104,7 @@ def load_model(
     *,
     device: str = "auto",
     dtype: DType = "auto",
+    quantize: Quantize = "none",
     trust_remote_code: bool = False,
 ) -> LanguageModel:
     """Load a chat model: the alias `smollm2`, a hub id, a local folder, or a `.gguf` file.
@@ -108,24 +114,101 @@ def load_model(
     Raises:
         ModelError: the model is missing, is no decoder that this package knows, or has no chat
             template; the message says what to do.
+
+    Examples:
+        >>> import steer_heal_love as shl
+        >>> lm = shl.load_model("smollm2", dtype="float32")
+        >>> lm.identity.name, lm.identity.dtype
+        ('smollm2', 'float32')
     """
     where = default_device() if device == "auto" else torch.device(device)
     kind = default_dtype(where) if dtype == "auto" else getattr(torch, dtype)
     folder, name = resolve(spec)
     options = {"trust_remote_code": trust_remote_code}
+    placed = in_four_bits(where, kind) if quantize == "4bit" else {}
     with _quiet_transformers():
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
             model = transformers.AutoModelForCausalLM.from_pretrained(
-                folder, dtype=kind, use_safetensors=True, **options
+                folder, dtype=kind, use_safetensors=True, **placed, **options
             )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             raise ModelError(_load_failure(spec, error)) from error
     # The cache's path would tell the home folder of whoever made a run: the hub id names the alias.
     source = ALIAS_HUB_ID if spec == ALIAS else spec
     return describe(
-        model.to(where), tokenizer, name=name, source=source, revision=_revision(model, folder)
+        model if placed else model.to(where),
+        tokenizer,
+        name=name,
+        source=source,
+        revision=_revision(model, folder),
     )
+
+
+def load_tokenizer(spec: str, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model, without its weights.
+
+    Raises:
+        ModelError: as `load_model`.
+    """
+    return _read(transformers.AutoTokenizer, spec, trust_remote_code)
+
+
+def load_config(spec: str, *, trust_remote_code: bool = False) -> Any:
+    """The transformers configuration of a model; its `dtype` is that of the stored weights.
+
+    Raises:
+        ModelError: as `load_model`.
+    """
+    return _read(transformers.AutoConfig, spec, trust_remote_code)
+
+
+def _read(kind: Any, spec: str, trust_remote_code: bool) -> Any:
+    source, _ = resolve(spec)
+    with _quiet_transformers():
+        try:
+            return kind.from_pretrained(source, trust_remote_code=trust_remote_code)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ModelError(_load_failure(spec, error)) from error
+
+
+def save_model(lm: LanguageModel, folder: Path) -> None:
+    """Write weights, configuration and tokenizer as transformers does, safetensors.
+
+    The path that the model was read from does not go along, and the files may be read by whom
+    the user's umask lets.
+    """
+    lm.model.config.name_or_path = ""
+    with _quiet_transformers():
+        lm.model.save_pretrained(folder)
+        lm.tokenizer.save_pretrained(folder)
+    mode = (folder / "config.json").stat().st_mode
+    for weights in folder.glob("*.safetensors"):  # written for their owner alone
+        weights.chmod(mode)
+
+
+def in_four_bits(where: torch.device, compute: torch.dtype) -> dict[str, Any]:
+    """Options of `from_pretrained` for linear layers in 4 bits: NF4, its scales quantised too.
+
+    Embeddings and the output head keep their precision.
+
+    Raises:
+        ModelError: the device is no CUDA device, or bitsandbytes is not installed.
+    """
+    if where.type != "cuda":
+        raise ModelError(
+            f"weights in 4 bits need a CUDA device, and this is {where.type}: leave --quantize "
+            "out, or choose a smaller model"
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("weights in 4 bits need bitsandbytes: `pip install bitsandbytes`")
+    config = transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )
+    return {"quantization_config": config, "device_map": {"": where}}
 
 
 def describe(
@@ -154,7 +237,7 @@ def describe(
         name=name,
         source=source,
         revision=revision,
-        dtype=str(model.dtype).removeprefix("torch."),
+        dtype=_precision(model),
         parameters=sum(p.numel() for p in model.parameters()),
     )
     return LanguageModel(
@@ -167,6 +250,12 @@ def describe(
         pad_id=int(pad) if pad is not None else min(stop_ids, default=0),
         identity=identity,
     )
+
+
+def _precision(model: Any) -> str:
+    """Of the weights as they are in memory: bfloat16, or bfloat16 with linear layers in 4 bits."""
+    name = str(model.dtype).removeprefix("torch.")
+    return f"{name}, linear in nf4" if getattr(model, "is_loaded_in_4bit", False) else name
 
 
 def find_decoder(model: Any, name: str) -> nn.Module:
@@ -246,6 +335,11 @@ def resolve(spec: str) -> tuple[str, str]:
 
 def _resolve_folder(path: Path) -> str:
     if not (path / "config.json").is_file():
+        if (path / "adapter_config.json").is_file():
+            raise ModelError(
+                f"folder {path} holds a LoRA adapter, not a model: give the base model here (shl "
+                "eval and shl chat take the adapter's folder too)"
+            )
         raise ModelError(f"folder {path} holds no config.json: it is not a transformers model")
     if not any(path.glob("*.safetensors")):
         raise ModelError(
@@ -309,15 +403,18 @@ def convert_gguf(path: Path, name: str) -> Path:
 
 
 def _write_dequantised(path: Path, folder: Path) -> None:
-    where, file = str(path.parent), path.name
-    with _quiet_transformers():
+    dtype = _gguf_dtype(path)
+    with tempfile.TemporaryDirectory() as alone, _quiet_transformers():
+        # Away from what else lies in its folder: transformers would take a tokenizer_config.json
+        # there for the file's own.
+        (Path(alone) / path.name).symlink_to(path.resolve())
         try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(where, gguf_file=file)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(alone, gguf_file=path.name)
             model = transformers.AutoModelForCausalLM.from_pretrained(
-                where,
-                gguf_file=file,
+                alone,
+                gguf_file=path.name,
                 quantization_config=transformers.GgufConfig(dequantize=True),
-                dtype=torch.bfloat16,
+                dtype=dtype,
             )
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise ModelError(f"GGUF file {path} cannot be read: {_first_line(error)}") from error
@@ -325,6 +422,32 @@ def _write_dequantised(path: Path, folder: Path) -> None:
             del model.config.quantization_config
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+
+
+def _gguf_dtype(path: Path) -> torch.dtype:
+    """The dtype that keeps a GGUF file's matrices: bfloat16 where they are quantised.
+
+    Raises:
+        ModelError: the file is broken, or holds an adapter or a control vector.
+    """
+    try:
+        reader = gguf.GGUFReader(path)
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise ModelError(f"GGUF file {path} cannot be read: {_first_line(error)}") from error
+    says = {
+        key: str(field.contents())
+        for key in (gguf.Keys.General.TYPE, gguf.Keys.General.ARCHITECTURE)
+        if (field := reader.get_field(key)) is not None
+    }
+    if {"adapter", "controlvector"} & set(says.values()):
+        raise ModelError(
+            f"GGUF file {path} holds an adapter or a control vector, not a model: give the model "
+            "that it is for"
+        )
+    kinds = {t.tensor_type for t in reader.tensors if len(t.shape) > 1}
+    if kinds == {gguf.GGMLQuantizationType.F32}:
+        return torch.float32
+    return torch.float16 if kinds == {gguf.GGMLQuantizationType.F16} else torch.bfloat16
 
 
 def sha256(path: Path) -> str:

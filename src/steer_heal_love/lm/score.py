@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from steer_heal_love.errors import DivergedError
-from steer_heal_love.lm.cache import GrowingCache
+from steer_heal_love.lm.context import Prefix, read_prefix, shared_prefix
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.memory import in_parts
-from steer_heal_love.lm.tokens import Ids, batches_by_length, common_prefix, pad_right
+from steer_heal_love.lm.packed import head_logits, packed
+from steer_heal_love.lm.tokens import Ids, batches_by_length, pad_right
 
-MIN_SHARED_PREFIX = 8
 LOGIT_CHUNK = 2**24  # logits held at a time
 
 
@@ -35,8 +35,10 @@ def completion_logprobs(
     """
     results: list[Tensor] = [torch.empty(0)] * len(prompts)
     for batch, hidden in hidden_states(lm, prompts, completions, batch_tokens=batch_tokens):
-        targets = torch.tensor([t for i in batch for t in completions[i]], device=lm.device)
-        values = _logprobs(lm, hidden, targets).cpu()
+        targets = torch.tensor(
+            [t for i in batch for t in completions[i]], dtype=torch.long, device=lm.device
+        )
+        values = token_logprobs(lm, hidden, targets).cpu()
         if bool(values.isnan().any()):
             raise DivergedError(
                 "scoring: a log-probability is NaN, so the model is broken: lower the dose or the "
@@ -47,11 +49,14 @@ def completion_logprobs(
     return results
 
 
-def _logprobs(lm: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
+def token_logprobs(
+    lm: LanguageModel, hidden: Float[Tensor, "tokens d"], targets: Int[Tensor, " tokens"]
+) -> Float[Tensor, " tokens"]:
+    """log p of each target from the final normed hidden state before it, nats."""
     rows = max(1, LOGIT_CHUNK // lm.head.weight.shape[0])
     parts = []
     for h, y in zip(hidden.split(rows), targets.split(rows), strict=True):
-        logits = lm.head.logits(h)
+        logits = head_logits(lm, h)
         parts.append(logits.gather(1, y[:, None])[:, 0] - logits.logsumexp(-1))
     return torch.cat(parts) if parts else hidden.new_empty(0, dtype=torch.float32)
 
@@ -78,7 +83,7 @@ def next_token_logprobs(
         size = max(1, LOGIT_CHUNK // lm.head.weight.shape[0])
         parts = []
         for h in hidden.split(size):
-            logits = lm.head.logits(h)
+            logits = head_logits(lm, h)
             parts.append(logits[:, picked] - logits.logsumexp(-1, keepdim=True))
         for i, row in zip(batch, torch.cat(parts).cpu(), strict=True):
             rows[i] = row
@@ -104,18 +109,19 @@ def hidden_states(
     if not prompts:
         return
     rows = [list(p) + list(c)[:-1] for p, c in zip(prompts, completions, strict=True)]
-    shared, prefix = _shared_prefix(lm, prompts) if share_prefix else (0, None)
+    prefix = read_prefix(lm, prompts[0][: shared_prefix(prompts)]) if share_prefix else Prefix()
+    shared = prefix.length
     lengths = [len(row) - shared for row in rows]
 
     def read(batch: list[int]) -> Tensor:
         padded = pad_right([rows[i][shared:] for i in batch], lm.pad_id, lm.device)
-        zeros = torch.zeros(len(batch), dtype=torch.long, device=lm.device)
         # Padding is on the right, where causal attention never looks from a real token: no mask.
-        hidden = lm.decoder(
-            input_ids=padded.ids,
-            past_key_values=prefix.copy_of(zeros) if prefix is not None else None,
-            use_cache=prefix is not None,
-        ).last_hidden_state
+        with packed(lm):
+            hidden = lm.decoder(
+                input_ids=padded.ids,
+                past_key_values=prefix.begin(lm, len(batch)).cache if shared else None,
+                use_cache=shared > 0,
+            ).last_hidden_state
         spans = [
             hidden[k, len(prompts[i]) - 1 - shared :][: len(completions[i])]
             for k, i in enumerate(batch)
@@ -124,13 +130,3 @@ def hidden_states(
 
     for batch in batches_by_length(lengths, batch_tokens, 256):
         yield from in_parts(batch, read, "scoring")
-
-
-def _shared_prefix(lm: LanguageModel, prompts: Sequence[Ids]) -> tuple[int, GrowingCache | None]:
-    length = min(common_prefix(prompts), min(map(len, prompts)) - 1)
-    if len(prompts) < 2 or length < MIN_SHARED_PREFIX:
-        return 0, None
-    cache = GrowingCache(len(lm.layers))
-    ids = torch.tensor([list(prompts[0][:length])], device=lm.device)
-    lm.decoder(input_ids=ids, past_key_values=cache, use_cache=True)
-    return length, cache

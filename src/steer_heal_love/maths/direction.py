@@ -11,6 +11,7 @@ from torch import Tensor
 from steer_heal_love.errors import DivergedError
 
 Gate = Literal["none", "relu", "absolute", "complement"]
+Operator = Literal["add", "rotate"]
 
 
 def mean_difference(
@@ -124,3 +125,23 @@ def cosine_gate(
             return similarity.abs()
         case "complement":
             return 1.0 - similarity.clamp_min(0.0)
+
+
+def intervene(
+    hidden: Float[Tensor, "b s d"],
+    direction: Float[Tensor, " d"],
+    kappa: float | Float[Tensor, ""] | Float[Tensor, "#b #s 1"],
+    gate: Gate = "none",
+    operator: Operator = "add",
+) -> Float[Tensor, "b s d"]:
+    """Hidden states moved along the direction: the dose through the gate, then the operator.
+
+    `add` is `steer`, `rotate` is `rotate_towards`; the gate looks at the states before either.
+    """
+    if gate != "none":
+        kappa = kappa * cosine_gate(hidden, direction, gate)
+    match operator:
+        case "add":
+            return steer(hidden, direction, kappa)
+        case "rotate":
+            return rotate_towards(hidden, direction, kappa)

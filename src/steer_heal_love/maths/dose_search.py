@@ -73,61 +73,84 @@ class WalkState:
 
 
 @dataclass(frozen=True)
-class Bisection:
-    """A bracket around the largest dose that still keeps `target_keep`, halved in log κ.
+class Bracket:
+    """What a bisection may try, and when it has seen enough.
 
-    `low` is the safe end: once `reached`, it was probed and kept enough. Assumes that the kept
-    share does not rise with the dose.
+    Raises ValueError unless 0 < minimum ≤ maximum, step > 1, tolerance > 0 and
+    0 ≤ target_keep ≤ 1.
     """
 
-    low: float
-    high: float
-    target_keep: float
-    tolerance: float  # width of the settled bracket, in log κ
+    minimum: float  # κ_min, the last dose worth a probe
+    maximum: float  # the highest dose worth one
+    target_keep: float  # share of completions to keep
+    step: float = 1.6  # factor on κ until one dose keeps enough and another too little
+    tolerance: float = 0.25  # width of the settled bracket, in log κ
+
+    def __post_init__(self) -> None:
+        """Refuse a bracket that holds nothing or never closes."""
+        if not 0 < self.minimum <= self.maximum < math.inf:
+            raise ValueError(
+                f"a bracket needs 0 < minimum <= maximum, not {self.minimum} to {self.maximum}"
+            )
+        if not 0 <= self.target_keep <= 1:
+            raise ValueError(f"target_keep is a share, 0 to 1, not {self.target_keep}")
+        if not 1 < self.step < math.inf:
+            raise ValueError(f"step must be a factor above 1, not {self.step}")
+        if not self.tolerance > 0:
+            raise ValueError(f"tolerance must be positive, not {self.tolerance}")
+
+
+@dataclass(frozen=True)
+class Bisection:
+    """Towards the largest dose that still keeps `target_keep`, halving a bracket in log κ.
+
+    From a first guess it steps up or down by a factor until the guess is bracketed; a guess that is
+    close, such as the last round's dose, costs few probes. `safe` was probed and kept enough,
+    `broken` was probed and did not. Assumes that the kept share does not rise with the dose.
+    """
+
+    bracket: Bracket
+    guess: float
+    safe: float | None = None
+    broken: float | None = None
     probes: int = 0
-    reached: bool = False
+
+    @classmethod
+    def begin(cls, bracket: Bracket, guess: float) -> Bisection:
+        """With nothing probed; a guess outside of the bracket is moved to its edge."""
+        return cls(bracket, min(max(guess, bracket.minimum), bracket.maximum))
+
+    @property
+    def reached(self) -> bool:
+        """Whether a dose was found that keeps enough."""
+        return self.safe is not None
 
     @property
     def settled(self) -> bool:
-        """Whether the bracket is no wider than the tolerance (but for rounding)."""
-        return math.log(self.high / self.low) <= self.tolerance * (1 + 1e-9) + 1e-12
+        """Whether no probe is left to make: the bracket is closed, or one of its edges decided."""
+        if self.safe is None:
+            return self.broken is not None and self.broken <= self.bracket.minimum
+        if self.broken is None:
+            return self.safe >= self.bracket.maximum
+        # 1e-9: a bracket that is as wide as the tolerance but for rounding is closed
+        return math.log(self.broken / self.safe) <= self.bracket.tolerance * (1 + 1e-9)
 
     @property
     def kappa(self) -> float:
-        """The dose to probe next, or the safe end of the bracket once settled."""
-        return self.low if self.settled else self.propose()
-
-    @property
-    def probes_at_most(self) -> int:
-        """How many more probes settle it: `ceil(log2(log(high / low) / tolerance))`."""
+        """The dose to probe next; once settled the highest that keeps enough, else the minimum."""
         if self.settled:
-            return 0
-        return math.ceil(math.log2(math.log(self.high / self.low) / self.tolerance) - 1e-9)
+            return self.bracket.minimum if self.safe is None else self.safe
+        if self.broken is None:
+            if self.safe is None:
+                return self.guess
+            return min(self.safe * self.bracket.step, self.bracket.maximum)
+        if self.safe is None:
+            return max(self.broken / self.bracket.step, self.bracket.minimum)
+        return math.sqrt(self.safe * self.broken)
 
-    def propose(self) -> float:
-        """The middle of the bracket in log κ: `sqrt(low · high)`, always inside it."""
-        middle = math.exp((math.log(self.low) + math.log(self.high)) / 2)
-        return min(max(middle, self.low), self.high)
-
-    def update(self, kept_share: float) -> Bisection:
-        """The half of the bracket that the kept share at `propose()` points to."""
-        middle, probes = self.propose(), self.probes + 1
-        if kept_share >= self.target_keep:
-            return replace(self, low=middle, probes=probes, reached=True)
-        return replace(self, high=middle, probes=probes)
-
-
-def bisect_log_kappa(
-    low: float, high: float, *, target_keep: float, tolerance: float = 0.05
-) -> Bisection:
-    """A bisection over doses `low` to `high`, to within `tolerance` in log κ (0.05: 5 %).
-
-    Raises ValueError unless 0 < low ≤ high, 0 ≤ target_keep ≤ 1 and tolerance > 0.
-    """
-    if not 0 < low <= high < math.inf:
-        raise ValueError(f"a bracket needs 0 < low <= high, not {low} to {high}")
-    if not 0 <= target_keep <= 1:
-        raise ValueError(f"target_keep is a share, 0 to 1, not {target_keep}")
-    if not tolerance > 0:
-        raise ValueError(f"tolerance must be positive, not {tolerance}")
-    return Bisection(low, high, target_keep, tolerance)
+    def update(self, keep_fraction: float) -> Bisection:
+        """The state after `kappa` was probed and this share of all completions was kept."""
+        probes = self.probes + 1
+        if keep_fraction >= self.bracket.target_keep:
+            return replace(self, safe=self.kappa, probes=probes)
+        return replace(self, broken=self.kappa, probes=probes)

@@ -36,10 +36,15 @@ class Head:
 
     def logits(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n V"]:
         """All logits at once, in `work_dtype`; the matmul runs in the weight's dtype."""
-        logits = (hidden.to(self.weight.dtype) @ self.weight.T).to(self.work_dtype)
+        return self.from_product(hidden.to(self.weight.dtype) @ self.weight.T)
+
+    def from_product(self, product: Float[Tensor, "n V"]) -> Float[Tensor, "n V"]:
+        """The logits, in `work_dtype`, from `h Wᵀ`."""
+        logits = product.to(self.work_dtype)
         if self.bias is not None:
             logits = logits + self.bias
-        logits = logits * self.scale
+        if self.scale != 1.0:
+            logits = logits * self.scale
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
     def finish_(self, product: Float[Tensor, "n V"]) -> None:

@@ -22,6 +22,8 @@ MIN_RUN_CHARACTERS = 12  # "hahahaha" and "......" are not loops
 MIN_RUN_WORDS = 4  # "very very very" is not a loop
 LOOP_PERIOD_CHARACTERS = 128  # a long sentence
 LOOP_PERIOD_WORDS = 40  # a long sentence, or two
+LOOP_PERIOD_TOKENS = 32  # likewise
+MIN_RUN_TOKENS = 12
 
 # Words without digits: "1. Breathe. 2. Breathe." repeats itself, and "1, 2, 3" does not.
 _WORD = re.compile(r"[^\W\d_]+")
@@ -104,6 +106,28 @@ def is_loop(text: str) -> bool:
             for part in (words, half)
         )
     )
+
+
+def first_run(
+    tokens: Sequence[Hashable], max_period: int = LOOP_PERIOD_TOKENS
+) -> tuple[int, int] | None:
+    """Where it first shows that a growing text repeats itself: (there, start of the second copy).
+
+    It shows at the earliest token that ends a run of at least three copies and 12 tokens; the run
+    is a stretch that equals itself shifted by a period of up to `max_period` tokens. None where
+    there is no run. What comes later changes nothing, unlike the shares of `is_loop`.
+    """
+    codes = _codes(tokens)
+    found: list[tuple[int, int]] = []
+    for period in range(1, min(max_period, len(codes) // FEW_COPIES) + 1):
+        same = codes[period:] == codes[:-period]
+        steps = np.arange(len(same))
+        since = steps - np.maximum.accumulate(np.where(same, -1, steps))
+        shows = np.flatnonzero(since + period >= max(FEW_COPIES * period, MIN_RUN_TOKENS))
+        if len(shows):
+            there = int(shows[0])
+            found.append((there + period, there - int(since[there]) + 1 + period))
+    return min(found, default=None)
 
 
 def _words(text: str) -> list[str]:

@@ -1,17 +1,19 @@
-"""Stage 2, dose: walk κ down until enough of what is generated is fit to keep."""
+"""Stage 2, dose: search for κ until enough of what is generated is fit to keep."""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from steer_heal_love.errors import StarvedRound
-from steer_heal_love.maths.dose_search import Walk, WalkState
-from steer_heal_love.records import Judged
+from steer_heal_love.maths.dose_search import Bisection, Bracket, Walk, WalkState
+from steer_heal_love.records import Effort, Judged
+from steer_heal_love.stages.dosing.selection import SelectBy, mark_duplicates, select
 from steer_heal_love.stages.settings import StageConfig
 
 MIN_TOP_UP = 8  # a smaller batch costs nearly as much
@@ -24,22 +26,32 @@ class DoseConfig(StageConfig):
     """How strong to steer, and how many completions to keep."""
 
     kappa_start: float = Field(1.0, gt=0)
-    """Dose that the walk begins at; 1 is the shift that the persona itself causes."""
+    """Dose that the search begins at, and the highest it tries; 1 is the persona's own shift."""
     kappa_min: float = Field(0.1, gt=0)
-    """Smallest dose that the walk tries."""
+    """Smallest dose that the search tries."""
+    search: Literal["walk", "bisect"] = "walk"
+    """Walk κ down by a factor, or bisect it in log κ from the last round's dose."""
     decay: float = Field(0.8, gt=0, lt=1)
     """Factor from one dose of the walk to the next."""
+    bisect_step: float = Field(1.6, gt=1)
+    """Factor from one dose of the bisection to the next, until it has one above and one below."""
+    bisect_tolerance: float = Field(0.25, gt=0)
+    """How close the bisection comes, in log κ."""
     target_keep: float = Field(0.5, gt=0, le=1)
-    """Share of coherent completions that a dose must reach for the walk to settle on it."""
+    """Share of coherent completions that a dose must reach for the search to settle on it."""
     probe_batch: int = Field(24, ge=1)
     """Completions of the cheap batch that is tried before a full one."""
     batch: int = Field(64, ge=1)
     """Completions of a full batch."""
-    n_keep: int = Field(64, ge=2)
+    n_keep: int = Field(72, ge=2)
     """Completions to train on."""
+    select: SelectBy = "trait"
+    """Train on the survivors that carry the most trait, balanced over prompts, or on the first."""
+    top_share: float = Field(0.75, gt=0, le=1)
+    """Share of the survivors to train on: less than 1 generates more to choose from."""
     max_generated: int = Field(512, ge=1)
     """Hard cap on the completions generated in one round."""
-    min_prompts: int = Field(96, ge=1)
+    min_prompts: int = Field(192, ge=1)
     """Generate on this many different prompts at least: the axis's probes, then contexts."""
     min_kept: int = Field(16, ge=1)
     """Fewer kept completions than this starve the round."""
@@ -52,6 +64,11 @@ class DoseConfig(StageConfig):
             raise ValueError("min_kept must not exceed n_keep")
         return self
 
+    @property
+    def n_survivors(self) -> int:
+        """Survivors to collect, of which `n_keep` are trained on."""
+        return math.ceil(self.n_keep / self.top_share - 1e-9)
+
 
 @dataclass(frozen=True)
 class Harvest:
@@ -59,6 +76,7 @@ class Harvest:
 
     kappa: float
     judged: tuple[Judged, ...]
+    effort: Effort
 
     @property
     def kept(self) -> list[Judged]:
@@ -66,103 +84,87 @@ class Harvest:
         return [j for j in self.judged if j.kept]
 
 
-def walk_dose(sample: Sample, config: DoseConfig, kappa_start: float | None = None) -> Harvest:
-    """Lower κ until the coherent share of a probe batch reaches the target, then fill up.
+def search_dose(sample: Sample, config: DoseConfig, kappa_start: float | None = None) -> Harvest:
+    """Search the dose by probe batches, then fill up at the dose that it settles on.
 
-    `while share < target and κ > κ_min: κ *= decay`; survivors of every dose are banked; at the
-    settled dose full batches top up to `n_keep` under the cap `max_generated`.
+    `walk`: while share < target and κ > κ_min: κ *= decay. `bisect`: the highest dose up to κ₀
+    whose share reaches the target. Survivors of every dose are banked; at the settled dose full
+    batches top up until there are enough to choose `n_keep` from, under the cap `max_generated`.
 
     Raises:
         StarvedRound: fewer than `min_kept` survive; says which filter dropped how many.
     """
-    start = config.kappa_start if kappa_start is None else kappa_start
-    state = WalkState.begin(Walk(start, config.decay, config.kappa_min, config.target_keep))
+    search = begin_search(config, config.kappa_start if kappa_start is None else kappa_start)
     bank: list[Judged] = []
-    while not state.settled and len(bank) < config.max_generated:
+    doses: list[float] = []
+    while not search.settled and len(bank) < config.max_generated:
         count = min(config.probe_batch, config.max_generated - len(bank))
-        probe = sample(state.kappa, count, len(bank))
+        probe = sample(search.kappa, count, len(bank))
+        doses.append(search.kappa)
         bank += probe
-        state = state.update(coherent_share(probe))
-    kappa = state.kappa
-    while sum(j.kept for j in bank) < config.n_keep and len(bank) < config.max_generated:
+        search = search.update(coherent_share(probe))
+    kappa, searched = search.kappa, len(bank)
+    while survivors(bank) < config.n_survivors and len(bank) < config.max_generated:
         bank += sample(kappa, top_up(bank, kappa, config), len(bank))
-    kept = sum(j.kept for j in bank)
+    kept = survivors(bank)
     if kept < config.min_kept:
         raise StarvedRound(starved_message(bank, kept, kappa, config))
-    return Harvest(kappa, tuple(select(bank, config.n_keep)))
+    effort = Effort(config.search, tuple(doses), _drawn(bank[:searched]), _drawn(bank))
+    return Harvest(kappa, tuple(select(bank, config.n_keep, config.select)), effort)
+
+
+def begin_search(config: DoseConfig, start: float) -> WalkState | Bisection:
+    """The search that the settings ask for, with nothing probed."""
+    match config.search:
+        case "walk":
+            return WalkState.begin(Walk(start, config.decay, config.kappa_min, config.target_keep))
+        case "bisect":
+            bracket = Bracket(
+                config.kappa_min,
+                max(start, config.kappa_start),
+                config.target_keep,
+                config.bisect_step,
+                config.bisect_tolerance,
+            )
+            return Bisection.begin(bracket, start)
+
+
+def warm_start(settled: float, config: DoseConfig) -> float:
+    """Where the next round's search begins, by the dose that this one's settled on.
+
+    The walk only goes down, so it begins a step above; the bisection goes either way.
+    """
+    above = settled / config.decay if config.search == "walk" else settled
+    return min(config.kappa_start, above)
+
+
+def survivors(bank: Sequence[Judged]) -> int:
+    """How many can be trained on: kept by the filter, and no near-duplicate of another."""
+    return sum(j.kept for j in mark_duplicates(bank))
+
+
+def _drawn(bank: Sequence[Judged]) -> int:
+    """Tokens that were drawn for these completions, those that were rewound too."""
+    return sum(j.completion.drawn_tokens for j in bank)
 
 
 def top_up(bank: Sequence[Judged], kappa: float, config: DoseConfig) -> int:
     """How many more to generate: what is missing over the kept share so far, and a tenth more."""
     here = [j for j in bank if j.completion.kappa == kappa]
     share = max(sum(j.kept for j in here) / max(1, len(here)), 0.05)
-    missing = config.n_keep - sum(j.kept for j in bank)
+    missing = config.n_survivors - survivors(bank)
     wanted = max(MIN_TOP_UP, math.ceil(1.1 * missing / share))
     return min(wanted, config.batch, config.max_generated - len(bank))
 
 
 def coherent_share(judged: Sequence[Judged]) -> float:
     """Share that no filter but the trait floor dropped: the dose is about coherence."""
-    return sum(not set(j.reasons) - {"trait"} for j in judged) / max(1, len(judged))
-
-
-def select(judged: Sequence[Judged], n_keep: int) -> list[Judged]:
-    """Of the survivors the `n_keep` that carry the most trait, balanced over prompts.
-
-    Each prompt gives its best survivor before any gives its second, so that a few easy prompts
-    do not own the training set. Near-duplicates and the rest are marked with the reason.
-    """
-    judged = _mark_duplicates(judged)
-    by_prompt: dict[str, list[int]] = defaultdict(list)
-    order = sorted(
-        (i for i, j in enumerate(judged) if j.kept),
-        key=lambda i: (-(judged[i].scores.trait_nats or 0.0), i),
-    )
-    for i in order:
-        by_prompt[judged[i].completion.prompt].append(i)
-    turns = [(turn, i) for rows in by_prompt.values() for turn, i in enumerate(rows)]
-    trait = {i: judged[i].scores.trait_nats or 0.0 for i in order}
-    chosen = {i for _, i in sorted(turns, key=lambda t: (t[0], -trait[t[1]], t[1]))[:n_keep]}
-    return [
-        replace(j, reasons=("surplus",)) if j.kept and i not in chosen else j
-        for i, j in enumerate(judged)
-    ]
-
-
-def _mark_duplicates(judged: Sequence[Judged]) -> list[Judged]:
-    seen: set[frozenset[tuple[str, ...]]] = set()
-    opened: list[tuple[str, frozenset[tuple[str, ...]]]] = []
-    marked = []
-    for j in judged:
-        grams = _trigrams(j.completion.text)
-        twin = grams in seen or any(
-            prompt == j.completion.prompt and _jaccard(grams, other) > 0.6
-            for prompt, other in opened
-        )
-        if j.kept and twin:
-            j = replace(j, reasons=("duplicate",))
-        elif j.kept:
-            seen.add(grams)
-            opened.append((j.completion.prompt, grams))
-        marked.append(j)
-    return marked
-
-
-def _trigrams(text: str) -> frozenset[tuple[str, ...]]:
-    words = text.lower().split()
-    return frozenset(tuple(words[i : i + 3]) for i in range(max(1, len(words) - 2)))
-
-
-def _jaccard(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]]) -> float:
-    return len(a & b) / max(1, len(a | b))
+    return sum(j.coherent for j in judged) / max(1, len(judged))
 
 
 def starved_message(bank: Sequence[Judged], kept: int, kappa: float, config: DoseConfig) -> str:
     """One line: how few were kept, at which dose, and which filter dropped how many."""
-    counts: dict[str, int] = defaultdict(int)
-    for j in bank:
-        for reason in j.reasons:
-            counts[reason] += 1
+    counts = Counter(reason for j in bank for reason in j.reasons)
     dropped = ", ".join(f"{k} {v}" for k, v in sorted(counts.items(), key=lambda kv: -kv[1]))
     return (
         f"starved: {kept} of {len(bank)} completions kept (at least {config.min_kept} "

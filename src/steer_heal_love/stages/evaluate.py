@@ -10,8 +10,9 @@ import numpy as np
 from pydantic import Field
 
 from steer_heal_love.lm.adapters import base
+from steer_heal_love.lm.answers import sample_answers
 from steer_heal_love.lm.chat import decode_text, encode_chat
-from steer_heal_love.lm.generate import Sampling, generate
+from steer_heal_love.lm.generate import Dosing, Sampling
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.score import completion_logprobs
 from steer_heal_love.maths.paired import known
@@ -70,6 +71,7 @@ def measure(
     sampling: Sampling,
     system: str | None = None,
     long: bool = False,
+    dosing: Dosing | None = None,
 ) -> Measurement:
     """Measure the model as it is patched now.
 
@@ -79,6 +81,8 @@ def measure(
         foundations: the moral vignettes and how they are asked.
         system: system prompt, for the prompting baselines.
         long: also sample long answers.
+        dosing: how the dose of a steering that is on follows the answers; answer pairs and
+            vignettes are scored at its full dose.
     """
     probes = [axis.probes[i % len(axis.probes)] for i in range(config.samples)]
     shown = shown_prompts(axis)
@@ -87,7 +91,8 @@ def measure(
     how = [sampling] * len(probes)
     how += [replace(sampling, max_new_tokens=config.max_new_tokens, temperature=0.0)] * len(shown)
     how += [replace(sampling, max_new_tokens=config.long_tokens)] * len(lasting)
-    completions = _answer(lm, [*probes, *shown, *lasting], how, seed, system)
+    every = [*probes, *shown, *lasting]
+    completions = sample_answers(lm, every, how, seed=seed, system=system, dosing=dosing)
     n, end = len(probes), len(probes) + len(shown)
     judged = judge(completions[:end], True)
     by_sample = judged[:n]
@@ -111,7 +116,7 @@ def measure_steered(
 ) -> Measurement:
     """Trait and perplexity alone, for a point of the front: half of the samples will do."""
     probes = [axis.probes[i % len(axis.probes)] for i in range(config.samples // 2)]
-    completions = _answer(lm, probes, sampling, seed, None)
+    completions = sample_answers(lm, probes, sampling, seed=seed)
     prompts = [encode_chat(lm, c.prompt) for c in completions]
     with base(lm):
         rows = completion_logprobs(lm, prompts, [c.token_ids for c in completions])
@@ -168,20 +173,6 @@ def incoherent(healed: Measurement, before: Measurement, config: EvaluateConfig)
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
-
-
-def _answer(
-    lm: LanguageModel,
-    prompts: Sequence[str],
-    how: Sampling | Sequence[Sampling],
-    seed: int,
-    system: str | None,
-) -> list[Completion]:
-    ids = [encode_chat(lm, p, system) for p in prompts]
-    return [
-        Completion(p, decode_text(lm, g.token_ids), g.token_ids, g.end_id, 0.0, seed, i)
-        for i, (p, g) in enumerate(zip(prompts, generate(lm, ids, how, seed=seed), strict=True))
-    ]
 
 
 def _as_answer(lm: LanguageModel, judged: Judged, condition: str, mode: str) -> Answer:

@@ -103,25 +103,24 @@ def score_completions(
 ) -> list[Scored]:
     """Every score of every completion, under the base model (adapters and steering are off).
 
-    Without `trait` there is no persona likelihood ratio, which takes two of the three passes.
+    Without `trait` there is no persona likelihood ratio, which takes two of the three passes. On a
+    completion that was given up while it was generated no pass is spent: its perplexities are
+    infinite.
     """
+    whole = [c for c in completions if not c.dropped]
     with base(lm):
-        neutral = _logprobs(lm, completions, None)
-        pos = (
-            _logprobs(lm, completions, axis.pos_system)
-            if trait
-            else [torch.empty(0)] * len(neutral)
-        )
-        neg = _logprobs(lm, completions, axis.neg_system) if trait else pos
+        neutral = _logprobs(lm, whole, None)
+        pos = _logprobs(lm, whole, axis.pos_system) if trait else [torch.empty(0)] * len(whole)
+        neg = _logprobs(lm, whole, axis.neg_system) if trait else pos
+    rows = zip(neutral, pos, neg, strict=True)
     patterns = [re.compile(p, re.IGNORECASE) for p in axis.narration]
-    return [
-        Scored(
-            c,
-            _score(c, x, _mean_difference(p, n), patterns, config),
-            tuple(round(-v, 3) for v in x.tolist()),
-        )
-        for c, x, p, n in zip(completions, neutral, pos, neg, strict=True)
-    ]
+    nothing = (torch.empty(0),) * 3
+    found = []
+    for c in completions:
+        x, p, n = nothing if c.dropped else next(rows)
+        scores = _score(c, x, _mean_difference(p, n), patterns, config)
+        found.append(Scored(c, scores, tuple(round(-v, 3) for v in x.tolist())))
+    return found
 
 
 def _logprobs(
@@ -204,8 +203,11 @@ def _quantiles(scores: Sequence[Scores], quantile: float) -> dict[str, float]:
 def judge(scored: Scored, limits: Limits, config: FilterConfig) -> Judged:
     """The fate of a completion: every reason to drop it, none where it is kept.
 
-    A sound completion above a ceiling of `limits.fit` is "unfit".
+    A sound completion above a ceiling of `limits.fit` is "unfit". One that was given up while it
+    was generated is "dropped", and nothing else is asked of it.
     """
+    if scored.completion.dropped:
+        return Judged(scored.completion, scored.scores, ("dropped",), scored.surprise_nats)
     scores = scored.scores
     trait = scores.trait_nats if scores.trait_nats is not None else -math.inf
     broken = [reason for name, reason in REASONS.items() if _above(scores, limits.sound, name)]

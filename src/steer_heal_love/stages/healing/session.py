@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import peft
 import torch
@@ -22,6 +22,7 @@ from steer_heal_love.lm.memory import half, is_out_of_memory
 from steer_heal_love.maths.divergence import HealTerms, heal_loss
 from steer_heal_love.maths.head import head_losses
 from steer_heal_love.records import Adapter, HealStep
+from steer_heal_love.stages.healing.config import HealConfig
 from steer_heal_love.stages.healing.texts import (
     Batch,
     Example,
@@ -30,9 +31,6 @@ from steer_heal_love.stages.healing.texts import (
     sequences,
 )
 from steer_heal_love.stages.healing.trainer import HealTrainer, term_figures
-
-if TYPE_CHECKING:
-    from steer_heal_love.stages.heal import HealConfig
 
 
 class Session:
