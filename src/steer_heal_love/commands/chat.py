@@ -1,0 +1,130 @@
+"""`shl chat`: talk to a run in the terminal."""
+
+from __future__ import annotations
+
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from steer_heal_love.commands.columns import make_console, show_growing, stream_one
+from steer_heal_love.commands.flags import parse
+from steer_heal_love.commands.opening import open_run
+from steer_heal_love.errors import ConfigError, SteerHealLoveError
+from steer_heal_love.lm.load import DType
+from steer_heal_love.lm.sampling import Sampling
+from steer_heal_love.play.conversation import Conversation, after_rounds
+from steer_heal_love.report.escape import escape_terminal
+from steer_heal_love.report.words import one_line
+
+
+@dataclass(frozen=True)
+class ChatArguments:
+    """Talk to the healed model of a run, or any other round of it, with or without steering.
+
+    Messages come from the terminal or from standard input, one a line; /help lists the commands.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run directory."""
+    round: int | None = None
+    """Begin after this many healed rounds; by default after all."""
+    kappa: float = 0.0
+    """Begin with this dose."""
+    system: str | None = None
+    """Begin with this system prompt."""
+    max_new_tokens: int = 256
+    """Length limit of an answer, tokens."""
+    temperature: float = 1.0
+    """Sampling temperature; 0 takes the likeliest token."""
+    seed: int = 0
+    """Seed of the noise."""
+    device: str | None = None
+    """Where to compute: auto, cpu, cuda, …; by default as the run did."""
+    dtype: DType | None = None
+    """Precision of the model; by default the run's."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. It can do anything on this machine."""
+
+
+def main(arguments: list[str]) -> int:
+    """Parse, load, talk."""
+    given = parse(ChatArguments, arguments, "shl chat")
+    if given.max_new_tokens < 1:
+        raise ConfigError("--max-new-tokens must be at least 1")
+    if not 0 <= given.temperature <= 100:
+        raise ConfigError("--temperature must lie between 0 and 100")
+    loaded = open_run(
+        given.run, device=given.device, dtype=given.dtype, trust=given.trust_remote_code
+    )
+    talk = Conversation(
+        loaded, Sampling(given.max_new_tokens, given.temperature), seed=given.seed, round=0
+    )
+    talk.command(f"/round {loaded.rounds if given.round is None else given.round}")
+    talk.command(f"/kappa {given.kappa}")
+    talk.command(f"/system {given.system or ''}")
+    console = make_console()
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # what is no UTF-8 is no reason to end the talk
+    if sys.stdin.isatty():
+        import readline  # noqa: F401  (input() edits lines with it)
+
+        console.print(Text(f"{talk.speaker} of {given.run}; /help lists the commands"))
+    _talk(talk, console)
+    return 0
+
+
+def _talk(talk: Conversation, console: Console) -> None:
+    """Read and answer until the end of input or /quit; a mistake costs one line."""
+    while (message := _read(talk, console)) is not None:
+        try:
+            if message.strip() in ("/quit", "/exit"):
+                return
+            if message.strip():
+                _answer(talk, console, message.strip())
+        except SteerHealLoveError as error:
+            print(f"shl: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
+        except KeyboardInterrupt:  # this answer is not wanted; the talk goes on
+            console.print("(stopped)")
+
+
+def _read(talk: Conversation, console: Console) -> str | None:
+    """The next line; None at the end of input. What is piped in is repeated, to be followed."""
+    prompt = f"[{talk.speaker}] > "
+    try:
+        if sys.stdin.isatty():
+            return input(prompt)
+        line = sys.stdin.readline()
+    except (EOFError, KeyboardInterrupt):
+        console.print("")
+        return None
+    if not line:
+        return None
+    console.print(Text(f"{prompt}{escape_terminal(line.rstrip())}"), soft_wrap=True)
+    return line.rstrip("\r\n")
+
+
+def _answer(talk: Conversation, console: Console, message: str) -> None:
+    if message == "/compare":
+        setting, growing = talk.compare()
+        show_growing(console, growing, _titles(talk, setting.kappa))
+    elif message.startswith("/"):
+        said = talk.command(message)
+        console.print(Text(escape_terminal(said)), soft_wrap=True)
+    else:
+        column = stream_one(console, talk.ask(message))
+        talk.keep(message, column.text)
+
+
+def _titles(talk: Conversation, kappa: float) -> dict[str, str]:
+    return {
+        "base": "base",
+        "prompted": "prompted",
+        "steered": f"steered, κ {kappa:g}",
+        "healed": f"healed, {after_rounds(talk.round)}",
+    }

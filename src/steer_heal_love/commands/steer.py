@@ -1,0 +1,149 @@
+"""`shl steer`: a steered answer beside the unsteered one, to get a feeling for an axis."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import tyro
+
+from steer_heal_love.axes import load_axis, load_contexts
+from steer_heal_love.commands.columns import make_console, show_growing
+from steer_heal_love.commands.flags import parse
+from steer_heal_love.commands.run import load_for
+from steer_heal_love.commands.screen import Screen
+from steer_heal_love.errors import ConfigError
+from steer_heal_love.lm.load import DType
+from steer_heal_love.lm.sampling import Sampling
+from steer_heal_love.loop import RunConfig
+from steer_heal_love.maths.direction import Gate, Operator
+from steer_heal_love.maths.schedule import Schedule, ScheduleKind
+from steer_heal_love.play.directions import find_direction
+from steer_heal_love.play.loaded import Loaded
+from steer_heal_love.play.turn import Column, Setting, check_kappa, take_turn
+from steer_heal_love.report.escape import escape_terminal
+from steer_heal_love.stages.steer import SteerConfig
+
+
+@dataclass(frozen=True)
+class SteerArguments:
+    """Answer a prompt twice, steered along an axis and not, side by side and with the same noise.
+
+    In a terminal a token's ink says how much it surprises the base model, and its background the
+    dose it was drawn at. The axis's direction is read on first use and kept in the cache.
+    """
+
+    prompt: Annotated[str, tyro.conf.Positional]
+    """What to ask."""
+    axis: str = "love"
+    """Built-in axis, or the path of an axis .toml."""
+    kappa: float = 1.0
+    """Dose: 1 is the shift that the persona itself causes; below 0 steers the other way."""
+    schedule: ScheduleKind = "constant"
+    """How the dose changes over the answer."""
+    schedule_length: int = 32
+    """Tokens until the schedule is at its floor; of a prefix, its length."""
+    schedule_floor: float = 0.1
+    """Share of the dose that is left then."""
+    gate: Gate = "none"
+    """Scale the dose at each position by the cosine of hidden state and direction."""
+    operator: Operator = "add"
+    """Add the direction, or rotate towards it at constant norm."""
+    system: str | None = None
+    """A system prompt for both answers."""
+    model: str = "smollm2"
+    """Hub id, local folder, .gguf file, or the alias smollm2."""
+    max_new_tokens: int = 96
+    """Length limit, tokens."""
+    temperature: float = 1.0
+    """Sampling temperature; 0 takes the likeliest token."""
+    seed: int = 0
+    """Seed of the noise, the same for both answers."""
+    band: tuple[float, float] = (0.4, 0.6)
+    """Where the steered band of layers begins and ends, as fractions of the depth."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1, …"""
+    dtype: DType = "auto"
+    """Precision of the model."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. It can do anything on this machine."""
+    json: bool = False
+    """One JSON object with every token, its dose and its surprise, in place of the two columns."""
+
+
+def main(arguments: list[str]) -> int:
+    """Parse, find the direction, answer."""
+    given = parse(SteerArguments, arguments, "shl steer")
+    setting = _setting(given)
+    axis, config = load_axis(given.axis), _steer_config(given.band)
+    settings = RunConfig(
+        model=given.model,
+        device=given.device,
+        dtype=given.dtype,
+        trust_remote_code=given.trust_remote_code,
+    )
+    with Screen(1, quiet=True) as screen:
+        lm = load_for(settings, screen)
+        if screen.notes.is_terminal and not given.json:
+            with screen.notes.status(f"direction of {escape_terminal(axis.name)} …"):
+                direction, _ = find_direction(lm, axis, load_contexts(), config)
+        else:
+            direction, _ = find_direction(lm, axis, load_contexts(), config)
+    loaded = Loaded(lm, axis, (direction,), (given.kappa,))
+    growing = take_turn(loaded, setting, ("base", "steered"))
+    if given.json:
+        columns: tuple[Column, ...] = ()
+        for snapshot in growing:
+            columns = snapshot
+        print(json.dumps([asdict(c) for c in columns], ensure_ascii=False))  # noqa: T201
+        return 0
+    titles = {"base": "unsteered", "steered": _title(given)}
+    show_growing(make_console(), growing, titles)
+    return 0
+
+
+def _setting(given: SteerArguments) -> Setting:
+    """The turn that the flags ask for.
+
+    Raises:
+        ConfigError: a flag is out of its bounds.
+    """
+    if not given.prompt.strip():
+        raise ConfigError("the prompt is empty: write something")
+    check_kappa(given.kappa)
+    if given.max_new_tokens < 1:
+        raise ConfigError("--max-new-tokens must be at least 1")
+    if not 0 <= given.temperature <= 100:
+        raise ConfigError("--temperature must lie between 0 and 100")
+    return Setting(
+        given.prompt,
+        kappa=given.kappa,
+        gate=given.gate,
+        operator=given.operator,
+        schedule=read_schedule(given.schedule, given.schedule_length, given.schedule_floor),
+        system=given.system,
+        seed=given.seed,
+        sampling=Sampling(given.max_new_tokens, given.temperature),
+    )
+
+
+def read_schedule(kind: ScheduleKind, length: int, floor: float) -> Schedule:
+    """The schedule. Raises ConfigError where there can be none such."""
+    try:
+        return Schedule() if kind == "constant" else Schedule(kind, length, floor)
+    except ValueError as error:
+        raise ConfigError(f"--schedule: {error}") from None
+
+
+def _steer_config(band: tuple[float, float]) -> SteerConfig:
+    low, high = band
+    if not 0 <= low < high <= 1:
+        raise ConfigError("--band needs two fractions, 0 ≤ low < high ≤ 1")
+    return SteerConfig(band_low=low, band_high=high)
+
+
+def _title(given: SteerArguments) -> str:
+    extras = [word for word in (given.schedule, given.gate) if word not in ("constant", "none")]
+    turned = ["rotated"] if given.operator == "rotate" else []
+    return ", ".join([f"steered, κ {given.kappa:g}", *extras, *turned])

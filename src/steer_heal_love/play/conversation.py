@@ -1,0 +1,140 @@
+"""A conversation with a run: what was said, who answers, and the commands that change it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field, replace
+
+from steer_heal_love.errors import ConfigError
+from steer_heal_love.lm.sampling import Sampling
+from steer_heal_love.play.loaded import Loaded
+from steer_heal_love.play.turn import (
+    CONDITIONS,
+    Column,
+    Condition,
+    Setting,
+    check_kappa,
+    take_turn,
+)
+
+HELP = """\
+/round N      talk to the student after N healed rounds; 0 is the base model
+/kappa K      steer it by dose K along its round's direction; negative the other way, 0 not at all
+/compare      the last message again, as base, prompted, steered and healed beside each other
+/system TEXT  set a system prompt; without TEXT take it away
+/history      what was said so far
+/reset        forget what was said; the next draws begin at the first seed again
+/help         this list
+/quit         leave (or end of input)"""
+
+
+def after_rounds(count: int) -> str:
+    """Which student answers, in words: the rounds themselves are numbered from 0."""
+    return "base model" if count == 0 else f"after {count} round{'s' if count > 1 else ''}"
+
+
+@dataclass
+class Conversation:
+    """The state of one conversation. Each message is answered with the history before it."""
+
+    loaded: Loaded
+    sampling: Sampling = field(default_factory=Sampling)
+    seed: int = 0
+    round: int = 0
+    kappa: float = 0.0
+    system: str | None = None
+    history: list[tuple[str, str]] = field(default_factory=list)
+    last: Setting | None = None  # of the last message that was sent
+
+    @property
+    def speaker(self) -> str:
+        """Who answers now, in words."""
+        name = after_rounds(self.round)
+        return name if self.kappa == 0 else f"{name}, κ {self.kappa:g}"
+
+    def ask(self, message: str) -> Generator[tuple[Column, ...], None, None]:
+        """The answer as it grows, a single column; `keep` enters it in the history."""
+        # Another draw each turn, and the same ones when the conversation is typed again.
+        self.last = Setting(
+            message,
+            self.round,
+            self.kappa,
+            system=self.system,
+            history=tuple(self.history),
+            seed=self.seed + len(self.history),
+            sampling=self.sampling,
+        )
+        condition: Condition = "healed" if self.kappa == 0 else "resteered"
+        return take_turn(self.loaded, self.last, [condition])
+
+    def keep(self, message: str, answer: str) -> None:
+        """Enter a message and its answer in the history."""
+        self.history.append((message, answer))
+
+    def compare(self) -> tuple[Setting, Generator[tuple[Column, ...], None, None]]:
+        """The last message again, answered in all four conditions of the present round and dose.
+
+        Where κ is 0, the steered one has the dose that the round settled on.
+
+        Raises:
+            ConfigError: nothing was asked yet.
+        """
+        if self.last is None:
+            raise ConfigError("/compare: say something first")
+        kappa = self.kappa or self.loaded.dose(self.round)
+        setting = replace(self.last, round=self.round, kappa=kappa, system=self.system)
+        return setting, take_turn(self.loaded, setting, CONDITIONS)
+
+    def command(self, line: str) -> str:
+        """Carry out a command that changes or shows the state; returns what to say.
+
+        Raises:
+            ConfigError: there is no such command, or its argument is no good.
+        """
+        name, _, rest = line.partition(" ")
+        known: dict[str, Callable[[str], str]] = {
+            "/round": self._round,
+            "/kappa": self._kappa,
+            "/system": self._system,
+            "/history": self._history,
+            "/reset": self._reset,
+            "/help": lambda _rest: HELP,
+        }
+        if name not in known:
+            raise ConfigError(f"unknown command {name}: /help lists them")
+        return known[name](rest.strip())
+
+    def _round(self, rest: str) -> str:
+        try:
+            chosen = int(rest)
+        except ValueError:
+            raise ConfigError(f"/round needs a number from 0 to {self.loaded.rounds}") from None
+        self.loaded.check_round(chosen)
+        self.round = chosen
+        return f"now answers: {self.speaker}"
+
+    def _kappa(self, rest: str) -> str:
+        try:
+            chosen = float(rest.replace("−", "-"))
+        except ValueError:
+            chosen = math.nan
+        if math.isnan(chosen):
+            raise ConfigError("/kappa needs a number, for example /kappa 1.5")
+        check_kappa(chosen)
+        self.kappa = chosen
+        return f"now answers: {self.speaker}"
+
+    def _system(self, rest: str) -> str:
+        self.system = rest or None
+        return "system prompt set" if rest else "no system prompt"
+
+    def _history(self, _rest: str) -> str:
+        if not self.history:
+            return "nothing was said yet"
+        return "\n".join(f"you: {asked}\nmodel: {said}" for asked, said in self.history)
+
+    def _reset(self, _rest: str) -> str:
+        self.history.clear()
+        self.last = None
+        return "forgotten"
