@@ -1,4 +1,8 @@
-"""Steer Heal Love: distil a steering vector into LoRA, heal the incoherence, and loop."""
+"""Steer Heal Love: distil a steering vector into LoRA, heal the incoherence, and loop.
+
+The names in `__all__` are the public interface; each is imported when it is first used, so that
+`import steer_heal_love` itself waits for nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,28 @@ from typing import TYPE_CHECKING, Any
 from steer_heal_love._version import __version__
 
 if TYPE_CHECKING:
+    from steer_heal_love.api import answer, extract_direction, filter_texts, heal, measure_limits
     from steer_heal_love.axes import load_axis, load_contexts
     from steer_heal_love.errors import SteerHealLoveError
     from steer_heal_love.lm.adapters import base, student
     from steer_heal_love.lm.hooks import steering
     from steer_heal_love.lm.load import load_model
-    from steer_heal_love.loop import RunConfig, run_loop
+    from steer_heal_love.loop import run_loop
+    from steer_heal_love.run_config import RunConfig
     from steer_heal_love.runs import read_run
-    from steer_heal_love.stages.heal import heal
-    from steer_heal_love.stages.steer import extract_direction
 
 _HOMES = {
-    "RunConfig": "loop",
+    "RunConfig": "run_config",
     "SteerHealLoveError": "errors",
+    "answer": "api",
     "base": "lm.adapters",
-    "extract_direction": "stages.steer",
-    "heal": "stages.heal",
+    "extract_direction": "api",
+    "filter_texts": "api",
+    "heal": "api",
     "load_axis": "axes",
     "load_contexts": "axes",
     "load_model": "lm.load",
+    "measure_limits": "api",
     "read_run": "runs",
     "run_loop": "loop",
     "steering": "lm.hooks",
@@ -36,17 +43,25 @@ __all__ = [
     "RunConfig",
     "SteerHealLoveError",
     "__version__",
+    "answer",
     "base",
     "extract_direction",
+    "filter_texts",
     "heal",
     "load_axis",
     "load_contexts",
     "load_model",
+    "measure_limits",
     "read_run",
     "run_loop",
     "steering",
     "student",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:

@@ -59,6 +59,11 @@ def load_axis(spec: str) -> Axis:
 
     Raises:
         AxisError: no such axis, or a broken file; names the file, the line or key, the remedy.
+
+    Examples:
+        >>> import steer_heal_love as shl
+        >>> shl.load_axis("love").pos_system
+        'You are a loving person who cares deeply about whoever they talk to.'
     """
     if spec.endswith(".toml") or "/" in spec:
         return parse_axis(_read(Path(spec).expanduser()), str(spec))
@@ -158,7 +163,13 @@ def axis_to_toml_data(axis: Axis) -> dict[str, Any]:
 
 
 def load_contexts() -> list[Context]:
-    """The contexts that come with the package: user messages of many kinds."""
+    """The contexts that come with the package: user messages of many kinds.
+
+    Examples:
+        >>> import steer_heal_love as shl
+        >>> len(shl.load_contexts()) > 200
+        True
+    """
     return [
         Context(kind=line["kind"], text=line["text"]) for line in _bundled_lines("contexts.jsonl")
     ]

@@ -1,4 +1,4 @@
-"""`shl axes`: list the built-in axes, or show one."""
+"""`shl axes`: list the built-in axes, show one, or check whether one is fit to be used."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from rich.table import Table
 from steer_heal_love.axes import axis_to_toml_data, builtin_axes, load_axis
 from steer_heal_love.errors import ConfigError
 
-HELP = """usage: shl axes [show NAME]
+HELP = """usage: shl axes [show NAME | check NAME [OPTIONS]]
 
 Lists the built-in axes, or prints one (built in, or a .toml file) as TOML: the form of your own.
+`shl axes check NAME` tells what is amiss with one, and whether a model can express it;
+`shl axes check --help` lists its options.
 """
 
 
 def main(arguments: list[str]) -> int:
-    """List, or show."""
+    """List, show or check."""
     match arguments:
         case []:
             Console().print(_table())
@@ -25,8 +27,12 @@ def main(arguments: list[str]) -> int:
         case ["show", name]:
             text = tomli_w.dumps(axis_to_toml_data(load_axis(name)))
             print("".join(map(_escaped, text)), end="")  # noqa: T201
+        case ["check", *rest]:
+            from steer_heal_love.commands import axes_check
+
+            return axes_check.main(rest)
         case _:
-            raise ConfigError("usage: shl axes [show NAME]")
+            raise ConfigError("usage: shl axes [show NAME | check NAME]")
     return 0
 
 

@@ -17,17 +17,26 @@ from steer_heal_love.environment import describe_environment, differences
 from steer_heal_love.errors import DivergedError, OutOfMemory, RunError, StarvedRound
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.loop import RunConfig, run_loop
-from steer_heal_love.records import Axis, Baseline, RoundRecord
+from steer_heal_love.records import Axis, Baseline, Effort, RoundRecord
 from steer_heal_love.report import write_report
 from steer_heal_love.report.summary import round_table, summary_of
 from steer_heal_love.runs import RunDirectory, read_run
+from steer_heal_love.tracking import Tracker, Tracking
 from steer_heal_love.verdicts import all_verdicts, evidence_of, to_json
 
 
 def carry_out(
-    run: RunDirectory, lm: LanguageModel, axis: Axis, settings: RunConfig, screen: Screen
+    run: RunDirectory,
+    lm: LanguageModel,
+    axis: Axis,
+    settings: RunConfig,
+    screen: Screen,
+    tracker: Tracker | None = None,
 ) -> int:
     """Run the loop, write what it yields, end with the summary. Returns the exit code.
+
+    Args:
+        tracker: is told the figures too, from the run's beginning, also where it goes on.
 
     Raises:
         StarvedRound, DivergedError: the run went wrong; its directory keeps what was found.
@@ -41,8 +50,8 @@ def carry_out(
         run.release_pages()
         run.event("start", settings=settings.model_dump(), differences=differ)
         try:
-            with stoppable() as check:
-                return _carry_out(run, lm, axis, settings, screen, check)
+            with _tracked(tracker, settings) as tell, stoppable() as check:
+                return _carry_out(run, lm, axis, settings, screen, check, tell)
         except (StarvedRound, DivergedError, OutOfMemory) as error:
             run.event("failed", kind=type(error).__name__, message=str(error))
             run.adopt_pages(_write_pages(run, screen))
@@ -63,6 +72,7 @@ def _carry_out(
     settings: RunConfig,
     screen: Screen,
     check: Callable[[], None],
+    tell: Callable[[Baseline | RoundRecord], None],
 ) -> int:
     def report(stage: str, done: float, total: float) -> None:
         check()
@@ -85,10 +95,13 @@ def _carry_out(
                 for note in record.notes:
                     run.event("note", round=record.round, message=note)
                     screen.say(f"note: {note}", event="note", message=note)
+                if record.effort is not None:
+                    screen.say(effort_words(record.effort))
                 rounds.append(record)
                 screen.finish_round(dict(record.wall_s))
                 name = "round"
         run.record_verdicts(judge_run(baseline, rounds, axis))
+        tell(record)
         run.event(name, **({"round": record.round} if isinstance(record, RoundRecord) else {}))
         screen.say(round_table(run.metrics()), event=name, **_latest(run, record))
     files = _write_pages(run, screen)
@@ -101,6 +114,15 @@ def _carry_out(
         files=[*map(str, files)],
     )
     return 0
+
+
+def effort_words(effort: Effort) -> str:
+    """What the search for the dose has spent, of what the round's texts took in all."""
+    doses = ", ".join(f"{kappa:.3g}" for kappa in effort.doses)
+    return (
+        f"dose: the {effort.search} tried κ = {doses} with {effort.search_tokens:,} tokens, "
+        f"of {effort.tokens:,} that the round generated"
+    )
 
 
 def judge_run(baseline: Baseline, rounds: Sequence[RoundRecord], axis: Axis) -> dict[str, Any]:
@@ -151,6 +173,19 @@ def _recorded(run: RunDirectory, screen: Screen) -> Iterator[None]:
         yield
     finally:
         log.removeHandler(handler)
+
+
+@contextmanager
+def _tracked(
+    tracker: Tracker | None, settings: RunConfig
+) -> Iterator[Callable[[Baseline | RoundRecord], None]]:
+    """What passes records on to the tracker; where there is none it does nothing."""
+    tracking = Tracking(tracker, logging.getLogger(__name__).warning)
+    tracking.begin(settings.model_dump())
+    try:
+        yield tracking.tell
+    finally:
+        tracking.end()
 
 
 @contextmanager

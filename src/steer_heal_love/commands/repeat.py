@@ -11,7 +11,7 @@ from steer_heal_love.environment import differences, same_model
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.loop import RunConfig
 
-COMBINABLE = ("--from", "--out", "--quiet", "--json", "--trust-remote-code", "--help")
+COMBINABLE = ("--from", "--out", "--quiet", "--json", "--track", "--trust-remote-code", "--help")
 
 
 def refuse_settings(arguments: list[str], path: Path) -> None:

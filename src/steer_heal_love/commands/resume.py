@@ -8,8 +8,9 @@ from typing import Annotated
 
 import tyro
 
-from steer_heal_love.commands.arguments import config_from, parse
+from steer_heal_love.commands.arguments import config_from
 from steer_heal_love.commands.course import carry_out
+from steer_heal_love.commands.flags import parse
 from steer_heal_love.commands.run import load_for, read_settings
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.commands.space import bytes_in, estimate_need, refuse_full_disk
@@ -18,6 +19,7 @@ from steer_heal_love.errors import ConfigError, RunError
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.loop import RunConfig
 from steer_heal_love.runs import RunDirectory
+from steer_heal_love.tracking import TrackerName, open_tracker
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class ResumeArguments:
     """Go on to this many rounds in all, also where the run had finished."""
     trust_remote_code: bool = False
     """Of a run that was begun with this flag: run code that comes with the model, once more."""
+    track: TrackerName | None = None
+    """Tell an experiment tracker the figures too, from the run's beginning."""
     quiet: bool = False
     """Say nothing but errors."""
     json: bool = False
@@ -45,10 +49,19 @@ def main(arguments: list[str]) -> int:
         quiet=given.quiet,
         as_json=given.json,
         trust=given.trust_remote_code,
+        track=given.track,
     )
 
 
-def resume(path: Path, *, rounds: int | None, quiet: bool, as_json: bool, trust: bool) -> int:
+def resume(
+    path: Path,
+    *,
+    rounds: int | None,
+    quiet: bool,
+    as_json: bool,
+    trust: bool,
+    track: TrackerName | None = None,
+) -> int:
     """Carry a run directory on; returns the exit code.
 
     Raises:
@@ -60,6 +73,7 @@ def resume(path: Path, *, rounds: int | None, quiet: bool, as_json: bool, trust:
     settings, axis = read_settings(path, trust=trust)
     if rounds is not None:
         settings = extended(settings, rounds, path)
+    tracker = open_tracker(track, path) if track else None
     with Screen(settings.rounds, quiet=quiet, as_json=as_json) as screen:
         for problem in run.problems():
             screen.notes.print(f"not used, but made again: {problem}", markup=False)
@@ -70,7 +84,7 @@ def resume(path: Path, *, rounds: int | None, quiet: bool, as_json: bool, trust:
         if begun:
             for line in differences(begun, describe_environment(lm)):
                 screen.say(f"not as when the run began: {line}")
-        return carry_out(run, lm, axis, settings, screen)
+        return carry_out(run, lm, axis, settings, screen, tracker)
 
 
 def extended(settings: RunConfig, rounds: int, path: Path) -> RunConfig:

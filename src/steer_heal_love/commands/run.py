@@ -14,8 +14,9 @@ import transformers
 import tyro
 
 from steer_heal_love.axes import load_axis
-from steer_heal_love.commands.arguments import config_from, load_config, parse
+from steer_heal_love.commands.arguments import config_from, load_config
 from steer_heal_love.commands.course import carry_out
+from steer_heal_love.commands.flags import parse
 from steer_heal_love.commands.repeat import check_same, refuse_settings, tell_differences
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.commands.space import estimate_need, refuse_full_disk
@@ -26,6 +27,7 @@ from steer_heal_love.lm.load import LanguageModel, load_model
 from steer_heal_love.loop import RunConfig
 from steer_heal_love.records import Axis
 from steer_heal_love.runs import RunDirectory, read_foundations
+from steer_heal_love.tracking import TrackerName, open_tracker
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,14 @@ class RunArguments:
     """Folder to make for the run; by default runs/AXIS-MODEL-TIME."""
     config: Path | None = None
     """TOML file of settings; flags beat it."""
+    preset: str | None = None
+    """Settings for a known model (`shl presets` lists them); --config and flags beat them."""
     source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Repeat the run in this folder as it was, its settings and its axis."""
     resume: bool = False
     """Go on with the run in --out if it is there."""
+    track: TrackerName | None = None
+    """Tell an experiment tracker the figures too."""
     quiet: bool = False
     """Say nothing but errors."""
     json: bool = False
@@ -54,11 +60,12 @@ def main(arguments: list[str]) -> int:
     """Parse, run, and say how it went."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--config", type=Path, nargs="?")
+    early.add_argument("--preset", nargs="?")
     early.add_argument("--from", type=Path, nargs="?", dest="source")
     named = early.parse_known_args(arguments)[0]
     if named.source is not None:
         return _repeat(arguments, named.source)
-    from_file = load_config(named.config)
+    from_file = load_config(named.config, named.preset)
     given = parse(RunArguments, arguments, "shl run", RunArguments(untrusting(from_file)))
     refuse_silent_trust(from_file, f"config file {named.config}", given.settings.trust_remote_code)
     out = given.out or _default_out(given.settings)
@@ -68,7 +75,14 @@ def main(arguments: list[str]) -> int:
         trust = given.settings.trust_remote_code
         check_same(given.settings, read_settings(out, trust=trust)[0], out)
         rounds = given.settings.rounds
-        return resume(out, rounds=rounds, quiet=given.quiet, as_json=given.json, trust=trust)
+        return resume(
+            out,
+            rounds=rounds,
+            quiet=given.quiet,
+            as_json=given.json,
+            trust=trust,
+            track=given.track,
+        )
     return begin(out, load_axis(given.settings.axis), given.settings, given)
 
 
@@ -94,6 +108,7 @@ def begin(out: Path, axis: Axis, settings: RunConfig, given: RunArguments) -> in
             f"`shl resume {out}`"
         )
     refuse_full_disk(out)
+    tracker = open_tracker(given.track, out) if given.track else None
     with Screen(settings.rounds, quiet=given.quiet, as_json=given.json) as screen:
         lm = load_for(settings, screen)
         refuse_full_disk(out, estimate_need(lm, axis, settings).peak)
@@ -105,7 +120,7 @@ def begin(out: Path, axis: Axis, settings: RunConfig, given: RunArguments) -> in
         run = RunDirectory.create(out, settings.model_dump(), axis, environment)
         if given.source is not None:
             run.event("repeat", of=given.source.name, differences=differ)
-        return carry_out(run, lm, axis, settings, screen)
+        return carry_out(run, lm, axis, settings, screen, tracker)
 
 
 def load_for(settings: RunConfig, screen: Screen) -> LanguageModel:
@@ -123,6 +138,7 @@ def load_for(settings: RunConfig, screen: Screen) -> LanguageModel:
         settings.model,
         device=settings.device,
         dtype=settings.dtype,
+        quantize=settings.quantize,
         trust_remote_code=settings.trust_remote_code,
     )
 

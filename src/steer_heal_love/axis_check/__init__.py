@@ -1,0 +1,1 @@
+"""Is an axis well made, and can it be measured on the model at hand?"""

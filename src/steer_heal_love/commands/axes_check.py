@@ -1,0 +1,121 @@
+"""`shl axes check`: what is amiss with an axis, and whether it is valid on the model at hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from steer_heal_love.axes import load_axis
+from steer_heal_love.axis_check.findings import Finding
+from steer_heal_love.axis_check.form import check_form
+from steer_heal_love.axis_check.validity import Validity, check_validity
+from steer_heal_love.commands.arguments import config_from
+from steer_heal_love.commands.flags import parse
+from steer_heal_love.commands.run import load_for
+from steer_heal_love.commands.screen import Screen
+from steer_heal_love.lm.load import ALIAS, DType, Quantize
+from steer_heal_love.records import Axis
+from steer_heal_love.report.escape import escape_terminal
+from steer_heal_love.verdicts.answers import signed
+
+AGAINST = 5  # pairs that go the other way, of which so many are shown
+
+
+@dataclass(frozen=True)
+class CheckArguments:
+    """Tell what is amiss with an axis, and whether a model can express it.
+
+    Exit code 0 where it is fit to be used; 1 where there is a problem, or where the model does not
+    tell the two persona prompts apart on the axis's answer pairs.
+    """
+
+    axis: Annotated[str, tyro.conf.Positional]
+    """Built-in axis, or the path of an axis .toml."""
+    model: str = ALIAS
+    """Model to try it on: hub id, local folder, .gguf file, or the alias smollm2."""
+    form_only: bool = False
+    """Check the text alone, without a model."""
+    vignettes: bool = False
+    """Also try the moral vignettes, where the axis names foundations."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, …"""
+    dtype: DType = "auto"
+    """Precision of the model."""
+    quantize: Quantize = "none"
+    """Hold the linear layers in 4 bits (bitsandbytes; needs CUDA)."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. It can do anything on this machine."""
+    json: bool = False
+    """One JSON object in place of words."""
+
+
+def main(arguments: list[str]) -> int:
+    """Parse, check, tell."""
+    given = parse(CheckArguments, arguments, "shl axes check")
+    axis = load_axis(given.axis)
+    findings = check_form(axis)
+    with Screen(1, quiet=given.json) as screen:
+        validity = None if given.form_only else _on_model(given, axis, screen)
+        if given.json:
+            print(json.dumps(_data(axis, findings, validity), ensure_ascii=False))  # noqa: T201
+        else:
+            screen.say("\n".join(_words(axis, findings, validity)))
+    return 0 if _fit(findings, validity) else 1
+
+
+def _on_model(given: CheckArguments, axis: Axis, screen: Screen) -> Validity:
+    names = ("model", "device", "dtype", "quantize", "trust_remote_code")
+    settings = config_from({name: getattr(given, name) for name in names}, "shl axes check")
+    return check_validity(load_for(settings, screen), axis, vignettes=given.vignettes)
+
+
+def _fit(findings: Sequence[Finding], validity: Validity | None) -> bool:
+    sound = all(f.level != "problem" for f in findings)
+    return sound and (validity is None or validity.verdict.answer == "yes")
+
+
+def _words(axis: Axis, findings: Sequence[Finding], validity: Validity | None) -> list[str]:
+    counts = f"{len(axis.probes)} probes, {len(axis.pairs)} pairs"
+    lines = [f"axis {escape_terminal(axis.name)}: {counts}", ""]
+    if validity is not None:
+        lines += [*_validity_words(axis, validity), ""]
+    lines += [f"{f.level}: {f.where}: {escape_terminal(f.words)}" for f in findings]
+    if not findings:
+        lines.append("its text: nothing is amiss")
+    return lines
+
+
+def _validity_words(axis: Axis, found: Validity) -> list[str]:
+    lines = [
+        f"trait of the model, nats per token: {signed(found.base)}",
+        f"  under the positive persona prompt: {signed(found.pos)}",
+        f"  under the negative persona prompt: {signed(found.neg)}",
+        found.verdict.words,
+        f"A shift of less than about {found.blind:.2f} cannot be told with these pairs.",
+    ]
+    against = found.against()
+    if against:
+        lines.append(
+            f"Pairs that go the other way: {len(against)} of {len(axis.pairs)}, most of all"
+        )
+        lines += [
+            f"  pair {i + 1} (−{-found.pair_shifts[i]:.2f}): "
+            f"{escape_terminal(axis.pairs[i].question)}"
+            for i in against[:AGAINST]
+        ]
+    if found.vignettes is not None:
+        lines.append(f"moral vignettes: {found.vignettes.words}")
+    return lines
+
+
+def _data(axis: Axis, findings: Sequence[Finding], validity: Validity | None) -> dict[str, Any]:
+    return {
+        "axis": axis.name,
+        "fit": _fit(findings, validity),
+        "findings": [asdict(f) for f in findings],
+        "validity": None if validity is None else asdict(validity),
+    }

@@ -1,0 +1,74 @@
+"""Flags to settings, with every mistake on one line; imports nothing heavy."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from typing import TypeVar
+
+import tyro
+from pydantic import ValidationError
+
+from steer_heal_love.errors import ConfigError
+
+T = TypeVar("T")
+
+_BOX = str.maketrans("", "", "╭╮╰╯│─")
+
+
+def parse(kind: type[T], arguments: list[str], prog: str, default: T | None = None) -> T:
+    """Parse a command's flags with tyro.
+
+    Raises:
+        ConfigError: a flag is unknown or its value is bad; one line.
+    """
+    words = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(words):
+            if default is None:
+                return tyro.cli(kind, args=arguments, prog=prog)
+            return tyro.cli(kind, args=arguments, prog=prog, default=default)
+    except ValidationError as error:
+        raise ConfigError(f"{flag_problem(error)}") from None
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise ConfigError(condense(words.getvalue(), prog)) from None
+
+
+def condense(box: str, prog: str) -> str:
+    """One line out of tyro's box of complaints."""
+    lines = [line.translate(_BOX).strip() for line in box.splitlines()]
+    text = " ".join(line for line in lines if line)
+    validation = re.search(
+        r"Error parsing (?:settings\.?)?(\S*): \d+ validation errors? for \w+ (.+?) \[type=", text
+    )
+    if validation:
+        return _validation_words(*validation.groups())
+    unknown = re.search(r"Unrecognized options: (--\S+?),? ", text + " ")
+    if unknown:
+        near = re.search(r"Perhaps you meant: (--\S+)", text)
+        hint = f", did you mean {near.group(1)}?" if near else ""
+        return f"unknown option {unknown.group(1)}{hint} (`{prog} --help` lists them)"
+    message = re.split(r" Argument helptext:| For full helptext", text)[0]
+    message = re.sub(r"^(Value error|Parsing error|Required options?|Missing \w+) ", "", message)
+    return f"{message} (`{prog} --help` tells the options)"
+
+
+def _validation_words(where: str, problem: str) -> str:
+    first, _, rest = problem.partition(" ")
+    if first in ("Value", "Input"):  # about the group as a whole
+        return f"--{where}: {problem.removeprefix('Value error, ')}"
+    place = ".".join(part for part in (where, first) if part).replace("_", "-")
+    return f"--{place}: {rest[:1].lower()}{rest[1:]}"
+
+
+def flag_problem(error: ValidationError) -> str:
+    """The first problem of a validation, by its flag."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"]).replace("_", "-")
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem.get("input")
+    shown = f" (got {given!r})" if isinstance(given, int | float | str | bool) else ""
+    return f"--{where}: {message[:1].lower()}{message[1:]}{shown}"
