@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,16 +15,18 @@ from rich.text import Text
 
 from steer_heal_love.axes import load_axis, load_contexts
 from steer_heal_love.baselines import with_baselines
-from steer_heal_love.commands.arguments import config_from, load_config, parse
+from steer_heal_love.commands.arguments import config_from, load_config
+from steer_heal_love.commands.flags import parse
 from steer_heal_love.commands.run import load_for, read_settings
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.commands.trust import refuse_silent_trust
 from steer_heal_love.errors import ConfigError
+from steer_heal_love.export.loading import Opened, open_exported
 from steer_heal_love.files import write_text
 from steer_heal_love.lm.load import DType
 from steer_heal_love.loop import RunConfig, evaluate_student
 from steer_heal_love.maths.paired import paired_difference
-from steer_heal_love.records import Adapter, Axis, Baseline, Interval, Measurement, NoPieces
+from steer_heal_love.records import Axis, Baseline, Interval, Measurement, NoPieces
 from steer_heal_love.report.escape import escape_terminal
 from steer_heal_love.report.marks import mark_of
 from steer_heal_love.runs import read_adapter, read_run
@@ -46,7 +48,8 @@ class EvalArguments:
     """
 
     what: Annotated[str, tyro.conf.Positional]
-    """A run directory, or a model: hub id, local folder, .gguf file, or smollm2."""
+    """A run directory, a folder of `shl export`, a folder with a PEFT adapter, or a model: hub id,
+    local folder, .gguf file, or smollm2."""
     harness: Annotated[HarnessConfig, tyro.conf.arg(name="")]
     round: int | None = None
     """Of a run: the healed model of this round; by default the last."""
@@ -79,13 +82,16 @@ def main(arguments: list[str]) -> int:
     """Parse, measure, show."""
     given = parse(EvalArguments, arguments, "shl eval")
     _check_tasks(given)
-    settings, axis, adapters = _subject(given)
+    settings, axis, opened = _subject(given)
+    adapters = list(opened.adapters)
     found: dict[str, Any] = {}
     with Screen(1, quiet=given.quiet) as screen:
         if given.tasks:
             screen.say(f"reading {', '.join(map(escape_terminal, given.tasks))} …")
         tasks = load_tasks(given.tasks) if given.tasks else None
         lm = load_for(settings, screen)
+        if doubt := opened.doubt(lm.identity.revision):
+            screen.notes.print(f"warning: {doubt}", markup=False)
         if tasks is None or given.battery:
             contexts = load_contexts()
             pieces = with_baselines(NoPieces(), lm, axis, contexts, settings)
@@ -110,22 +116,24 @@ def _check_tasks(given: EvalArguments) -> None:
         raise ConfigError("--limit, --batch-size and --apply-chat-template go with --tasks")
 
 
-def _subject(given: EvalArguments) -> tuple[RunConfig, Axis, list[Adapter]]:
-    """Settings, axis and adapters of what is to be measured."""
+def _subject(given: EvalArguments) -> tuple[RunConfig, Axis, Opened]:
+    """Settings, axis, and model with adapters of what is to be measured."""
     if (Path(given.what) / "config.toml").is_file():
         return _of_run(given, Path(given.what))
     if given.round is not None:
         raise ConfigError(f"--round goes with a run directory, and {given.what!r} is none")
     settings = load_config(given.config)
     refuse_silent_trust(settings, f"config file {given.config}", given.trust_remote_code)
+    opened = open_exported(given.what)
+    if given.adapter is not None:
+        opened = replace(opened, adapters=(*opened.adapters, read_adapter(given.adapter)))
     settings = settings.model_copy(
-        update={"model": given.what, "axis": given.axis or settings.axis}
+        update={"model": opened.model, "axis": given.axis or settings.axis}
     )
-    adapters = [read_adapter(given.adapter)] if given.adapter is not None else []
-    return _overridden(settings, given), load_axis(settings.axis), adapters
+    return _overridden(settings, given), load_axis(settings.axis), opened
 
 
-def _of_run(given: EvalArguments, path: Path) -> tuple[RunConfig, Axis, list[Adapter]]:
+def _of_run(given: EvalArguments, path: Path) -> tuple[RunConfig, Axis, Opened]:
     for flag, value in (("adapter", given.adapter), ("axis", given.axis), ("config", given.config)):
         if value is not None:
             raise ConfigError(f"--{flag} goes with a model, and a run has its own")
@@ -135,7 +143,8 @@ def _of_run(given: EvalArguments, path: Path) -> tuple[RunConfig, Axis, list[Ada
     last = given.round if given.round is not None else max(done, default=-1)
     if last not in done:
         raise ConfigError(f"run {path} has no healed round {last}: its rounds are {done}")
-    return _overridden(settings, given), axis, [view.adapter(r) for r in done if r <= last]
+    adapters = tuple(view.adapter(r) for r in done if r <= last)
+    return _overridden(settings, given), axis, Opened(settings.model, adapters)
 
 
 def _overridden(settings: RunConfig, given: EvalArguments) -> RunConfig:

@@ -1,0 +1,112 @@
+"""An export as a merged model: in safetensors, or in GGUF with adapter and control vector."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from steer_heal_love.export import llama_cpp
+from steer_heal_love.export.as_vector import layer_notes
+from steer_heal_love.export.card import front_matter
+from steer_heal_love.export.content import Content, Task, merged_model, stored_dtype
+from steer_heal_love.export.gguf_files import write_control_vector, write_lora, write_model
+from steer_heal_love.export.gguf_layout import layout_of
+from steer_heal_love.export.gguf_tokenizer import check_tokenizer
+from steer_heal_love.export.lora import history_terms, one_adapter, write_adapter
+from steer_heal_love.files import write_text
+from steer_heal_love.lm.load import LanguageModel, save_model
+
+
+def write_merged(task: Task) -> Content:
+    """The whole model in safetensors.
+
+    Raises:
+        ModelError: the adapters do not fit the model, or a weight does not fit the dtype.
+    """
+    dtype = task.wish.dtype or stored_dtype(task)
+    lm, fidelity = merged_model(task, dtype)
+    save_model(lm, task.folder)
+    name = str(dtype).removeprefix("torch.")
+    return Content(
+        files={"model": "model.safetensors", "config": "config.json"},
+        dtype=name,
+        fidelity=fidelity,
+        notes=task.base_notes(lm),
+        measured={"dtype": name},
+    )
+
+
+def write_gguf(task: Task) -> Content:
+    """The whole model, the adapter as a LoRA and the base's direction, each as a GGUF file.
+
+    Raises:
+        ConfigError: the architecture or the tokenizer is not written here and llama.cpp's
+            scripts were not given.
+        ModelError: as `write_merged`, or a script failed.
+    """
+    dtype = task.wish.dtype or torch.float16
+    _check_ways(task)  # before minutes go into what could not be written
+    lm, fidelity = merged_model(task, dtype)
+    slug, short = task.student.slug, llama_cpp.OUT_TYPES[dtype]
+    files = {
+        "model": f"{slug}-{short}.gguf",
+        "lora": f"{slug}-lora-f32.gguf",
+        "control_vector": f"{slug}-control-vector.gguf",
+    }
+    lm.tokenizer.save_pretrained(task.folder)
+    task.say("writing GGUF …")
+    if task.wish.llama_cpp is None:
+        _write_here(task, lm, files)
+    else:
+        _convert(task, lm, files, dtype, task.wish.llama_cpp)
+    first = task.student.view.direction(0)
+    write_control_vector(
+        first,
+        lm.model.config.model_type,
+        task.folder / files["control_vector"],
+        task.about("The direction that was read from the untouched base model."),
+    )
+    name = str(dtype).removeprefix("torch.")
+    return Content(
+        files=files,
+        dtype=name,
+        fidelity=fidelity,
+        notes=(*layer_notes(first.layers), *task.base_notes(lm)),
+        measured={"dtype": name},
+    )
+
+
+def _check_ways(task: Task) -> None:
+    if task.wish.llama_cpp is not None:
+        llama_cpp.check_scripts(task.wish.llama_cpp)
+    else:
+        layout_of(task.config())
+        check_tokenizer(task.tokenizer())
+
+
+def _write_here(task: Task, lm: LanguageModel, files: Mapping[str, str]) -> None:
+    about = task.about(f"The student after round {task.student.round}.")
+    write_model(lm, task.folder / files["model"], about, task.folder)
+    terms = history_terms(task.student.adapters)
+    write_lora(terms, lm.model.config, task.folder / files["lora"], about)
+
+
+def _convert(
+    task: Task, lm: LanguageModel, files: Mapping[str, str], dtype: torch.dtype, source: Path
+) -> None:
+    """Model and adapter by llama.cpp's own scripts, from a folder that is deleted again."""
+    with tempfile.TemporaryDirectory(prefix=".converting-", dir=task.folder) as name:
+        # The scripts name the files by these folders, and take the rest from the card in them.
+        model, adapter = Path(name) / task.student.slug, Path(name) / f"{task.student.slug}-lora"
+        model.mkdir()
+        save_model(lm, model)
+        card = f"---\n{front_matter('gguf', task.student, task.licence)}\n---\n"
+        for folder in (model, adapter):
+            write_text(folder / "README.md", card)
+        llama_cpp.convert_model(source, model, task.folder / files["model"], dtype)
+        terms = history_terms(task.student.adapters)
+        write_adapter(one_adapter(terms, task.student.adapters[-1], str(model)), adapter)
+        llama_cpp.convert_lora(source, adapter, model, task.folder / files["lora"])

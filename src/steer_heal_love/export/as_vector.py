@@ -1,0 +1,46 @@
+"""An export as a direction, in the formats of repeng, llama.cpp and steering-vectors."""
+
+from __future__ import annotations
+
+from steer_heal_love.export.content import Content, Task
+from steer_heal_love.export.gguf_files import write_control_vector
+from steer_heal_love.files import write_bytes
+from steer_heal_love.runs import pack_direction
+
+
+def write_vector(task: Task) -> Content:
+    """The direction of the student's round.
+
+    repeng's own format is llama.cpp's control vector, in GGUF. steering-vectors has no file
+    format of its own (its vectors are pickled), so its layers go into safetensors.
+    """
+    student = task.student
+    direction = student.direction()
+    files = {
+        "control_vector": f"{student.slug}-control-vector.gguf",
+        "direction": "direction.safetensors",
+    }
+    write_control_vector(
+        direction,
+        task.config().model_type,
+        task.folder / files["control_vector"],
+        task.about(f"The direction of round {student.round}."),
+    )
+    write_bytes(task.folder / files["direction"], pack_direction(direction))
+    task.tokenizer().save_pretrained(task.folder)
+    return Content(
+        files=files,
+        layers=direction.layers,
+        notes=layer_notes(direction.layers),
+        measured={"layers": list(direction.layers), "dose": student.entry.get("dose")},
+    )
+
+
+def layer_notes(layers: tuple[int, ...]) -> tuple[str, ...]:
+    """What to say of layer 0, where llama.cpp has no control vector."""
+    if 0 not in layers:
+        return ()
+    return (
+        "The direction has a vector for layer 0, where llama.cpp has no control vector: llama.cpp "
+        "refuses the file, and repeng reads it.",
+    )

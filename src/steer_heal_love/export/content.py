@@ -1,0 +1,135 @@
+"""What the kinds of export share: what is wished for, what was written, the models behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steer_heal_love.errors import ConfigError
+from steer_heal_love.export.fidelity import (
+    Fidelity,
+    measure_fidelity,
+    probe_texts,
+    read_logits,
+)
+from steer_heal_love.export.gguf_files import About
+from steer_heal_love.export.licence import Licence
+from steer_heal_love.export.lora import history_terms
+from steer_heal_love.export.merge import merge_in_place
+from steer_heal_love.export.student import Student
+from steer_heal_love.files import check_space
+from steer_heal_love.lm.adapters import student as put_on
+from steer_heal_love.lm.load import LanguageModel, load_config, load_model, load_tokenizer
+from steer_heal_love.records import Adapter
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How an export is to be."""
+
+    dtype: torch.dtype | None = None  # of merged and gguf; None: the base's own, and float16
+    rank: int | None = None  # compress the adapter to it
+    pad_rank: bool = False  # pad the adapter to a rank that vLLM serves
+    llama_cpp: Path | None = None  # llama.cpp's source, to convert by its scripts
+    device: str = "auto"
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """One export: of which student, into which folder, how."""
+
+    student: Student
+    folder: Path
+    wish: Wish
+    licence: Licence
+    say: Callable[[str], None]
+
+    def tokenizer(self) -> Any:
+        """The base model's tokenizer."""
+        trust = self.wish.trust_remote_code
+        return load_tokenizer(self.student.base.spec, trust_remote_code=trust)
+
+    def config(self) -> Any:
+        """The base model's configuration."""
+        trust = self.wish.trust_remote_code
+        return load_config(self.student.base.spec, trust_remote_code=trust)
+
+    def load_base(self) -> LanguageModel:
+        """The base model in float32."""
+        self.say(f"loading {self.student.base.spec} …")
+        return load_model(
+            self.student.base.spec,
+            device=self.wish.device,
+            dtype="float32",
+            trust_remote_code=self.wish.trust_remote_code,
+        )
+
+    def base_notes(self, lm: LanguageModel) -> tuple[str, ...]:
+        """What to say where the base model at hand has other weights than the run's."""
+        then, now = self.student.base.revision, lm.identity.revision
+        if then is None or now in (then, "unknown"):
+            return ()
+        return (
+            f"This export was made on other base weights ({now}) than the run ({then}): none of "
+            "the run's figures was measured on them.",
+        )
+
+    def about(self, description: str) -> About:
+        """What a GGUF file of this export says of itself."""
+        base = self.student.base.hub_id
+        return About(self.student.name, description, self.licence.id, base)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What was written into the folder, for its card and its note."""
+
+    files: Mapping[str, str]  # role → name
+    dtype: str = ""
+    rank: int = 0
+    layers: tuple[int, ...] = ()
+    costs: tuple[str, ...] = ()  # what it was measured to cost, in sentences
+    fidelity: Fidelity | None = None
+    notes: tuple[str, ...] = ()  # limits that hold for this export
+    measured: Mapping[str, Any] = field(default_factory=dict)  # the same, as plain data
+
+
+def merged_model(task: Task, dtype: torch.dtype) -> tuple[LanguageModel, Fidelity | None]:
+    """The merged model in `dtype`, and how far its rounded weights are from the student."""
+    lm, student = task.load_base(), task.student
+    check_space(task.folder, lm.identity.parameters * dtype.itemsize)
+    probes = probe_texts(lm, student.view, student.round)
+    with put_on(lm, student.adapters):
+        exact = read_logits(lm, probes)
+    merge_in_place(lm, history_terms(student.adapters), dtype)
+    lm.model.to(torch.float32)  # the rounded weights, without the noise of computing in `dtype`
+    fidelity = measure_fidelity(lm, probes, exact)
+    lm.model.to(dtype)
+    return lm, fidelity
+
+
+def adapter_fidelity(task: Task, adapter: Adapter) -> Fidelity | None:
+    """How far another adapter is from the student's own, on the same float32 base."""
+    lm, student = task.load_base(), task.student
+    probes = probe_texts(lm, student.view, student.round)
+    with put_on(lm, student.adapters):
+        exact = read_logits(lm, probes)
+    with put_on(lm, [adapter]):
+        return measure_fidelity(lm, probes, exact)
+
+
+def stored_dtype(task: Task) -> torch.dtype:
+    """The dtype of the base model's stored weights.
+
+    Raises:
+        ConfigError: its configuration does not say.
+    """
+    stored = getattr(task.config(), "dtype", None)
+    if not isinstance(stored, torch.dtype):
+        raise ConfigError("the base model does not say its dtype: give one with --dtype")
+    return stored
