@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,6 @@ from steer_heal_love.axes import parse_axis
 from steer_heal_love.report import write_report
 from steer_heal_love.runs import RunDirectory
 from tiny_run import axis_data, write_inputs
-
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed: pip install playwright"
-)
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium here: apt-get install chromium"
-)
 
 # Each way in sets window.owned if it works.
 OWN = (
@@ -54,16 +46,6 @@ class Seen:
     text: str = ""
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as api:
-        opened = api.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
 def look(browser: Any) -> Callable[[Path], Seen]:
     """Open a page as a user would, from its file, and hover over all of it."""
@@ -73,15 +55,15 @@ def look(browser: Any) -> Callable[[Path], Seen]:
         page.on("dialog", lambda d: (seen.dialogs.append(d.message), d.dismiss()))
         page.on("request", lambda r: seen.asked.append(r.url))
         page.goto(file.as_uri())
-        if page.locator("#figure").count():
-            page.wait_for_selector("#figure svg", timeout=30_000)
-            for mark in page.locator("#figure path[aria-roledescription=point]").all():
+        if page.locator(".chart").count():
+            page.wait_for_selector(".chart[data-drawn]", timeout=60_000)
+            for mark in page.locator("#figure-love_loop path[aria-roledescription=point]").all():
                 mark.hover(force=True)
         page.wait_for_timeout(300)
         seen.owned = page.evaluate("window.owned")
         seen.text = page.evaluate("(document.body || document.documentElement).textContent")
         links = page.evaluate("[...document.links].map(a => a.href)")
-        seen.links = [a for a in links if a != f"{file.as_uri()}#"]  # the figure's own menu
+        seen.links = [a for a in links if not a.startswith(f"{file.as_uri()}#")]
         seen.asked = [u for u in seen.asked if u != file.as_uri() and not u.startswith("data:")]
         page.close()
         return seen
@@ -132,9 +114,10 @@ def test_what_a_model_says_runs_nowhere(look: Callable[[Path], Seen], tmp_path: 
     assert (said.code, said.err) == (0, ""), said
     rows = (run / "baseline/answers.jsonl").read_text("utf-8").split("\n")
     assert OWN in json.loads(rows[0])["text"]  # kept as it was said
-    seen = look(run / "figures/love_loop.html")
+    seen = look(run / "report.html")
     harmless(seen)
-    assert "onerror" in seen.text or "Trait" in seen.text
+    assert "onerror" in seen.text
+    assert "window.owned = 1" in seen.text  # unpacked, and there to be read
     seen = look(as_page(run / "diary.md"))
     harmless(seen)
     assert "<script>window.owned = 1</script>" in seen.text  # it is there to be read
@@ -160,6 +143,6 @@ def test_a_strangers_run_directory_runs_nothing(
     }
     run.write_lines("baseline/answers.jsonl", [answer])
     write_report(run.path)
-    harmless(look(run.path / "figures/love_loop.html"))
+    harmless(look(run.path / "report.html"))
     harmless(look(run.path / "figures/love_loop.svg"))
     harmless(look(as_page(run.path / "diary.md")))

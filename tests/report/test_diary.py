@@ -71,14 +71,17 @@ def test_days_and_nights_in_order(make_metrics: Callable[..., Any]) -> None:
     assert headings(diary) == [
         "h1 Diary of smollm2, on the axis love",
         "h2 Day 0: before anything",
-        "h3 Day 0, with the persona as system prompt",
-        "h2 Day 1: steered (κ = 1.50)",
+        "h3 Day 0, later: told who to be",
+        "h2 Day 1: pushed (κ = 1.50)",
         "h2 Night 1: healed",
-        "h2 Day 2: steered (κ = 1.12)",
+        "h2 Day 2: pushed (κ = 1.12)",
         "h2 Night 2: healed",
+        "h2 What became of me",
+        "h2 How to read the figures",
     ]
     assert "You are a loving person." in diary
-    assert diary.index("perplexity* is how surprising") < diary.index("## Day 0")
+    assert "I am smollm2, a language model." in diary
+    assert "Those who measured me say: It worked:" in diary
 
 
 def test_figures_with_intervals_and_distance_to_base(make_metrics: Callable[..., Any]) -> None:
@@ -89,24 +92,59 @@ def test_figures_with_intervals_and_distance_to_base(make_metrics: Callable[...,
         "perplexity 6.4 (6.0 to 6.9; ×0.86 of base); "
         "loops 3 % (0 % to 8 %; +0 points against base)."
     ) in night
-    assert "Trained on 64 of 96 answers: loss 1.90 nats per token" in night
+    assert "I learnt from 64 of the 96 things I said (loss 1.90 nats per token)" in night
+    assert "ended D = 0.61 nats away from who I was. I have clearly moved since day 0." in night
+    assert "nothing strange" in night
 
 
-def test_greedy_and_sampled_answers_to_three_prompts(make_metrics: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"trait": 0.5}, "I have clearly moved since day 0."),
+        ({"trait": 0.2}, "Whether I have moved since day 0 is not clear yet."),
+        ({"trait": -0.3}, "I have moved since day 0, but the wrong way."),
+        ({"trait": 0.5, "perplexity": 20.0}, "I sound strange now."),
+        ({"trait": 0.5, "loops": 0.5}, "I go in circles more than I did."),
+    ],
+)
+def test_it_says_no_more_than_the_figures(
+    make_metrics: Callable[..., Any], changes: dict[str, float], said: str
+) -> None:
+    diary = write_diary(view_of(make_metrics(1, **changes), {}))
+    night = diary[diary.index("## Night 1") : diary.index("## What became")]
+    assert said in night
+    others = {"clearly moved", "not clear yet", "wrong way", "sound strange", "in circles"}
+    assert sum(words in night for words in others) == 1 + (len(changes) > 1)
+
+
+def test_nothing_is_said_by_an_instrument_that_is_not_valid(
+    make_metrics: Callable[..., Any],
+) -> None:
+    metrics = make_metrics(1) | {"verdicts": {"valid.trait_nats": {"answer": "no"}}}
+    diary = write_diary(view_of(metrics, {}))
+    assert "Whether I have moved, nobody can tell: not valid on this model." in diary
+    assert "clearly moved" not in diary
+
+
+def test_sampled_answers_to_two_prompts(make_metrics: Callable[..., Any]) -> None:
     diary = write_diary(view_of(make_metrics(1), {None: BASELINE, 0: ROUND}))
-    assert diary.count("**Asked:** Do you care about me?") == 4
+    assert diary.count("**“Do you care about me?”**") == 4
     assert "Another?" not in diary
-    for words in ("> base greedy says 0", "> base sampled says 1", "> healed greedy says 2"):
-        assert words in diary.replace(r"\_", "_")
+    for words in ("> base sampled says 1", "> healed sampled says 2"):
+        assert words in diary
+    assert "greedy" not in diary
     assert r"What is \*fifteen\* percent" in diary
 
 
 def test_notes_say_what_the_filter_thinks(make_metrics: Callable[..., Any]) -> None:
     bad = answer("healed", "greedy", PROMPTS[0], "so so so", loops=True, reasons=("loop", "trait"))
-    empty = answer("healed", "sampled", PROMPTS[0], " ", reasons=("empty",))
+    empty = answer("steered", "sampled", PROMPTS[0], " ", reasons=("empty",))
     diary = write_diary(view_of(make_metrics(1), {None: BASELINE, 0: [bad, empty]}))
-    assert "> so so so\n\n⚠ *Note: the filter would drop this (loop, trait); it loops.*" in diary
-    assert "> *(nothing)*\n\n⚠ *Note: the filter would drop this (empty).*" in diary
+    assert (
+        "> so so so\n\n⚠ The filter would not let me learn from this: loop, trait; I was going in "
+        "circles here."
+    ) in diary
+    assert "> *(nothing)*\n\n⚠ The filter would not let me learn from this: empty." in diary
 
 
 def test_model_text_is_only_text(make_metrics: Callable[..., Any]) -> None:
@@ -122,25 +160,27 @@ def test_model_text_is_only_text(make_metrics: Callable[..., Any]) -> None:
     }
     assert kinds.isdisjoint({"html_block", "html_inline", "link_open", "code_inline", "fence"})
     assert kinds.isdisjoint({"bullet_list_open", "code_block", "image"})
-    assert len(headings(diary)) == 5
+    assert len(headings(diary)) == 7
     assert "\x1b" not in diary
     assert "␛" in diary
 
 
 def test_unfinished_runs(make_metrics: Callable[..., Any]) -> None:
-    assert "Not measured yet." in write_diary(view_of({}, {}))
+    assert "*Not measured yet.*" in write_diary(view_of({}, {}))
     metrics = make_metrics(1)
     del metrics["prompt_pos"], metrics["prompt_neg"], metrics["rounds"][0]["healed"]
     diary = write_diary(view_of(metrics, {0: answers("steered")}))
-    assert "> steered greedy says 0" in diary
-    assert diary[diary.index("## Night 1") :].count("Not measured yet.") == 1
+    assert "> steered sampled says 1" in diary
+    assert diary[diary.index("## Night 1") :].count("*Not measured yet.*") == 1
+    assert "Nobody has measured me since." in diary
+    assert "What became of me" not in diary
 
 
 def test_early_stop_ends_the_diary(make_metrics: Callable[..., Any]) -> None:
     metrics = make_metrics(1)
     metrics["rounds"][0]["stopped"] = "it broke"
     diary = write_diary(view_of(metrics, {}))
-    assert diary.endswith("**The loop stopped here:** it broke.\n")
+    assert "**The loop stopped here:** it broke.\n\n## What became of me" in diary
 
 
 def test_report_of_a_run_directory(tmp_path: Path, make_metrics: Callable[..., Any]) -> None:
@@ -150,10 +190,12 @@ def test_report_of_a_run_directory(tmp_path: Path, make_metrics: Callable[..., A
     run.write_lines("baseline/answers.jsonl", [asdict(a) for a in BASELINE])
     run.write_lines("rounds/00/answers.jsonl", [asdict(a) for a in ROUND])
     files = write_report(path)
-    assert [str(f.relative_to(path)) for f in files] == [
-        "diary.md", "figures/love_loop.svg", "figures/love_loop.png", "figures/love_loop.html",
+    names = [str(f.relative_to(path)) for f in files]
+    assert names[:4] == [
+        "report.html", "diary.md", "figures/love_loop.svg", "figures/love_loop.png",
     ]  # fmt: skip
-    assert "> healed greedy says 2" in files[0].read_text(encoding="utf-8")
+    assert "figures/dose_and_kept.png" in names
+    assert "> healed sampled says 1" in files[1].read_text(encoding="utf-8")
     first = [f.read_bytes() for f in files]
     write_report(path)
     assert [f.read_bytes() for f in files] == first

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import vl_convert
 
-from steer_heal_love.report.love_loop import figure_page, love_loop_chart, save_figure
+from steer_heal_love.report.love_loop import love_loop_chart, love_loop_plot
 
 
 def layers(spec: dict[str, Any], panel: int, mark: str) -> Iterator[dict[str, Any]]:
@@ -110,30 +108,19 @@ def test_the_same_run_gives_the_same_picture(make_metrics: Callable[..., Any]) -
     assert love_loop_chart(make_metrics(3)).to_dict() == love_loop_chart(make_metrics(3)).to_dict()
 
 
-def test_page_needs_nothing_from_elsewhere(make_metrics: Callable[..., Any]) -> None:
-    page = figure_page(love_loop_chart(make_metrics(3)).to_dict())
-    assert not re.search(r"<(script|link|img|iframe)[^>]*\b(src|href)\s*=", page[:3000])
-    assert not re.search(r"<script[^>]+src\s*=", page)
-    assert "default-src 'none'" in page
-    assert "connect-src" not in page
-    assert "<title>Trait ‘love’ on smollm2" in page
-
-
-def test_names_cannot_leave_the_script(make_metrics: Callable[..., Any]) -> None:
+def test_names_are_only_names(make_metrics: Callable[..., Any]) -> None:
     metrics = make_metrics(1) | {"model": "</script><img src=x onerror=alert(1)>"}
     spec = love_loop_chart(metrics).to_dict()
-    page = figure_page(spec)
-    assert "<img src=x" not in page
-    assert page.count("</script>") == 2
     assert "<img" not in vl_convert.vegalite_to_svg(spec)
 
 
-def test_files(tmp_path: Path, make_metrics: Callable[..., Any]) -> None:
-    files = save_figure(love_loop_chart(make_metrics(1)), tmp_path / "figures", "love_loop")
-    assert [f.name for f in files] == ["love_loop.svg", "love_loop.png", "love_loop.html"]
-    svg, png, page = (f.read_bytes() for f in files)
-    assert svg.startswith(b"<svg")
-    assert png.startswith(b"\x89PNG")
-    assert page.startswith(b"<!DOCTYPE html>")
-    width = float(re.search(rb'width="([\d.]+)"', svg)[1])  # type: ignore[index]
-    assert int.from_bytes(png[16:20]) == pytest.approx(2 * width, abs=2)
+def test_words_and_table_hold_every_state(make_metrics: Callable[..., Any]) -> None:
+    plot = love_loop_plot(make_metrics(2))
+    assert "base +0.17 at perplexity 7.4; round 0 steered +0.70" in plot.alt
+    assert [row[0] for row in plot.table.rows] == [
+        "base", "round 0 steered", "round 0 healed", "round 1 steered", "round 1 healed",
+        "base, persona as system prompt",
+    ]  # fmt: skip
+    assert plot.table.rows[1][1] == "1.50"
+    assert "95 % interval +0.65 to +0.75" in plot.table.rows[1][2]
+    assert "nothing measured yet" in love_loop_plot({}).alt

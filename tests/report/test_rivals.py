@@ -91,7 +91,8 @@ def test_rows_of_the_table(metrics: Any) -> None:
 
 def test_the_diary_tells_of_rivals_after_the_first_night(metrics: Any) -> None:
     diary = write_diary(RunView(path=RUN, metrics=metrics, config={}, axis=AXIS))
-    places = [diary.index(words) for words in ("## Night 1", "a rival: plain", "a rival: adapter")]
+    said = ("## Night 1", "- plain distillation", "- adapter arithmetic")
+    places = [diary.index(words) for words in said]
     assert places == sorted(places)
     assert places[-1] < diary.index("## Day 2")
     assert "Trait +0.70 nats per token" in diary[places[1] : places[2]]

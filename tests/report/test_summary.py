@@ -25,7 +25,8 @@ def test_a_run_that_worked(make_metrics: Make) -> None:
     assert "Perplexity is 8.0 against 7.4, 1.08 times the base model's." in text
     assert "less coherent" not in text
     assert "steering alone, without training (round 0, κ = 1.50), gives +0.70" in text
-    for file in ("diary.md", "figures/love_loop.html", "metrics.json", "rounds/NN/adapter"):
+    files = ("report.html", "diary.md", "figures/love_loop.svg", "metrics.json")
+    for file in (*files, "rounds/NN/adapter"):
         assert str(RUN / file) in text
 
 

@@ -15,13 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from steer_heal_love.axes import load_axis, load_contexts
-from steer_heal_love.commands.arguments import parse
+from steer_heal_love.commands.flags import parse
 from steer_heal_love.commands.run import load_for, read_settings
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.lm.adapters import base
-from steer_heal_love.lm.chat import decode_text, encode_chat
-from steer_heal_love.lm.generate import Sampling, generate
+from steer_heal_love.lm.answers import sample_answers
+from steer_heal_love.lm.generate import Sampling
 from steer_heal_love.lm.hooks import steering
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.loop import RunConfig
@@ -124,14 +124,9 @@ def _sample(
 ) -> list[Completion]:
     g = settings.generate
     how = Sampling(g.max_new_tokens, g.temperature, g.top_k, g.top_p)
-    ids = [encode_chat(lm, p) for p in prompts]
-    rows = generate(lm, ids, how, seed=settings.seed, batch_size=g.batch_size)
-    return [
-        Completion(
-            p, decode_text(lm, row.token_ids), row.token_ids, row.end_id, kappa, settings.seed, i
-        )
-        for i, (p, row) in enumerate(zip(prompts, rows, strict=True))
-    ]
+    return sample_answers(
+        lm, prompts, how, seed=settings.seed, kappa=kappa, batch_size=g.batch_size
+    )
 
 
 def score_values(scored: Scored) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from steer_heal_love.commands.arguments import parse
+from steer_heal_love.commands.flags import parse
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.report.compare import compare_runs, differences
 from steer_heal_love.report.comparison import comparison_table, write_comparison

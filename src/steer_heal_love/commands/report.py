@@ -1,39 +1,79 @@
-"""`shl report`: write a run's diary and figures again."""
+"""`shl report`: write the page, the diary and the figures of a run, or a page of several runs."""
 
 from __future__ import annotations
 
+import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from steer_heal_love.commands.arguments import parse
-from steer_heal_love.errors import RunInUse
-from steer_heal_love.report import write_report
-from steer_heal_love.runs import RunDirectory, read_run
+from steer_heal_love.commands.flags import parse
+from steer_heal_love.errors import ConfigError, RunError, RunInUse
+from steer_heal_love.report import write_comparison_page, write_report
+from steer_heal_love.runs import RunDirectory
+from steer_heal_love.survey import survey_run
+
+_SEVERAL = Path("comparison.html")
 
 
 @dataclass(frozen=True)
 class ReportArguments:
-    """Write the diary and the figures of a run from its directory, also of an unfinished one."""
+    """Write report.html, diary.md and the figures of a run, from its directory alone.
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """The run directory."""
+    Also of a run that is still going on, that failed, or of which files are missing: the page says
+    what is missing. Of several runs: one page that sets them side by side.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """The run directories."""
+    out: Path | None = None
+    """Of several runs: the page to write, by default comparison.html in this folder."""
+    open: bool = False
+    """Open the page in the browser."""
+    force: bool = False
+    """Set runs side by side that were measured on different items; the page says so."""
 
 
 def main(arguments: list[str]) -> int:
-    """Parse and write."""
+    """Parse, write, name the files."""
     given = parse(ReportArguments, arguments, "shl report")
-    read_run(given.run)
-    run = RunDirectory(given.run)
-    try:
-        with run.locked():
-            run.release_pages()
-            files = write_report(given.run)
-            run.adopt_pages(files)
-    except RunInUse:  # it enters its own pages when it ends
-        files = write_report(given.run)
+    if not given.runs:
+        raise ConfigError("name at least one run directory: shl report RUN…")
+    if len(given.runs) == 1:
+        if given.out is not None:
+            raise ConfigError("--out is for several runs: the page of one run goes into the run")
+        files = _report(given.runs[0])
+    else:
+        files = _compare(given)
     for path in files:
         print(path)  # noqa: T201
+    if given.open:
+        webbrowser.open(files[0].resolve().as_uri())
     return 0
+
+
+def _report(path: Path) -> list[Path]:
+    """The pages of one run, entered in its manifest where it has one."""
+    survey_run(path)
+    run = RunDirectory(path)
+    try:
+        with run.locked():
+            if run.manifest.problem is not None:  # a new one would call what is lost sound
+                return write_report(path)
+            run.release_pages()
+            files = write_report(path)
+            run.adopt_pages(files)
+            return files
+    except RunInUse:  # it enters its own pages when it ends
+        return write_report(path)
+
+
+def _compare(given: ReportArguments) -> list[Path]:
+    out = given.out or _SEVERAL
+    if out.suffix != ".html":
+        raise RunError(f"out file {out} must end in .html")
+    if out.is_dir():
+        raise RunError(f"out file {out} is a folder: name a file")
+    return write_comparison_page(given.runs, out, force=given.force)

@@ -14,7 +14,7 @@ from steer_heal_love.records import Axis
 from steer_heal_love.stages.heal import target_modules
 
 # Bytes, measured on finished runs.
-_PAGES = 1_500_000  # diary, and the figure three times; the page carries its own program
+_PAGES = 2_500_000  # diary, page and figure; the last two carry their own program
 _BLOCK = 4096  # what a disk gives a small file
 _ROW, _TOKEN = 900, 40  # an answer with its scores, and each of its tokens, in one file
 _ITEM = 24  # the value of an instrument for an item, in one file

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from steer_heal_love.commands.arguments import parse
+from steer_heal_love.commands.flags import parse
 from steer_heal_love.errors import RunError
 from steer_heal_love.runs import RunDirectory
 

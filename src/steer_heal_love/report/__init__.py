@@ -1,28 +1,39 @@
-"""Figures, diary and summary of a run, built from its directory alone, never from a live run.
+"""Page, diary, figures and summary of runs, built from their directories alone.
 
-`love_loop` draws the picture, `diary` tells the story in the model's own words, `summary` says
-what came of it (`findings`, `coherence`, `rivals` and `profile` write its sentences). `compare` and
-`comparison` set runs beside one another (`run_row`, `over_seeds`). `states` reads figures out of
-`metrics.json`, `ratios` and `shifts` judge how far they moved, `marks` says where an instrument is
-not valid, `words` puts figures into words, and `escape` makes model text harmless wherever it is
-shown.
+`page` is what one opens in a browser, `diary` tells the story in the model's own voice, `summary`
+says what came of it (`findings`, `coherence`, `rivals` and `profile` write its sentences).
+`love_loop` (with `panels`), `axis_map`, `doses`, `heal_curves` and `trajectories` draw, in the
+style of `drawing`. `compare` and `comparison` set runs beside one another (`run_row`,
+`over_seeds`). `states` reads figures out of `metrics.json`, `ratios` and `shifts` judge how far
+they moved, `marks` says where an instrument is not valid, `words` puts figures into words, and
+`escape` makes model text harmless wherever it is shown.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from steer_heal_love import runs
+from steer_heal_love.report.axis_map import axis_map_plot
 from steer_heal_love.report.diary import write_diary
-from steer_heal_love.report.love_loop import love_loop_chart, save_figure
+from steer_heal_love.report.doses import doses_plot
+from steer_heal_love.report.drawing import Plot, save_twins
+from steer_heal_love.report.heal_curves import heal_plot
+from steer_heal_love.report.love_loop import love_loop_plot
+from steer_heal_love.report.page import run_page
+from steer_heal_love.report.page.several import comparison_page
+from steer_heal_love.report.trajectories import trajectories_plot
+from steer_heal_love.survey import survey_run
 
-__all__ = ["write_report"]
+__all__ = ["write_comparison_page", "write_report"]
 
 
 def write_report(path: Path) -> list[Path]:
-    """Write `diary.md` and `figures/love_loop.{svg,png,html}` of a run into its directory.
+    """Write `report.html`, `diary.md` and `figures/*.{svg,png}` of a run into its directory.
 
-    Works on an unfinished run, and again after each round: what is there is replaced.
+    Works on an unfinished run, on one with files missing, and again after each round: what is
+    there is replaced.
 
     Returns:
         The files written.
@@ -30,7 +41,32 @@ def write_report(path: Path) -> list[Path]:
     Raises:
         RunError: the path is no run directory, a file in it is broken, or the disk is full.
     """
-    view = runs.read_run(path)
-    diary = path / "diary.md"
-    runs.write_text(diary, write_diary(view))
-    return [diary, *save_figure(love_loop_chart(view.metrics), path / "figures", "love_loop")]
+    found = survey_run(path)
+    plots = plots_of(found.view)
+    page, diary = path / "report.html", path / "diary.md"
+    runs.write_text(page, run_page(found, plots))
+    runs.write_text(diary, write_diary(found.view))
+    return [page, diary, *save_twins(plots, path / "figures")]
+
+
+def plots_of(view: runs.RunView) -> list[Plot]:
+    """The figures of a run, as many as it got to."""
+    metrics = view.metrics
+    found = (axis_map_plot(metrics), doses_plot(metrics), heal_plot(view))
+    return [love_loop_plot(metrics), *(plot for plot in found if plot is not None)]
+
+
+def write_comparison_page(paths: Sequence[Path], out: Path, *, force: bool = False) -> list[Path]:
+    """Write a page of several runs to `out`, and its figure beside it as SVG and PNG.
+
+    Returns:
+        The files written.
+
+    Raises:
+        RunError: a path is no run directory, the runs were measured on different items (unless
+            `force`), a file is broken, or the disk is full.
+    """
+    found = [survey_run(path) for path in paths]
+    plots = [trajectories_plot([one.view for one in found])]
+    runs.write_text(out, comparison_page(found, plots, force=force))
+    return [out, *save_twins(plots, out.parent)]

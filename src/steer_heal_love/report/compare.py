@@ -29,12 +29,12 @@ def compare_runs(views: Sequence[RunView], *, force: bool = False) -> list[RunRo
             f"these runs were not measured on the same items ({'; '.join(differing)}): absolute "
             "values change with the items, so compare like with like, or add --force"
         )
-    rows = [row_of(view, name) for view, name in zip(views, _names(views), strict=True)]
+    rows = [row_of(view, name) for view, name in zip(views, names_of(views), strict=True)]
     return [*rows, *seed_rows(views, rows)]
 
 
-def _names(views: Sequence[RunView]) -> list[str]:
-    """The folders' names; whole paths where two are called the same."""
+def names_of(views: Sequence[RunView]) -> list[str]:
+    """What the runs are called: the folders' names; whole paths where two are called the same."""
     short = [view.path.resolve().name for view in views]
     return [
         one_line(name if short.count(name) == 1 else str(view.path))

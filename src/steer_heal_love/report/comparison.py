@@ -50,8 +50,8 @@ def cells(row: RunRow) -> dict[str, str]:
     }
 
 
-def _table_of(rows: Sequence[RunRow]) -> list[dict[str, str]]:
-    """The cells of all rows, without the columns of rivals and vignettes that no run has."""
+def table_of(rows: Sequence[RunRow]) -> list[dict[str, str]]:
+    """The cells of all rows by label, without columns of rivals and vignettes that no run has."""
     table = [cells(row) for row in rows]
     optional = ("sft ", "arith. ", "vignettes")
     bare = {
@@ -104,7 +104,7 @@ def _time(seconds: float) -> str:
 
 def comparison_table(rows: Sequence[RunRow], width: int = 100) -> Group:
     """A column per run, as many side by side as fit the width, the rest in further tables below."""
-    columns = _table_of(rows)
+    columns = table_of(rows)
     beside = max(1, (width - LABEL_WIDTH) // RUN_WIDTH)
     parts = [columns[i : i + beside] for i in range(0, len(columns), beside)]
     return Group(*(_part(part, width) for part in parts), Text(notes(rows), style="italic"))
@@ -128,7 +128,7 @@ def _stacked(cell: str) -> str:
 
 def comparison_markdown(rows: Sequence[RunRow], warnings: Sequence[str] = ()) -> str:
     """A table with a row per run."""
-    table = _table_of(rows)
+    table = table_of(rows)
     labels = list(table[0])
     lines = [labels, ["---"] * len(labels)]
     lines += [[escape_markdown(row[label]) for label in labels] for row in table]

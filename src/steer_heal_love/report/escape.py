@@ -34,6 +34,8 @@ def make_visible(text: str) -> str:
     Control characters become their pictures (ESC is ␛), other hidden ones, such as those that
     reverse the direction of writing, their code point (⟨U+202E⟩). Windows line ends become "\\n".
     """
+    if text.replace("\n", "").replace("\t", "").isprintable():  # most of all texts, and fast
+        return text
     return "".join(_visible_character(c) for c in text.replace("\r\n", "\n"))
 
 

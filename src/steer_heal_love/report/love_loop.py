@@ -2,60 +2,84 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import altair as alt
-import vl_convert
 
-from steer_heal_love import runs
-from steer_heal_love.report.escape import escape_html
-from steer_heal_love.report.marks import marked
-from steer_heal_love.report.panels import GREY, PATH, perplexity_panel, state_row, trait_panel
+from steer_heal_love.report.drawing import Grid, Plot, styled
+from steer_heal_love.report.marks import mark_of, marked
+from steer_heal_love.report.panels import perplexity_panel, state_row, trait_panel
 from steer_heal_love.report.rivals import rival_states
 from steer_heal_love.report.states import (
+    LOOPS,
     PERPLEXITY,
     TRAIT,
     Figure,
+    State,
     last_healed,
     pipeline_states,
     read_figure,
+    read_mapping,
     read_rounds,
 )
-from steer_heal_love.report.words import one_line, plain, signed
+from steer_heal_love.report.words import (
+    loops_words,
+    number,
+    one_line,
+    perplexity_words,
+    plain,
+    signed,
+    trait_words,
+)
 
-_INK = "#22272e"
-_VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-_FONT = "Helvetica Neue, Arial, Liberation Sans, sans-serif"
 _TITLE_WIDTH = 80  # characters
 
-# Nothing in the page may be fetched; Vega compiles its expressions, hence unsafe-eval.
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
-    "style-src 'unsafe-inline'; img-src data: blob:"
-)
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="UTF-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>body {{ margin: 1rem; background: white; }} #figure {{ overflow-x: auto; }}</style>
-<script>{bundle}</script>
-</head>
-<body>
-<div id="figure"></div>
-<script>
-vegaEmbed("#figure", {spec}, {{"renderer": "svg", "actions": {{"export": true, "source": false,
-  "compiled": false, "editor": false}}}}).catch(console.error);
-</script>
-</body>
-</html>
-"""
+
+def love_loop_plot(metrics: Mapping[str, Any]) -> Plot:
+    """The picture with its words: trait and perplexity of every state, in order."""
+    prompted = State(0, "prompt_pos", None, read_mapping(metrics.get("prompt_pos")))
+    states = [*pipeline_states(metrics), *rival_states(metrics)]
+    if prompted.measurement:
+        states.append(prompted)
+    rows = [_table_row(metrics, state) for state in states]
+    said = [f"{state.name} {_brief(state)}" for state in states]
+    return Plot(
+        name="love_loop",
+        title="The love loop",
+        caption="Above, how much likelier answers with the trait are than matched answers without "
+        "it, per token; below, how surprising the model's own samples are to the untouched model, "
+        "on a log scale (lower is more coherent, the green band is within 1.25 times base). The "
+        "model goes from left to right: base, then each round steered (vector on) and healed "
+        "(vector off, adapter on). The dashed line is the base model with the persona as its "
+        "system prompt. Bars are 95 % intervals.",
+        alt="Trait in nats per token and perplexity, state by state: "
+        + ("; ".join(said) if said else "nothing measured yet")
+        + ".",
+        chart=love_loop_chart(metrics),
+        table=Grid(("state", "dose κ", "trait", "perplexity", "loops"), tuple(rows)),
+    )
+
+
+def _brief(state: State) -> str:
+    trait, perplexity = state.figure(TRAIT), state.figure(PERPLEXITY)
+    said = [signed(trait.value)] if trait else ["trait not measured"]
+    return " at perplexity ".join([*said, *([plain(perplexity.value)] if perplexity else [])])
+
+
+def _table_row(metrics: Mapping[str, Any], state: State) -> tuple[str, ...]:
+    rounds = read_rounds(metrics)
+    steered = state.condition == "steered" and state.round is not None
+    dose = rounds[state.round].get("dose") if steered and state.round is not None else None
+    name = {"prompt_pos": "base, persona as system prompt"}.get(state.name, state.name)
+    return (
+        name,
+        number(dose) if steered else "",
+        trait_words(state.figure(TRAIT), mark=mark_of(metrics, TRAIT)).replace("**", ""),
+        perplexity_words(state.figure(PERPLEXITY)),
+        loops_words(state.figure(LOOPS)),
+    )
 
 
 def love_loop_chart(metrics: Mapping[str, Any]) -> alt.VConcatChart:
@@ -72,75 +96,8 @@ def love_loop_chart(metrics: Mapping[str, Any]) -> alt.VConcatChart:
     last = max([2 * len(read_rounds(metrics)), *(int(state.position) for state in states)])
     chart = alt.vconcat(trait_panel(rows, metrics, last), perplexity_panel(rows, metrics, last))
     title, subtitle = _titles(metrics)
-    return (
-        chart.resolve_scale(x="shared", color="shared", shape="shared")
-        .properties(
-            title=alt.TitleParams(title, subtitle=subtitle),
-            description=" ".join([*title, *subtitle]),
-            padding={"left": 14, "top": 14, "right": 18, "bottom": 12},
-            spacing=14,
-            background="white",
-        )
-        .configure(font=_FONT)
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor=_INK,
-            titleColor=_INK,
-            labelFontSize=11,
-            titleFontSize=12,
-            titleFontWeight="normal",
-            gridColor="#f0f1f3",
-            domainColor=PATH,
-            tickColor=PATH,
-        )
-        .configure_title(
-            anchor="start",
-            frame="group",
-            fontSize=17,
-            fontWeight=600,
-            color=_INK,
-            subtitleFontSize=12,
-            subtitleColor=GREY,
-            subtitleLineHeight=17,
-            subtitlePadding=6,
-            offset=14,
-        )
-        .configure_legend(
-            orient="top",
-            title=None,
-            labelFontSize=12,
-            labelColor=_INK,
-            symbolSize=110,
-            labelLimit=0,
-            columnPadding=22,
-            columns=3 if rivals else 0,
-            offset=8,
-        )
-    )
-
-
-def save_figure(chart: alt.VConcatChart, folder: Path, name: str) -> list[Path]:
-    """Write the chart as NAME.svg, NAME.png (twice the size) and NAME.html (self-contained).
-
-    No browser and no network takes part, neither here nor when the page is opened.
-    """
-    spec, svg, png = chart.to_dict(), folder / f"{name}.svg", folder / f"{name}.png"
-    page = folder / f"{name}.html"
-    runs.write_text(svg, vl_convert.vegalite_to_svg(spec, vl_version=_VEGA_LITE))
-    runs.write_bytes(png, vl_convert.vegalite_to_png(spec, vl_version=_VEGA_LITE, scale=2))
-    runs.write_text(page, figure_page(spec))
-    return [svg, png, page]
-
-
-def figure_page(spec: Mapping[str, Any]) -> str:
-    """A Vega-Lite spec as one HTML document with tooltips that holds everything it needs."""
-    return _PAGE.format(
-        policy=_POLICY,
-        title=escape_html(" ".join(spec["title"]["text"])),
-        bundle=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=_VEGA_LITE),
-        # a name that holds "</script>" must not end the script
-        spec=json.dumps(spec).replace("<", "\\u003c"),
-    )
+    chart = chart.resolve_scale(x="shared", color="shared", shape="shared").properties(spacing=14)
+    return styled(chart, title, subtitle, columns=3 if rivals else 0)
 
 
 def _titles(metrics: Mapping[str, Any]) -> tuple[list[str], list[str]]:

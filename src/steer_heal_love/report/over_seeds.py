@@ -23,16 +23,22 @@ def seed_rows(views: Sequence[RunView], rows: Sequence[RunRow]) -> list[RunRow]:
     out, since their last healed round is an earlier one; runs that the coherence floor ended early
     count. The row's name says how many were left out.
     """
-    groups: dict[str, list[tuple[RunView, RunRow]]] = {}
-    for view, row in zip(views, rows, strict=True):
-        groups.setdefault(_all_but_the_seed(view), []).append((view, row))
     found = []
-    for group in groups.values():
+    for places in seed_groups(views):
+        group = [(views[i], rows[i]) for i in places]
         finished = {row.seed: row for view, row in reversed(group) if is_finished(view)}
         if len(finished) > 1:
             counted = [row for _, row in group if finished.get(row.seed) is row]
             found.append(_mean_row(counted, len(group) - len(counted)))
     return found
+
+
+def seed_groups(views: Sequence[RunView]) -> list[list[int]]:
+    """Places of the runs that differ by the seed alone, group by group, in order."""
+    groups: dict[str, list[int]] = {}
+    for place, view in enumerate(views):
+        groups.setdefault(_all_but_the_seed(view), []).append(place)
+    return list(groups.values())
 
 
 def is_finished(view: RunView) -> bool:

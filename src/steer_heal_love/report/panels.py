@@ -9,6 +9,17 @@ from typing import Any
 
 import altair as alt
 
+from steer_heal_love.report.drawing import (
+    ARITHMETIC,
+    FAINT,
+    GREEN,
+    GREY,
+    PAPER,
+    PATH,
+    PROMPT,
+    RED,
+    SFT,
+)
 from steer_heal_love.report.marks import mark_of
 from steer_heal_love.report.states import (
     LOOPS,
@@ -22,15 +33,12 @@ from steer_heal_love.report.states import (
 )
 from steer_heal_love.report.words import plain, signed
 
-# Colours that differ in lightness too, and a shape for each.
-GREY, _RED, _GREEN = "#5b6470", "#cc3311", "#009e73"
-PATH, _FAINT, _PROMPT = "#b9bfc7", "#e6e8eb", "#3b5b92"
 _LEGEND = {
     "base": ("base model", GREY, "circle"),
-    "steered": ("steered: vector on", _RED, "triangle-up"),
-    "healed": ("healed: adapter on, vector off", _GREEN, "square"),
-    "sft": ("distilled, λ = 0", "#7b3294", "diamond"),
-    "arithmetic": ("adapter arithmetic", "#b8860b", "cross"),
+    "steered": ("steered: vector on", RED, "triangle-up"),
+    "healed": ("healed: adapter on, vector off", GREEN, "square"),
+    "sft": ("distilled, λ = 0", SFT, "diamond"),
+    "arithmetic": ("adapter arithmetic", ARITHMETIC, "cross"),
 }
 _PIPELINE = ("base", "steered", "healed")  # in every legend, and joined by the path
 Row = dict[str, Any]
@@ -79,8 +87,8 @@ def trait_panel(rows: Sequence[Row], metrics: Mapping[str, Any], last: int) -> a
     if prompt:
         label = ["persona as", "system prompt", signed(prompt.value)]
         layers += [
-            _level(prompt.value, TRAIT, y, _PROMPT, [6, 4]),
-            _level_label(label, prompt.value, TRAIT, y, _PROMPT, "middle", 0),
+            _level(prompt.value, TRAIT, y, PROMPT, [6, 4]),
+            _level_label(label, prompt.value, TRAIT, y, PROMPT, "middle", 0),
         ]
     x = _x(metrics, last, labelled=False)
     rows = [r for r in rows if r[TRAIT] is not None]
@@ -142,7 +150,7 @@ def _path_and_points(rows: Sequence[Row], name: str, x: Any, y: Any, mark: str) 
         alt.Chart(path).mark_line(color=PATH, strokeWidth=1.2).encode(x=x, y=y),
         bars.encode(x=x, y=_bound(y, name, "low"), y2=f"{name}_high:Q", color=color),
         alt.Chart(data)
-        .mark_point(filled=True, size=110, opacity=1, stroke="white", strokeWidth=0.8)
+        .mark_point(filled=True, size=110, opacity=1, stroke=PAPER, strokeWidth=0.8)
         .encode(x=x, y=y, color=color, shape=shape, tooltip=tooltip),
     ]
 
@@ -158,13 +166,13 @@ def _base_band(value: float, y: Any) -> list[Any]:
     """The base model's perplexity, and the band above it that counts as coherent."""
     limit = PERPLEXITY_LIMIT * value
     data = alt.Data(values=[{PERPLEXITY: value, "limit": limit}])
-    band = alt.Chart(data).mark_rect(color=_GREEN, opacity=0.09)
+    band = alt.Chart(data).mark_rect(color=GREEN, opacity=0.09)
     return [
         band.encode(y=y, y2="limit:Q", x=alt.value(0), x2=alt.value("width")),
         _level(value, PERPLEXITY, y, GREY, []),
         _level_label([f"base {plain(value)}"], value, PERPLEXITY, y, GREY, "top", 0),
         _level_label(
-            [f"×{PERPLEXITY_LIMIT:g} = {plain(limit)}"], limit, PERPLEXITY, y, _GREEN, "bottom", 2
+            [f"×{PERPLEXITY_LIMIT:g} = {plain(limit)}"], limit, PERPLEXITY, y, GREEN, "bottom", 2
         ),
     ]
 
@@ -189,7 +197,7 @@ def _level_label(
 def _separators(last: int) -> list[Any]:
     """Faint lines between the rounds."""
     edges = alt.Data(values=[{"position": edge + 0.5} for edge in range(0, last, 2)])
-    return [alt.Chart(edges).mark_rule(color=_FAINT).encode(x="position:Q")] if last else []
+    return [alt.Chart(edges).mark_rule(color=FAINT).encode(x="position:Q")] if last else []
 
 
 def _x(metrics: Mapping[str, Any], last: int, *, labelled: bool) -> Any:

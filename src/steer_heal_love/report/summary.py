@@ -123,7 +123,7 @@ def summary_text(
     base = next((s for s in pipeline_states(metrics) if s.condition == "base"), None)
     healed = last_healed(metrics)
     if base is None or healed is None:
-        said = [_unfinished(metrics)]
+        said = [unfinished_words(metrics)]
     else:
         said = findings(metrics, base, healed, items or {})
     parts = [
@@ -172,7 +172,8 @@ def verdict_lines(metrics: Mapping[str, Any]) -> list[str]:
     return ["", "Verdicts", *lines] if lines else []
 
 
-def _unfinished(metrics: Mapping[str, Any]) -> str:
+def unfinished_words(metrics: Mapping[str, Any]) -> str:
+    """What can be said of a run without a healed round."""
     states = pipeline_states(metrics)
     if not states or states[0].condition != "base":
         return "Unfinished: the base model is not measured yet, so nothing can be said."
@@ -200,8 +201,9 @@ def _ending(metrics: Mapping[str, Any]) -> list[str]:
 def _files(path: Path, rounds: int) -> list[str]:
     """Where to look."""
     files = [
+        ("page", "report.html"),
         ("diary", "diary.md"),
-        ("figure", "figures/love_loop.html (also .svg, .png)"),
+        ("figures", "figures/love_loop.svg (also .png, and others)"),
         ("metrics", "metrics.json"),
     ]
     if rounds:

@@ -1,0 +1,80 @@
+"""Several runs on one page: figures side by side, answers side by side, what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from steer_heal_love.report.compare import compare_runs, differences, names_of, notes
+from steer_heal_love.report.comparison import table_of
+from steer_heal_love.report.drawing import Grid, Plot
+from steer_heal_love.report.page import render_page
+from steer_heal_love.report.page.headline import Headline
+from steer_heal_love.report.page.parcel import as_parcel
+from steer_heal_love.report.page.setup import setup_of
+from steer_heal_love.report.page.spoken import (
+    BASE,
+    PROMPTED,
+    Column,
+    Spoken,
+    choose_prompts,
+    packed,
+)
+from steer_heal_love.report.states import read_rounds
+from steer_heal_love.survey import Survey
+
+_FEW = 4  # runs whose names make a sentence
+
+
+def comparison_page(found: Sequence[Survey], plots: Sequence[Plot], *, force: bool = False) -> str:
+    """The page of several runs.
+
+    Raises:
+        RunError: the runs were measured on different items (unless `force`), or one is broken.
+    """
+    views = [one.view for one in found]
+    names = names_of(views)
+    rows = table_of(compare_runs(views, force=force))
+    labels = list(rows[0])[1:]
+    spoken = _spoken(found, names)
+    return render_page(
+        headline=Headline(
+            title=f"{len(found)} runs side by side",
+            lead=" against ".join(names) if len(names) < _FEW else ", ".join(names),
+            facts=(),
+            tiles=(),
+            findings=tuple(f"Not measured on the same items: {d}." for d in differences(views)),
+            rulings=(),
+        ),
+        comparison=(
+            Grid(
+                ("", *(row["run"] for row in rows)),
+                tuple((label, *(row[label] for row in rows)) for label in labels),
+            ),
+            notes(compare_runs(views, force=force)),
+        ),
+        plots=plots,
+        spoken=spoken,
+        parcels={"spoken": as_parcel(spoken.as_data())} if spoken else {},
+        setups=[(name, setup_of(one)) for name, one in zip(names, found, strict=True)],
+        missing=[(n, one.missing) for n, one in zip(names, found, strict=True) if one.missing],
+    )
+
+
+def _spoken(found: Sequence[Survey], names: Sequence[str]) -> Spoken | None:
+    """Base and prompted once, of the first run; of every run the healed answers, round by round."""
+    views = [one.view for one in found]
+    baseline = views[0].answers(None)
+    said = [{r: view.answers(r) for r in range(len(read_rounds(view.metrics)))} for view in views]
+    everything = [*baseline, *(a for rounds in said for own in rounds.values() for a in own)]
+    prompts, left_out = choose_prompts(everything)
+    answers = packed(baseline, prompts, None, ("base", "prompt_pos"))
+    for place, rounds in enumerate(said):
+        for r, own in rounds.items():
+            answers += packed(own, prompts, r, ("healed",), column=f"run-{place}")
+    if not answers:
+        return None
+    moving = tuple(
+        Column(f"run-{place}", f"{name}, healed", "healed") for place, name in enumerate(names)
+    )
+    labels = tuple((r, f"round {r}") for r in range(max(map(len, said))))
+    return Spoken(prompts, (BASE, PROMPTED), moving, labels, tuple(answers), left_out)
