@@ -23,7 +23,7 @@ DEMO := runs/demo
 DEMO_ARGS := run --axis love --rounds 3 --dose.n-keep 48 --evaluate.samples 32 --evaluate.rivals
 LOVE := $(BIN)/shl
 
-.PHONY: help setup demo demo-again test test-faults lint format bench readme-table clean
+.PHONY: help setup demo demo-again test test-faults test-browser lint format bench results-dose readme-table report-image playground-image docs package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name what; do \
@@ -39,8 +39,8 @@ demo: $(VENV)/.installed ## three rounds of love on the embedded model, into run
 	fi
 	@$(LOVE) $(DEMO_ARGS) --out $(DEMO) --resume
 	@echo
-	@echo "Read first:  $(DEMO)/diary.md"
-	@echo "The picture: $(DEMO)/figures/love_loop.html (also .svg and .png)"
+	@echo "Read first:  $(DEMO)/report.html (in a browser), $(DEMO)/diary.md"
+	@echo "The picture: $(DEMO)/figures/love_loop.svg (also .png)"
 	@echo "The numbers: $(DEMO)/metrics.json"
 	@echo "Three more rounds: $(LOVE) resume $(DEMO) --rounds 6"
 
@@ -61,6 +61,19 @@ test-faults: $(VENV)/.dev-installed ## kills, crashes and 10,000 fuzz cases a pa
 		tests/faults/test_fuzz_readers.py tests/test_toml_text.py tests/test_patterns.py \
 		tests/commands/test_arguments.py
 
+test-browser: $(VENV)/.dev-installed ## the pages in Debian's Chromium, with axe-core's check for accessibility
+	@$(PIP) --no-build-isolation -e '.[browser]'
+	@SHL_DEMO_PAGE=1 $(BIN)/python -m pytest tests/browser
+
+report-image: $(VENV)/.dev-installed ## docs/images/report.png: the top of the demo's page
+	@$(PIP) --no-build-isolation -e '.[browser]'
+	@$(LOVE) report $(DEMO)
+	@$(BIN)/python docs/images/report_image.py $(DEMO)
+
+playground-image: $(VENV)/.dev-installed ## docs/images/playground.png: the demo, asked in the browser
+	@$(PIP) --no-build-isolation -e '.[browser,ui]'
+	@$(BIN)/python docs/images/playground_image.py $(DEMO)
+
 lint: $(VENV)/.dev-installed ## ruff check, ruff format --check, mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -73,8 +86,19 @@ format: $(VENV)/.dev-installed ## format the code and mend what ruff can mend
 bench: $(VENV)/.bench-installed ## speed and memory, on an idle machine: a quarter of an hour
 	@$(BIN)/python -m benchmarks
 
+results-dose: $(VENV)/.installed ## ways to give a dose, into docs/RESULTS.md: an hour; goes on where it stopped
+	@$(BIN)/python -m results.dose
+
 readme-table: $(VENV)/.installed ## write the demo's figures into README.md
 	@$(BIN)/python benchmarks/readme_table.py
+
+docs: $(VENV)/.dev-installed ## the documentation as a site, into site/: open site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "open site/index.html"
+
+package: $(VENV)/.dev-installed ## wheel and sdist into dist/, installed and tried outside the checkout
+	@$(BIN)/python -m build --no-isolation
+	@$(BIN)/python -m pytest -m faults tests/packaging
 
 clean: ## remove the environment and everything else that make made, but no run
 	rm -rf $(VENV) dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage coverage.xml
@@ -109,6 +133,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch-installed
 $(VENV)/.dev-installed: pyproject.toml constraints.txt $(VENV)/.installed
 	@echo "installing the development tools …"
 	@$(PIP) --no-build-isolation -e '.[dev]'
+	@$(PIP) --no-deps repeng steering-vectors  # they ask for old numpy and transformers
 	@touch $@
 
 $(VENV)/.bench-installed: pyproject.toml constraints.txt $(VENV)/.dev-installed

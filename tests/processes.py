@@ -108,8 +108,11 @@ def _make_light() -> None:
     import steer_heal_love.report as report
     from steer_heal_love.stages import evaluate
 
-    def nothing(*_args: Any) -> list[Path]:
+    def nothing(*_args: Any) -> list[Any]:
         return []
+
+    def no_page(*_args: Any) -> str:
+        return ""
 
     def texts() -> list[str]:
         return ["A short text.", "And another one, as short."]
@@ -120,8 +123,8 @@ def _make_light() -> None:
         return bootstrap(*args, **{**settings, "n_resamples": 20})
 
     replacements: list[tuple[Any, str, Any]] = [
-        (report, "love_loop_chart", nothing),
-        (report, "save_figure", nothing),
+        (report, "plots_of", nothing),
+        (report, "run_page", no_page),
         (evaluate, "ordinary_paragraphs", texts),
         (scipy.stats, "bootstrap", quick),
     ]
@@ -313,11 +316,11 @@ def answer_nastily() -> None:
 
 def answer_with(text: str) -> None:
     """Whatever the model answers, it is this text and a number."""
-    from steer_heal_love import work
+    from steer_heal_love.lm import answers
     from steer_heal_love.stages import evaluate
 
     def decode_text(_lm: object, ids: tuple[int, ...] | list[int]) -> str:
         return f"{text} {sum(ids)}"
 
-    work.decode_text = decode_text  # type: ignore[assignment]
+    answers.decode_text = decode_text  # type: ignore[assignment]
     evaluate.decode_text = decode_text  # type: ignore[assignment]

@@ -45,7 +45,9 @@ def config_data(**changes: Any) -> dict[str, Any]:
             "min_kept": 2,
             "max_generated": 16,
             "min_prompts": 4,
+            "top_share": 1.0,
         },
+        "dosing": {},
         "filter": {
             "max_perplexity": 1e9,
             "max_tail_perplexity": 1e9,

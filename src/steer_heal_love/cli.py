@@ -14,11 +14,18 @@ from steer_heal_love.errors import SteerHealLoveError
 COMMANDS = {
     "run": ("run", "steer, heal, love: the whole loop, from a persona pair to healed adapters"),
     "resume": ("resume", "go on with a run that was stopped or killed, or extend a finished one"),
-    "report": ("report", "write a run's diary and figures again, from its directory"),
+    "report": ("report", "write a run's page, diary and figures, or a page of several runs"),
+    "watch": ("watch", "follow a running run from another terminal"),
+    "steer": ("steer", "a steered answer beside the unsteered one, to get a feeling for an axis"),
+    "chat": ("chat", "talk to a run's rounds in the terminal, with or without steering"),
+    "playground": ("playground", "a page to ask base, prompted, steered and healed side by side"),
     "eval": ("eval", "measure a run's healed model, or any model with or without an adapter"),
+    "dose-curve": ("dose_curve", "trait against coherence over doses: a table and a figure"),
+    "export": ("export", "a run's result for other programs: PEFT, merged, GGUF, vectors"),
     "compare": ("compare", "show runs beside one another: barrier, trait, coherence, verdicts"),
     "audit-filter": ("audit_filter", "what the filter catches, on completions of known truth"),
-    "axes": ("axes", "list the built-in axes, or show one: shl axes show NAME"),
+    "axes": ("axes", "list the built-in axes, show one, or check one of your own"),
+    "presets": ("presets", "list settings for known models, or show one with its sources"),
     "verify": ("verify", "check every file of a run against its manifest"),
 }
 

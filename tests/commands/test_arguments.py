@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fuzz import FUZZ, refusal
 from steer_heal_love.axes import axis_to_toml_data, parse_axis
-from steer_heal_love.commands.arguments import config_from, load_config, parse
+from steer_heal_love.commands.arguments import config_from, load_config
+from steer_heal_love.commands.flags import parse
 from steer_heal_love.commands.run import RunArguments
 from steer_heal_love.loop import RunConfig
 from tiny_run import axis_data, config_data

@@ -49,6 +49,7 @@ FILES = {
     "lock",
     "manifest.json",
     "metrics.json",
+    "report.html",
     "rounds",
     "work",
 }
@@ -266,10 +267,10 @@ def test_a_run_ends_well_and_says_where_its_files_are(finished: tuple[Path, Ende
     assert said.code == 0
     assert said.err == ""
     assert {p.name for p in path.iterdir()} == FILES
-    for name in ("diary.md", "love_loop", "metrics.json", "rounds/NN/adapter"):
+    for name in ("report.html", "diary.md", "love_loop", "metrics.json", "rounds/NN/adapter"):
         assert name in said.out
     assert "\x1b" not in said.out
-    assert len(list((path / "figures").iterdir())) == 3
+    assert {p.stem for p in (path / "figures").iterdir()} >= {"love_loop", "dose_and_kept", "heal"}
     metrics = json.loads((path / "metrics.json").read_text())
     assert metrics["schema"] == SCHEMA
     assert {"axis", "model", "seed", "base", "prompt_pos", "prompt_neg"} <= set(metrics)
@@ -486,12 +487,11 @@ def test_the_report_is_written_again(
     before = {p.name: p.read_bytes() for p in (path / "figures").iterdir()}
     shutil.rmtree(path / "figures")
     (path / "diary.md").unlink()
+    (path / "report.html").unlink()
     said = say("report", str(path))
     assert said.code == 0
-    assert said.out.splitlines() == [
-        str(path / name)
-        for name in ("diary.md", *(f"figures/love_loop.{s}" for s in ("svg", "png", "html")))
-    ]
+    assert said.out.splitlines()[:2] == [str(path / "report.html"), str(path / "diary.md")]
+    assert {Path(line).name for line in said.out.splitlines()[2:]} == set(before)
     assert {p.name for p in (path / "figures").iterdir()} == set(before)
     assert say("verify", str(path)).code == 0
 

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from fuzz import EXAMPLES, FUZZ, refusal
 from steer_heal_love.axes import parse_axis
+from steer_heal_love.report import plots_of
 from steer_heal_love.report.diary import write_diary
-from steer_heal_love.report.love_loop import love_loop_chart
+from steer_heal_love.report.page import run_page
 from steer_heal_love.report.summary import round_table, summary_of
 from steer_heal_love.runs import RunDirectory, read_run
+from steer_heal_love.survey import survey_run
 from steer_heal_love.vignettes import parse_vignettes
 from tiny_run import axis_data
 
@@ -127,7 +129,12 @@ def test_any_metrics_are_reported_or_refused(run: Path, metrics: dict[str, Any])
 @given(_metrics)
 def test_any_metrics_are_drawn_or_refused(run: Path, metrics: dict[str, Any]) -> None:
     (run / "metrics.json").write_text(json.dumps(metrics), "utf-8")
-    assert "\n" not in refusal(lambda: love_loop_chart(read_run(run).metrics).to_dict())
+
+    def draw() -> None:
+        found = survey_run(run)
+        run_page(found, plots_of(found.view))
+
+    assert "\n" not in refusal(draw)
 
 
 @FUZZ
