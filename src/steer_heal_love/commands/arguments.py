@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.run_config import RunConfig
 from steer_heal_love.presets import load_preset, over
+from steer_heal_love.run_config import RunConfig
 from steer_heal_love.toml_text import parse_toml
 
 MAX_CONFIG_BYTES = 1_000_000
