@@ -312,6 +312,37 @@ def test_a_closed_library_door_is_seen() -> None:
     assert closed_library_doors("lm.load", "import transformers") == []
 
 
+def loaded_with(module: str) -> set[str]:
+    """Names that are imported with a module, directly or through others of the package."""
+    found: set[str] = set()
+    ahead = [module]
+    while ahead:
+        tree = ast.parse(MODULES[ahead.pop()].read_text(encoding="utf-8"))
+        later = (ast.FunctionDef, ast.AsyncFunctionDef, ast.If)  # If: TYPE_CHECKING
+        tree.body = [node for node in tree.body if not isinstance(node, later)]
+        for name, _line in imports(ast.unparse(tree)):
+            parts = name.split(".")
+            for end in range(1, len(parts) + 1):  # a module comes with the packages it is in
+                step = ".".join(parts[:end])
+                inside = step.removeprefix(f"{PACKAGE}.")
+                if step not in found and inside in MODULES:
+                    ahead.append(inside)
+                found.add(step)
+    return found
+
+
+@pytest.mark.parametrize("command", ["watch", "chat", "steer", "run"])
+def test_what_draws_nothing_does_not_wait_for_figures(command: str) -> None:
+    drawing = {"altair", "vl_convert", f"{PACKAGE}.report.drawing"}
+    assert not drawing & loaded_with(f"commands.{command}")
+
+
+def test_watching_loads_no_model() -> None:
+    loaded = loaded_with("commands.watch")
+    assert not {"transformers", "peft", f"{PACKAGE}.lm.load"} & loaded
+    assert {"torch", f"{PACKAGE}.report.escape"} <= loaded  # it does follow what is imported
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["no-such-command"]])
 def test_the_command_line_does_not_wait_for_torch(arguments: list[str]) -> None:
     """Help, version and a wrong name are answered without any heavy import."""

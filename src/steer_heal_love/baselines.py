@@ -19,7 +19,8 @@ import torch
 from steer_heal_love.codec import pack, unpack
 from steer_heal_love.errors import RunError
 from steer_heal_love.files import write_bytes
-from steer_heal_love.lm.load import LanguageModel, cache_dir
+from steer_heal_love.lm.gguf import cache_dir
+from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.records import Axis, Context, Pieces
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages.instruments.foundations import Foundations

@@ -16,7 +16,8 @@ import tomli_w
 import processes
 from processes import Running, shl, start
 from steer_heal_love.axes import axis_to_toml_data, load_axis
-from steer_heal_love.lm.load import ALIAS, cache_dir, find_packaged_gguf, load_model
+from steer_heal_love.lm.gguf import cache_dir, find_packaged_gguf
+from steer_heal_love.lm.load import ALIAS, load_model
 from steer_heal_love.runs import RunDirectory
 from tiny_run import outcome
 

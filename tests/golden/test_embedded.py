@@ -14,8 +14,9 @@ from steer_heal_love.commands.run import main
 from steer_heal_love.lm.adapters import base
 from steer_heal_love.lm.chat import encode_chat
 from steer_heal_love.lm.generate import Dosing, Sampling, generate
+from steer_heal_love.lm.gguf import cache_dir, find_packaged_gguf
 from steer_heal_love.lm.hooks import steering
-from steer_heal_love.lm.load import ALIAS, LanguageModel, cache_dir, find_packaged_gguf, load_model
+from steer_heal_love.lm.load import ALIAS, LanguageModel, load_model
 from steer_heal_love.lm.score import completion_logprobs
 from steer_heal_love.maths.backtrack import Backtrack, first_fault
 from steer_heal_love.stages.steer import SteerConfig, extract_direction

@@ -21,7 +21,8 @@ from steer_heal_love.export.student import read_student
 from steer_heal_love.lm.adapters import student as put_on
 from steer_heal_love.lm.chat import decode_text, encode_chat
 from steer_heal_love.lm.generate import Sampling, generate
-from steer_heal_love.lm.load import ALIAS, LanguageModel, cache_dir, find_packaged_gguf, load_model
+from steer_heal_love.lm.gguf import cache_dir, find_packaged_gguf
+from steer_heal_love.lm.load import ALIAS, LanguageModel, load_model
 from steer_heal_love.maths.divergence import divergence_per_position
 from steer_heal_love.records import Adapter
 from tiny import random_adapter

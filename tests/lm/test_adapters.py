@@ -215,6 +215,15 @@ def test_what_cannot_be_stacked_is_refused(settings: dict[str, Any], words: str)
         stack([refused])
 
 
+@pytest.mark.parametrize("changes", [{"hidden_size": 48}, {"intermediate_size": 80}])
+def test_adapters_of_different_widths_are_refused(changes: dict[str, int]) -> None:
+    history = [random_adapter(tiny_lm()), random_adapter(tiny_lm(**changes))]
+    with pytest.raises(ModelError, match="made for different models") as caught:
+        stack(history)
+    assert "\n" not in str(caught.value)
+    assert stack(history[:1]).keys() == stack(history[1:]).keys()  # the width alone differs
+
+
 @pytest.mark.parametrize("half", ["A", "B"])
 def test_half_a_factor_is_refused(half: str) -> None:
     adapter = random_adapter(tiny_lm())

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from steer_heal_love.errors import ModelError
-from steer_heal_love.lm import load
+from steer_heal_love.lm import gguf, load
 from tiny import END, KINDS, Kind, build_model, save_tiny_model, tiny_lm, tiny_tokenizer
 
 
@@ -182,7 +182,7 @@ def test_a_broken_gguf_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     broken.write_bytes(b"GGUF" + b"\0" * 60)
     with pytest.raises(ModelError, match="cannot be read"):
         load.load_model(str(broken))
-    assert list((load.cache_dir() / "models").iterdir()) == []
+    assert list((gguf.cache_dir() / "models").iterdir()) == []
 
 
 def test_the_alias_without_package_and_network_says_what_to_install(
@@ -203,15 +203,15 @@ def test_the_alias_is_converted_once(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         calls.append(path)
         save_tiny_model(folder)
 
-    monkeypatch.setattr(load, "_write_dequantised", write)
+    monkeypatch.setattr(gguf, "_write_dequantised", write)
     names = [load.load_model("smollm2", device="cpu", dtype="float32").identity.name for _ in "ab"]
     assert names == ["smollm2", "smollm2"]
     assert calls == [packaged]
 
 
 def test_no_package_has_no_gguf() -> None:
-    assert load.find_packaged_gguf("no-such-package") is None
-    assert load.find_packaged_gguf("pytest") is None
+    assert gguf.find_packaged_gguf("no-such-package") is None
+    assert gguf.find_packaged_gguf("pytest") is None
 
 
 @pytest.mark.parametrize("failure", [ModelError("bad"), KeyboardInterrupt()])
@@ -226,9 +226,9 @@ def test_half_a_conversion_is_never_visible(
         assert not target.exists()
         raise failure
 
-    monkeypatch.setattr(load, "_write_dequantised", write_half)
+    monkeypatch.setattr(gguf, "_write_dequantised", write_half)
     with pytest.raises(type(failure)):
-        load.convert_gguf(tmp_path / "m.gguf", "name")
+        gguf.convert_gguf(tmp_path / "m.gguf", "name")
     assert list((tmp_path / "models").iterdir()) == []
 
 
@@ -239,8 +239,8 @@ def test_a_killed_conversion_is_not_taken_for_a_model(
     killed = tmp_path / "models" / ".name-abc"
     killed.mkdir(parents=True)
     (killed / "config.json").write_text("{}")
-    monkeypatch.setattr(load, "_write_dequantised", lambda _path, folder: _whole(folder))
-    converted = load.convert_gguf(tmp_path / "m.gguf", "name")
+    monkeypatch.setattr(gguf, "_write_dequantised", lambda _path, folder: _whole(folder))
+    converted = gguf.convert_gguf(tmp_path / "m.gguf", "name")
     assert converted.name == "name"
     assert (converted / "config.json").read_text() == "whole"
 
@@ -254,8 +254,8 @@ def test_another_process_may_convert_first(monkeypatch: pytest.MonkeyPatch, tmp_
         target.mkdir()
         (target / "config.json").write_text("theirs")
 
-    monkeypatch.setattr(load, "_write_dequantised", write)
-    assert load.convert_gguf(tmp_path / "m.gguf", "name") == target
+    monkeypatch.setattr(gguf, "_write_dequantised", write)
+    assert gguf.convert_gguf(tmp_path / "m.gguf", "name") == target
     assert (target / "config.json").read_text() == "theirs"
     assert [p.name for p in target.parent.iterdir()] == ["name"]
 
@@ -285,4 +285,4 @@ def test_default_dtype_and_device_are_usable() -> None:
 
 def test_cache_dir_without_override_is_the_platforms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SHL_CACHE")
-    assert load.cache_dir().name == "steer-heal-love"
+    assert gguf.cache_dir().name == "steer-heal-love"

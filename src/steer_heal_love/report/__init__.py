@@ -7,24 +7,21 @@ style of `drawing`. `compare` and `comparison` set runs beside one another (`run
 `over_seeds`). `states` reads figures out of `metrics.json`, `ratios` and `shifts` judge how far
 they moved, `marks` says where an instrument is not valid, `words` puts figures into words, and
 `escape` makes model text harmless wherever it is shown.
+
+What draws is imported where something is drawn: it takes longer to load than most that only
+want `escape` or `words` take to answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from steer_heal_love import runs
-from steer_heal_love.report.axis_map import axis_map_plot
-from steer_heal_love.report.diary import write_diary
-from steer_heal_love.report.doses import doses_plot
-from steer_heal_love.report.drawing import Plot, save_twins
-from steer_heal_love.report.heal_curves import heal_plot
-from steer_heal_love.report.love_loop import love_loop_plot
-from steer_heal_love.report.page import run_page
-from steer_heal_love.report.page.several import comparison_page
-from steer_heal_love.report.trajectories import trajectories_plot
-from steer_heal_love.survey import survey_run
+
+if TYPE_CHECKING:
+    from steer_heal_love.report.drawing import Plot
 
 __all__ = ["write_comparison_page", "write_report"]
 
@@ -41,6 +38,11 @@ def write_report(path: Path) -> list[Path]:
     Raises:
         RunError: the path is no run directory, a file in it is broken, or the disk is full.
     """
+    from steer_heal_love.report.diary import write_diary
+    from steer_heal_love.report.drawing import save_twins
+    from steer_heal_love.report.page import run_page
+    from steer_heal_love.survey import survey_run
+
     found = survey_run(path)
     plots = plots_of(found.view)
     page, diary = path / "report.html", path / "diary.md"
@@ -51,6 +53,11 @@ def write_report(path: Path) -> list[Path]:
 
 def plots_of(view: runs.RunView) -> list[Plot]:
     """The figures of a run, as many as it got to."""
+    from steer_heal_love.report.axis_map import axis_map_plot
+    from steer_heal_love.report.doses import doses_plot
+    from steer_heal_love.report.heal_curves import heal_plot
+    from steer_heal_love.report.love_loop import love_loop_plot
+
     metrics = view.metrics
     found = (axis_map_plot(metrics), doses_plot(metrics), heal_plot(view))
     return [love_loop_plot(metrics), *(plot for plot in found if plot is not None)]
@@ -66,6 +73,11 @@ def write_comparison_page(paths: Sequence[Path], out: Path, *, force: bool = Fal
         RunError: a path is no run directory, the runs were measured on different items (unless
             `force`), a file is broken, or the disk is full.
     """
+    from steer_heal_love.report.drawing import save_twins
+    from steer_heal_love.report.page.several import comparison_page
+    from steer_heal_love.report.trajectories import trajectories_plot
+    from steer_heal_love.survey import survey_run
+
     found = [survey_run(path) for path in paths]
     plots = [trajectories_plot([one.view for one in found])]
     runs.write_text(out, comparison_page(found, plots, force=force))
