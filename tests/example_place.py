@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from steer_heal_love.commands.run import main
-from steer_heal_love.lm.load import ALIAS, cache_dir
+from steer_heal_love.lm.gguf import cache_dir
+from steer_heal_love.lm.load import ALIAS
 from tiny import save_tiny_model
 from tiny_run import write_inputs
 

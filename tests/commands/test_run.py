@@ -219,7 +219,7 @@ def test_too_little_space_is_told_before_the_start(
     refused(said, tmp_path / "a", "only 5 MiB are free", "free some space")
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=SPARE_BYTES + 9999))
     said = say("run", *inputs[1], "--out", str(tmp_path / "a/o"), "--quiet")
-    refused(said, tmp_path / "a", "the run needs about 2 and 32 are kept", "fewer --rounds")
+    refused(said, tmp_path / "a", "the run needs about 3 and 32 are kept", "fewer --rounds")
 
 
 def test_the_estimate_is_above_what_a_run_takes_but_not_far(

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from said import Said
 from steer_heal_love.commands import columns, steer
-from steer_heal_love.lm.load import cache_dir
+from steer_heal_love.lm.gguf import cache_dir
 from steer_heal_love.play.turn import Column, Piece
 from tiny_run import write_inputs
 

@@ -1,11 +1,10 @@
-"""`shl chat`: talk to a run in the terminal."""
+"""`shl chat`: talk to a run, an export or any model in the terminal."""
 
 from __future__ import annotations
 
 import io
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -14,28 +13,32 @@ from rich.text import Text
 
 from steer_heal_love.commands.columns import make_console, show_growing, stream_one
 from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.opening import open_run
+from steer_heal_love.commands.opening import open_any
 from steer_heal_love.errors import ConfigError, SteerHealLoveError
 from steer_heal_love.lm.load import DType
 from steer_heal_love.lm.sampling import Sampling
-from steer_heal_love.play.conversation import Conversation, after_rounds
+from steer_heal_love.play.conversation import Conversation
 from steer_heal_love.report.escape import escape_terminal
 from steer_heal_love.report.words import one_line
 
 
 @dataclass(frozen=True)
 class ChatArguments:
-    """Talk to the healed model of a run, or any other round of it, with or without steering.
+    """Talk to a healed model, or to any round of its run, with or without steering.
 
     Messages come from the terminal or from standard input, one a line; /help lists the commands.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """The run directory."""
+    what: Annotated[str, tyro.conf.Positional]
+    """A run directory, a folder of `shl export`, a folder with a PEFT adapter, or a model: hub id,
+    local folder, .gguf file, or smollm2."""
     round: int | None = None
     """Begin after this many healed rounds; by default after all."""
     kappa: float = 0.0
     """Begin with this dose."""
+    axis: str | None = None
+    """Of an export or a model: built-in axis, or the path of an axis .toml; by default the export's
+    own, and without one there is no steering."""
     system: str | None = None
     """Begin with this system prompt."""
     max_new_tokens: int = 256
@@ -45,9 +48,9 @@ class ChatArguments:
     seed: int = 0
     """Seed of the noise."""
     device: str | None = None
-    """Where to compute: auto, cpu, cuda, …; by default as the run did."""
+    """Where to compute: auto, cpu, cuda, …; by default as the run did, else auto."""
     dtype: DType | None = None
-    """Precision of the model; by default the run's."""
+    """Precision of the model; by default the run's, else auto."""
     trust_remote_code: bool = False
     """Run code that comes with the model. It can do anything on this machine."""
 
@@ -59,8 +62,12 @@ def main(arguments: list[str]) -> int:
         raise ConfigError("--max-new-tokens must be at least 1")
     if not 0 <= given.temperature <= 100:
         raise ConfigError("--temperature must lie between 0 and 100")
-    loaded = open_run(
-        given.run, device=given.device, dtype=given.dtype, trust=given.trust_remote_code
+    loaded = open_any(
+        given.what,
+        axis=given.axis,
+        device=given.device,
+        dtype=given.dtype,
+        trust=given.trust_remote_code,
     )
     talk = Conversation(
         loaded, Sampling(given.max_new_tokens, given.temperature), seed=given.seed, round=0
@@ -73,10 +80,21 @@ def main(arguments: list[str]) -> int:
         sys.stdin.reconfigure(errors="replace")  # what is no UTF-8 is no reason to end the talk
     if sys.stdin.isatty():
         import readline  # noqa: F401  (input() edits lines with it)
-
-        console.print(Text(f"{talk.speaker} of {given.run}; /help lists the commands"))
+    if sys.stdin.isatty() or loaded.path is None:
+        console.print(Text(escape_terminal(_greeting(talk, given.what))), soft_wrap=True)
     _talk(talk, console)
     return 0
+
+
+def _greeting(talk: Conversation, what: str) -> str:
+    """The first line: who answers, and what there is where it is not a run's rounds."""
+    if talk.loaded.path is not None:
+        there = ""
+    elif talk.loaded.rounds:
+        there = ": round 1 is its base model with the adapter, round 0 without"
+    else:
+        there = ": the only model here, so it is round 0, and stands where a run has its base"
+    return f"{talk.speaker} of {what}{there}; /help lists the commands"
 
 
 def _talk(talk: Conversation, console: Console) -> None:
@@ -112,7 +130,8 @@ def _read(talk: Conversation, console: Console) -> str | None:
 def _answer(talk: Conversation, console: Console, message: str) -> None:
     if message == "/compare":
         setting, growing = talk.compare()
-        show_growing(console, growing, _titles(talk, setting.kappa))
+        titles = _titles(talk, setting.kappa)
+        show_growing(console, growing, titles, judge=titles["base"])
     elif message.startswith("/"):
         said = talk.command(message)
         console.print(Text(escape_terminal(said)), soft_wrap=True)
@@ -123,8 +142,8 @@ def _answer(talk: Conversation, console: Console, message: str) -> None:
 
 def _titles(talk: Conversation, kappa: float) -> dict[str, str]:
     return {
-        "base": "base",
+        "base": "base" if talk.loaded.rounds else talk.loaded.name(0),
         "prompted": "prompted",
         "steered": f"steered, κ {kappa:g}",
-        "healed": f"healed, {after_rounds(talk.round)}",
+        "healed": f"healed, {talk.loaded.name(talk.round)}",
     }

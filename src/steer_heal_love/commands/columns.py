@@ -35,11 +35,13 @@ def show_growing(
     console: Console,
     snapshots: Generator[tuple[Column, ...], None, None],
     titles: Mapping[str, str],
+    judge: str = "base",
 ) -> tuple[Column, ...]:
     """Show the columns while they grow, and return them whole.
 
     In a terminal they stand beside each other and are redrawn; elsewhere, and where NO_COLOR is
-    set, each is printed once, as plain text, when it is whole.
+    set, each is printed once, as plain text, when it is whole. `judge` names the model of round 0,
+    by which perplexity is.
     """
     columns: tuple[Column, ...] = ()
     drawn = console.is_terminal and not console.no_color
@@ -52,11 +54,11 @@ def show_growing(
         for snapshot in snapshots:
             columns = snapshot
             if screen is not None:
-                screen.update(_beside(console, columns, titles))
+                screen.update(_beside(console, columns, titles, judge))
     if drawn:
-        console.print(_beside(console, columns, titles))
+        console.print(_beside(console, columns, titles, judge))
     else:
-        _print_plain(console, columns, titles)
+        _print_plain(console, columns, titles, judge)
     return columns
 
 
@@ -78,9 +80,9 @@ def stream_one(console: Console, snapshots: Generator[tuple[Column, ...], None, 
 
 
 def _beside(
-    console: Console, columns: Sequence[Column], titles: Mapping[str, str]
+    console: Console, columns: Sequence[Column], titles: Mapping[str, str], judge: str
 ) -> Table | Group:
-    cells = [_cell(column) for column in columns]
+    cells = [_cell(column, judge) for column in columns]
     heads = [Text(titles[column.condition], style="bold") for column in columns]
     if console.width < len(columns) * (NARROW + 3):
         parts = [part for pair in zip(heads, cells, strict=True) for part in (*pair, Text())]
@@ -92,7 +94,7 @@ def _beside(
     return table
 
 
-def _cell(column: Column) -> Group:
+def _cell(column: Column, judge: str) -> Group:
     highest = max((abs(piece.kappa) for piece in column.pieces), default=0.0)
     text = Text()
     for piece in column.pieces:
@@ -100,7 +102,7 @@ def _cell(column: Column) -> Group:
         style = " ".join(filter(None, (_ink(piece.surprise_nats, on_paper=bool(paper)), paper)))
         text.append(escape_terminal(piece.text), style=style)
     text.append("…" if column.cut else "" if column.done else "▍")
-    return Group(text, Text(_figures(column), style="dim"))
+    return Group(text, Text(_figures(column, judge), style="dim"))
 
 
 def _ink(surprise_nats: float, *, on_paper: bool = False) -> str:
@@ -116,20 +118,23 @@ def _paper(kappa: float, highest: float) -> str:
     return f"on #{0x10 + red:02x}1010" if not blue else f"on #1010{0x10 + blue:02x}"
 
 
-def _figures(column: Column) -> str:
+def _figures(column: Column, judge: str) -> str:
     if column.perplexity is None:
         return ""
     doses = {round(piece.kappa, 3) for piece in column.pieces}
     ebbs = len(doses) > 1
     dose = f" · κ {column.pieces[0].kappa:.2f} to {column.pieces[-1].kappa:.2f}" if ebbs else ""
-    return f"{len(column.pieces)} tokens · perplexity under base {column.perplexity:.1f}{dose}"
+    perplexity = f"perplexity under {judge} {column.perplexity:.1f}"
+    return f"{len(column.pieces)} tokens · {perplexity}{dose}"
 
 
-def _print_plain(console: Console, columns: Sequence[Column], titles: Mapping[str, str]) -> None:
+def _print_plain(
+    console: Console, columns: Sequence[Column], titles: Mapping[str, str], judge: str
+) -> None:
     for column in columns:
         cut = "…" if column.cut else ""
         body = f"{escape_terminal(column.text)}{cut}"
-        lines = (f"{titles[column.condition]}:", body, f"({_figures(column)})", "")
+        lines = (f"{titles[column.condition]}:", body, f"({_figures(column, judge)})", "")
         console.print(Text("\n".join(lines)), soft_wrap=True)
 
 

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import tyro
 
-from steer_heal_love.axes import load_axis, load_contexts
+from steer_heal_love.axes import load_axis
 from steer_heal_love.commands.columns import make_console, show_growing
 from steer_heal_love.commands.flags import parse
+from steer_heal_love.commands.opening import read_with_words
 from steer_heal_love.commands.run import load_for
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.errors import ConfigError
@@ -19,10 +20,8 @@ from steer_heal_love.lm.sampling import Sampling
 from steer_heal_love.loop import RunConfig
 from steer_heal_love.maths.direction import Gate, Operator
 from steer_heal_love.maths.schedule import Schedule, ScheduleKind
-from steer_heal_love.play.directions import find_direction
 from steer_heal_love.play.loaded import Loaded
 from steer_heal_love.play.turn import Column, Setting, check_kappa, take_turn
-from steer_heal_love.report.escape import escape_terminal
 from steer_heal_love.stages.steer import SteerConfig
 
 
@@ -85,11 +84,7 @@ def main(arguments: list[str]) -> int:
     )
     with Screen(1, quiet=True) as screen:
         lm = load_for(settings, screen)
-        if screen.notes.is_terminal and not given.json:
-            with screen.notes.status(f"direction of {escape_terminal(axis.name)} …"):
-                direction, _ = find_direction(lm, axis, load_contexts(), config)
-        else:
-            direction, _ = find_direction(lm, axis, load_contexts(), config)
+        direction = read_with_words(lm, axis, config, None if given.json else screen.notes)
     loaded = Loaded(lm, axis, (direction,), (given.kappa,))
     growing = take_turn(loaded, setting, ("base", "steered"))
     if given.json:

@@ -16,7 +16,7 @@ from steer_heal_love.export.card import model_card
 from steer_heal_love.export.content import Content, Task, Wish
 from steer_heal_love.export.folder import whole_folder
 from steer_heal_love.export.licence import Licence
-from steer_heal_love.export.sidecar import write_sidecar
+from steer_heal_love.export.sidecar import REPRODUCE, write_sidecar
 from steer_heal_love.export.student import Student
 from steer_heal_love.files import write_bytes, write_text
 
@@ -59,6 +59,6 @@ def _write_reproduce(student: Student, folder: Path) -> None:
     """The run's settings and axis, by which `shl run` makes it again."""
     config = {k: v for k, v in student.view.config.items() if k != "axis"}
     config["model"] = student.base.public_spec
-    write_text(folder / "reproduce" / "config.toml", to_toml(config))
+    write_text(folder / REPRODUCE / "config.toml", to_toml(config))
     axis = axis_to_toml_data(student.view.axis)
-    write_text(folder / "reproduce" / "axis.toml", to_toml(axis))
+    write_text(folder / REPRODUCE / "axis.toml", to_toml(axis))

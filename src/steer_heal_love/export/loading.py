@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from steer_heal_love.errors import ModelError
-from steer_heal_love.export.sidecar import SIDECAR
+from steer_heal_love.export.sidecar import REPRODUCE, SIDECAR
 from steer_heal_love.records import Adapter
 from steer_heal_love.run_view import read_json
 from steer_heal_love.runs import read_adapter
@@ -21,6 +21,7 @@ class Opened:
     model: str
     adapters: tuple[Adapter, ...] = ()
     revision: str | None = None  # of the weights that the adapters were made for, where known
+    reproduce: Path | None = None  # folder of the run's settings and axis; None: it is no export
 
     def doubt(self, revision: str) -> str | None:
         """What to say where the model at hand has other weights than the adapters were made for."""
@@ -42,6 +43,23 @@ def open_exported(spec: str) -> Opened:
         ModelError: the folder holds vectors only, or the adapter's base is not named.
         RunError: the adapter is broken.
     """
+    return replace(_open(spec), reproduce=_reproduce(Path(spec).expanduser()))
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a folder has a model, an adapter or exports in it, whole or not."""
+    names = ("config.json", "adapter_config.json", SIDECAR)
+    return any((folder / n).is_file() for n in names) or any(folder.glob(f"*/{SIDECAR}"))
+
+
+def _reproduce(path: Path) -> Path | None:
+    """Of an export's folder, or of a GGUF file in it, what the run is made again by."""
+    folder = path.parent if path.suffix == ".gguf" else path
+    found = folder / REPRODUCE
+    return found if (folder / SIDECAR).is_file() and found.is_dir() else None
+
+
+def _open(spec: str) -> Opened:
     folder = Path(spec).expanduser()
     if not folder.is_dir() or (folder / "config.json").is_file():
         return Opened(spec)

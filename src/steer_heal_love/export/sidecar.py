@@ -13,6 +13,7 @@ from steer_heal_love.export.student import Student
 from steer_heal_love.files import write_text
 
 SIDECAR = "steer_heal_love.json"
+REPRODUCE = "reproduce"  # folder of the run's settings and axis
 FORMAT = 1
 
 

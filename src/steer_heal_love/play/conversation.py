@@ -1,4 +1,4 @@
-"""A conversation with a run: what was said, who answers, and the commands that change it."""
+"""A conversation with a model: what was said, who answers, and the commands that change it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,6 @@ HELP = """\
 /quit         leave (or end of input)"""
 
 
-def after_rounds(count: int) -> str:
-    """Which student answers, in words: the rounds themselves are numbered from 0."""
-    return "base model" if count == 0 else f"after {count} round{'s' if count > 1 else ''}"
-
-
 @dataclass
 class Conversation:
     """The state of one conversation. Each message is answered with the history before it."""
@@ -50,7 +45,7 @@ class Conversation:
     @property
     def speaker(self) -> str:
         """Who answers now, in words."""
-        name = after_rounds(self.round)
+        name = self.loaded.name(self.round)
         return name if self.kappa == 0 else f"{name}, κ {self.kappa:g}"
 
     def ask(self, message: str) -> Generator[tuple[Column, ...], None, None]:
@@ -73,18 +68,22 @@ class Conversation:
         self.history.append((message, answer))
 
     def compare(self) -> tuple[Setting, Generator[tuple[Column, ...], None, None]]:
-        """The last message again, answered in all four conditions of the present round and dose.
+        """The last message again, answered in all conditions of the present round and dose.
 
-        Where κ is 0, the steered one has the dose that the round settled on.
+        Where κ is 0, the steered one has the dose that the round settled on. Where there is one
+        model only, there is no healed one beside it.
 
         Raises:
-            ConfigError: nothing was asked yet.
+            ConfigError: nothing was asked yet, or there is no axis.
+            DivergedError: the direction cannot be read from this model.
         """
         if self.last is None:
             raise ConfigError("/compare: say something first")
         kappa = self.kappa or self.loaded.dose(self.round)
         setting = replace(self.last, round=self.round, kappa=kappa, system=self.system)
-        return setting, take_turn(self.loaded, setting, CONDITIONS)
+        self.loaded.direction(self.round)  # read it now, before anything is drawn
+        conditions = CONDITIONS if self.loaded.rounds else CONDITIONS[:3]
+        return setting, take_turn(self.loaded, setting, conditions)
 
     def command(self, line: str) -> str:
         """Carry out a command that changes or shows the state; returns what to say.
@@ -122,6 +121,8 @@ class Conversation:
         if math.isnan(chosen):
             raise ConfigError("/kappa needs a number, for example /kappa 1.5")
         check_kappa(chosen)
+        if chosen:
+            self.loaded.direction(self.round)  # where it must be read, now and not with the answer
         self.kappa = chosen
         return f"now answers: {self.speaker}"
 

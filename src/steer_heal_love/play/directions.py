@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from steer_heal_love.errors import RunError
-from steer_heal_love.lm.load import LanguageModel, cache_dir
+from steer_heal_love.lm.gguf import cache_dir
+from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.records import Axis, Context, Direction
 from steer_heal_love.runs import pack_direction, read_direction, write_bytes
 from steer_heal_love.stages.steer import SteerConfig, extract_direction, spread

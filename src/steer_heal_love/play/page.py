@@ -179,9 +179,10 @@ def make_page(loaded: Loaded, path: Path, desk: Desk) -> Any:
 def _inputs(loaded: Loaded) -> tuple[_Inputs, Any]:
     """The components above the columns."""
     reach = max(LEAST_KAPPA, 2 * max(loaded.doses))
+    probes = loaded.known_axis().probes
     with gr.Row(equal_height=True):
         prompt = gr.Textbox(
-            loaded.axis.probes[0],
+            probes[0],
             label="Message",
             lines=2,
             scale=5,
@@ -189,7 +190,7 @@ def _inputs(loaded: Loaded) -> tuple[_Inputs, Any]:
             elem_id="message",
         )
         button = gr.Button("Ask", variant="primary", scale=1, min_width=120, elem_id="ask")
-    gr.Examples([[probe] for probe in loaded.axis.probes[1 : 1 + EXAMPLES]], prompt, label="Or ask")
+    gr.Examples([[probe] for probe in probes[1 : 1 + EXAMPLES]], prompt, label="Or ask")
     with gr.Row():
         round_index = gr.Slider(
             0,

@@ -75,7 +75,7 @@ def heading_html(loaded: Loaded, path: Path) -> str:
     """Which run this is."""
     return str(
         Markup("<h1>Steer Heal Love</h1><p>{axis} on {model}, {n} rounds, from {path}</p>").format(
-            axis=one_line(loaded.axis.name),
+            axis=one_line(loaded.known_axis().name),
             model=one_line(loaded.lm.identity.name),
             n=loaded.rounds,
             path=one_line(path),

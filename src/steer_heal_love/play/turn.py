@@ -85,15 +85,14 @@ def take_turn(
     The base model reads along with each of them, under the same message without persona.
 
     Raises:
-        ConfigError: the message is empty, the round does not exist, or κ is no sensible number.
+        ConfigError: the message is empty, the round does not exist, κ is no sensible number, or
+            there is no axis and a condition needs one.
         ModelError: the conversation exceeds the model's context.
         DivergedError: at this dose the model's numbers go bad.
     """
     _check(loaded, setting)
     rows = [_row(loaded, setting, condition) for condition in conditions]
-    how = Intervention(
-        loaded.direction(setting.round), setting.gate, setting.operator, setting.schedule
-    )
+    how = _intervention(loaded, setting) if any(row.kappa for row in rows) else None
     columns = [Column(condition) for condition in conditions]
     ids: list[list[int]] = [[] for _ in conditions]
     yield tuple(columns)
@@ -112,6 +111,11 @@ def take_turn(
         yield tuple(columns)
 
 
+def _intervention(loaded: Loaded, setting: Setting) -> Intervention:
+    direction = loaded.direction(setting.round)
+    return Intervention(direction, setting.gate, setting.operator, setting.schedule)
+
+
 def _check(loaded: Loaded, setting: Setting) -> None:
     if not setting.prompt.strip():
         raise ConfigError("the message is empty: write something")
@@ -127,7 +131,7 @@ def check_kappa(kappa: float) -> None:
 
 def persona_prompt(loaded: Loaded, system: str | None) -> str:
     """The positive persona as a system prompt, with the user's own system prompt after it."""
-    persona = loaded.axis.pos_system
+    persona = loaded.known_axis().pos_system
     return persona if system is None else f"{persona}\n\n{system}"
 
 
