@@ -48,7 +48,7 @@ demo-again: $(VENV)/.installed ## the demo once more, into a folder of its own
 	@$(LOVE) $(DEMO_ARGS) --out $(DEMO)-$$(date +%Y%m%d-%H%M%S)
 
 test: lint ## lint, types, all tests, coverage
-	@$(BIN)/python -m pytest --cov --cov-report=term --durations=12
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term --durations=12
 	@echo "coverage of maths/, at least 95 %:"
 	@$(BIN)/python -m coverage report --include='*/maths/*' --fail-under=95
 	@echo "coverage of the package, at least 85 %:"
