@@ -20,7 +20,7 @@ MAKEFLAGS += --no-builtin-rules
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraints.txt
 DEMO := runs/demo
-DEMO_ARGS := run --axis love --rounds 3 --dose.n-keep 48 --evaluate.samples 32 --evaluate.rivals
+DEMO_ARGS := run --axis love --rounds 3 --dose.n-keep 48 --dose.top-share 1 --dose.min-prompts 96 --evaluate.samples 32 --evaluate.rivals
 LOVE := $(BIN)/shl
 
 .PHONY: help setup demo demo-again test test-faults test-browser lint format bench results-dose readme-table report-image playground-image docs package clean
