@@ -147,6 +147,12 @@ def test_where_memory_is_short_nothing_is_packed(monkeypatch: pytest.MonkeyPatch
 
 
 @here
+def test_whether_it_works_may_be_asked_first_in_the_middle_of_sampling() -> None:
+    with torch.inference_mode():
+        assert module.works.__wrapped__()
+
+
+@here
 def test_operators_that_are_missing_or_wrong_are_not_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

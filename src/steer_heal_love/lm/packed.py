@@ -69,7 +69,7 @@ def packed(lm: LanguageModel) -> Iterator[None]:
     The copies are kept with the model. Weights, hooks and patches are as they were. Only for
     forward passes without a gradient.
     """
-    modules = _linears(lm) if applies(lm) and has_room(lm) else []
+    modules = _that_fit(lm) if applies(lm) else []
     swapped: list[nn.Module] = []
     try:
         for module in modules:
@@ -112,16 +112,8 @@ def works() -> bool:
     """
     if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
         return False
-    weight, x, other = (
-        torch.randn(n, 32, generator=torch.Generator().manual_seed(n)).bfloat16()
-        for n in (32, 3, 3)
-    )
     try:
-        pack = Packed.of(weight)
-        found = pack.added_to(other, x).float()
-        wanted = other.float() + x.float() @ weight.float().T
-        right = bool((pack(x).float() + other.float() - wanted).norm() < 0.02 * wanted.norm())
-        right = right and bool((found - wanted).norm() < 0.02 * wanted.norm())
+        right = _computes_right()
     except (RuntimeError, AttributeError, NotImplementedError) as error:
         LOG.info("packed products are not to be had here: %s", error)
         return False
@@ -130,11 +122,27 @@ def works() -> bool:
     return right
 
 
-def has_room(lm: LanguageModel) -> bool:
-    """Whether the copies that are not made yet fit in memory several times over."""
-    wanted = [m.weight for m in _linears(lm)] + [lm.head.weight]
+@torch.inference_mode(False)  # whose tensors, without a version, cannot be told from changed ones
+def _computes_right() -> bool:
+    weight, x, other = (
+        torch.randn(n, 32, generator=torch.Generator().manual_seed(n)).bfloat16()
+        for n in (32, 3, 3)
+    )
+    pack = Packed.of(weight)
+    found = pack.added_to(other, x).float()
+    wanted = other.float() + x.float() @ weight.float().T
+    alone = pack(x).float() + other.float()
+    return all(bool((y - wanted).norm() < 0.02 * wanted.norm()) for y in (found, alone))
+
+
+def _that_fit(lm: LanguageModel) -> list[Any]:
+    """The layers to pack; none where the copies that are not made yet, the head's too, do not fit
+    in memory several times over.
+    """
+    modules = _linears(lm)
+    wanted = [m.weight for m in modules] + [lm.head.weight]
     missing = sum(w.nbytes for w in wanted if id(w) not in lm.packs)
-    return bool(psutil.virtual_memory().available > ROOM * missing)
+    return modules if psutil.virtual_memory().available > ROOM * missing else []
 
 
 def _linears(lm: LanguageModel) -> list[Any]:
