@@ -221,6 +221,9 @@ def test_adapters_of_different_widths_are_refused(changes: dict[str, int]) -> No
     with pytest.raises(ModelError, match="made for different models") as caught:
         stack(history)
     assert "\n" not in str(caught.value)
+    with pytest.raises(ModelError) as refused:
+        subtract(*history)
+    assert str(refused.value) == str(caught.value)
     assert stack(history[:1]).keys() == stack(history[1:]).keys()  # the width alone differs
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from steer_heal_love.errors import HookError
 from steer_heal_love.lm.adapters import student
 from steer_heal_love.lm.below import Below
 from steer_heal_love.lm.load import LanguageModel
@@ -36,6 +37,11 @@ def test_the_layers_above_see_what_the_lower_ones_would_have_given(kind: Kind, d
         torch.testing.assert_close(last_states(lm, ROWS), wanted, rtol=0, atol=0)
     for row, ours, theirs in zip(ROWS, found, wanted, strict=True):
         torch.testing.assert_close(ours[: len(row)], theirs[: len(row)], rtol=1e-5, atol=1e-5)
+
+
+def test_without_being_attached_nothing_is_read() -> None:
+    with pytest.raises(HookError, match="inside `attached`"):
+        Below(tiny_lm("llama"), 1).read(ROWS)
 
 
 def test_what_is_given_is_used_in_place_of_the_layers() -> None:

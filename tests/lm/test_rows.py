@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from steer_heal_love.errors import ModelError
 from steer_heal_love.lm.adapters import base, student
@@ -33,6 +34,31 @@ def test_each_row_is_the_student_of_its_depth(kind: Kind) -> None:
         with student(lm, adapters[:depth]):
             torch.testing.assert_close(found[row], logits(lm.model)[row], **CLOSE)
     assert (found - logits(lm.model)).abs().amax((1, 2))[1:].min() > 0.1
+
+
+class Flat(nn.Linear):
+    """A linear layer that keeps its weight in another shape, as those of 4 bits do."""
+
+    def __init__(self, plain: nn.Linear) -> None:
+        super().__init__(plain.in_features, plain.out_features, bias=plain.bias is not None)
+        self.weight = nn.Parameter(plain.weight.detach().reshape(-1, 1), requires_grad=False)
+        self.bias = plain.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight.view(self.out_features, self.in_features), self.bias)
+
+
+def test_a_weight_may_be_kept_in_another_shape() -> None:
+    lm = tiny_lm()
+    adapters = [random_adapter(lm, seed) for seed in range(3)]
+    with student_rows(lm, adapters, DEPTHS):
+        plain = logits(lm.model)
+    for layer in lm.layers:
+        layer.mlp.down_proj = Flat(layer.mlp.down_proj)
+    with student_rows(lm, adapters, DEPTHS):
+        torch.testing.assert_close(logits(lm.model), plain, **CLOSE)
+    with student(lm, adapters):
+        torch.testing.assert_close(logits(lm.model)[3], plain[3], **CLOSE)
 
 
 def test_a_row_without_adapters_is_the_base_model_to_the_bit() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +85,8 @@ def subtract(one: Adapter, other: Adapter) -> Adapter:
     `s B₁A₁ − s B₂A₂ = s [B₁ −B₂] [A₁; A₂]`, with the ranks summed and the scale s kept.
 
     Raises:
-        ModelError: they do not adapt the same modules by the same rule and scale.
+        ModelError: they do not adapt the same modules by the same rule and scale, or were made for
+            models of different widths.
 
     Source: task vectors, Ilharco et al. 2023, arXiv:2212.04089, section 2.
     """
@@ -95,7 +96,7 @@ def subtract(one: Adapter, other: Adapter) -> Adapter:
         raise ModelError(
             "these adapters cannot be subtracted: they adapt other modules, or by another rule"
         )
-    _terms(one)  # refuses what is no plain LoRA
+    stack([one, other])  # refuses what is no plain LoRA, and models of different widths
     tensors = {
         key: torch.cat([tensor, other.tensors[key]], 0)
         if key.endswith(_A)
@@ -133,29 +134,40 @@ def student(lm: LanguageModel, adapters: Sequence[Adapter]) -> Iterator[None]:
     with ExitStack() as handles:
         modules = dict(lm.model.named_modules()) if adapters else {}
         for name, term in stack(adapters).items():
-            linear = modules.get(name)
-            if linear is None:
-                raise ModelError(
-                    f"the adapter adapts {name!r}, which this model does not have: it was made "
-                    "for another model"
-                )
-            handle = linear.register_forward_hook(_low_rank_hook(linear, term, switch, lm))
+            linear = adapted_module(modules, name, term)
+            handle = linear.register_forward_hook(_low_rank_hook(term, switch, lm))
             handles.callback(handle.remove)
         lm.patches.append(switch)
         handles.callback(lm.patches.remove, switch)
         yield
 
 
-def _low_rank_hook(linear: nn.Module, term: LowRank, switch: Switch, lm: LanguageModel) -> Any:
+def adapted_module(modules: Mapping[str, nn.Module], name: str, *terms: LowRank) -> nn.Module:
+    """The module that these updates belong to, by its name among the model's.
+
+    Raises:
+        ModelError: there is none, or its weight is of another shape than an update.
+    """
+    module = modules.get(name)
+    if module is None:
+        raise ModelError(
+            f"the adapter adapts {name!r}, which this model does not have: it was made for another "
+            "model"
+        )
+    expected = _shape(module)
+    for term in terms:
+        shape = (term.B.shape[0], term.A.shape[1])
+        if shape != expected:
+            raise ModelError(
+                f"an adapter of shape {shape} does not fit a weight of shape {expected}: it was "
+                "made for another model"
+            )
+    return module
+
+
+def _low_rank_hook(term: LowRank, switch: Switch, lm: LanguageModel) -> Any:
     a = term.A.to(lm.device, lm.dtype).t().contiguous()
     b = term.B.to(lm.device, lm.dtype).t().contiguous()
-    expected = _shape(linear)
-    if expected != (b.shape[1], a.shape[0]):
-        raise ModelError(
-            f"an adapter of shape {(b.shape[1], a.shape[0])} does not fit a weight of shape "
-            f"{expected}: it was made for another model"
-        )
-
     packs = [Packed.of(t.t()) for t in (a, b)] if applies(lm) else []
 
     def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from steer_heal_love.errors import HookError
 from steer_heal_love.lm.hooks import hidden_of, with_hidden
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.memory import in_parts
@@ -16,7 +17,7 @@ from steer_heal_love.lm.tokens import Ids, batches_by_length, pad_right
 
 
 class _Reached(Exception):  # noqa: N818  (no error: the layers above need not run)
-    """The hidden states after the lower layers have been read."""
+    """The hidden states after the lower layers, which it carries, have been read."""
 
 
 class Below:
@@ -29,6 +30,7 @@ class Below:
     def __init__(self, lm: LanguageModel, depth: int) -> None:
         self.lm, self.depth = lm, depth
         self.states: Tensor | None = None  # [batch, seq, d] of the batch at hand
+        self._reads = False  # whether the layers above are to be left out
         self._around: Any = None  # what a layer returns, with an empty hidden state
 
     @contextmanager
@@ -43,11 +45,13 @@ class Below:
 
     def _wrap(self, original: Callable[..., Any], *, is_last: bool) -> Callable[..., Any]:
         def forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            if self.states is None:
-                output = original(hidden_states, *args, **kwargs)
-                self._around = with_hidden(output, hidden_of(output)[:0])
-                return output
-            return with_hidden(self._around, self.states if is_last else hidden_states)
+            if self.states is not None:
+                return with_hidden(self._around, self.states if is_last else hidden_states)
+            output = original(hidden_states, *args, **kwargs)
+            self._around = with_hidden(output, hidden_of(output)[:0])
+            if is_last and self._reads:
+                raise _Reached(hidden_of(output))
+            return output
 
         return forward
 
@@ -64,7 +68,10 @@ class Below:
     def read(self, rows: Sequence[Ids], *, batch_tokens: int = 4096) -> list[Tensor]:
         """Hidden states [seq, d] after the lower layers, of each sequence on its own.
 
-        Only inside `attached`. The layers above are not run.
+        The layers above are not run.
+
+        Raises:
+            HookError: outside of `attached`.
         """
         found: dict[int, Tensor] = {}
 
@@ -78,21 +85,16 @@ class Below:
         return [found[i] for i in range(len(rows))]
 
     def _run(self, rows: Sequence[Ids]) -> Tensor:
-        caught: list[Tensor] = []
-
-        def catch(_module: nn.Module, _args: Any, output: Any) -> None:
-            caught.append(hidden_of(output))
-            raise _Reached
-
-        handle = self.lm.layers[self.depth - 1].register_forward_hook(catch)
         padded = pad_right(rows, self.lm.pad_id, self.lm.device)
+        self._reads = True
         try:
             self.lm.decoder(input_ids=padded.ids, use_cache=False)
-        except _Reached:
-            pass
+        except _Reached as reached:
+            states: Tensor = reached.args[0]
+            return states
         finally:
-            handle.remove()
-        return caught[0]
+            self._reads = False
+        raise HookError("the lower layers did not run: read them inside `attached`")
 
 
 def _restore(layer: nn.Module, before: Any) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from steer_heal_love.errors import ModelError
-from steer_heal_love.lm.adapters import LowRank, stack
+from steer_heal_love.lm.adapters import LowRank, adapted_module, stack
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.records import Adapter
 
@@ -62,13 +61,8 @@ def student_rows(
     with ExitStack() as handles:
         modules = dict(lm.model.named_modules()) if needed else {}
         for name, terms in _by_module(needed).items():
-            linear = modules.get(name)
-            if linear is None:
-                raise ModelError(
-                    f"the adapter adapts {name!r}, which this model does not have: it was made "
-                    "for another model"
-                )
-            handles.callback(_row_hook(lm, linear, terms, state).remove)
+            linear = adapted_module(modules, name, *(term for _, term in terms))
+            handles.callback(linear.register_forward_hook(_row_hook(lm, terms, state)).remove)
         lm.patches.append(state)
         handles.callback(lm.patches.remove, state)
         yield state
@@ -83,17 +77,7 @@ def _by_module(adapters: Sequence[Adapter]) -> dict[str, list[tuple[int, LowRank
     return found
 
 
-def _row_hook(
-    lm: LanguageModel, linear: nn.Module, terms: Sequence[tuple[int, LowRank]], state: StudentRows
-) -> RemovableHandle:
-    expected = tuple(getattr(linear, "weight", torch.empty(0, 0)).shape)
-    for _, term in terms:
-        shape = (term.B.shape[0], term.A.shape[1])
-        if expected != shape:
-            raise ModelError(
-                f"an adapter of shape {shape} does not fit a weight of shape {expected}: it was "
-                "made for another model"
-            )
+def _row_hook(lm: LanguageModel, terms: Sequence[tuple[int, LowRank]], state: StudentRows) -> Any:
     a = torch.cat([term.A for _, term in terms], 0).to(lm.device, lm.dtype).t().contiguous()
     b = torch.cat([term.B for _, term in terms], 1).to(lm.device, lm.dtype).t().contiguous()
     rounds = tuple(index for index, term in terms for _ in range(term.A.shape[0]))
@@ -104,4 +88,4 @@ def _row_hook(
         low = (args[0] @ a) * state.mask(rounds, lm.dtype)
         return output + low @ b
 
-    return linear.register_forward_hook(hook)
+    return hook
