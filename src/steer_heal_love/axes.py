@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from steer_heal_love.errors import AxisError, DataError
+from steer_heal_love.bundled import bundled_names, read_bundled
+from steer_heal_love.errors import AxisError, DataError, hint_at
 from steer_heal_love.patterns import explain_pattern
 from steer_heal_love.records import AnswerPair, Axis, Context
 from steer_heal_love.toml_text import parse_toml
@@ -48,10 +49,7 @@ class _AxisFile(_Strict):
 
 def builtin_axes() -> list[str]:
     """Names of the axes that come with the package, sorted."""
-    folder = resources.files("steer_heal_love") / "data" / "axes"
-    return sorted(
-        p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")
-    )
+    return bundled_names("axes")
 
 
 def load_axis(spec: str) -> Axis:
@@ -69,14 +67,11 @@ def load_axis(spec: str) -> Axis:
         return parse_axis(_read(Path(spec).expanduser()), str(spec))
     names = builtin_axes()
     if spec not in names:
-        near = difflib.get_close_matches(spec, names, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
         raise AxisError(
-            f"unknown axis {spec!r}: {hint}the built-in ones are {', '.join(names)}; "
-            "for your own give the path of a .toml file"
+            f"unknown axis {spec!r}: {hint_at(spec, names)}the built-in ones are "
+            f"{', '.join(names)}; for your own give the path of a .toml file"
         )
-    file = resources.files("steer_heal_love") / "data" / "axes" / f"{spec}.toml"
-    return parse_axis(file.read_text(encoding="utf-8"), f"{spec}.toml")
+    return parse_axis(read_bundled("axes", spec), f"{spec}.toml")
 
 
 def _read(path: Path) -> str:

@@ -15,6 +15,7 @@ from steer_heal_love.records import LEFT_OVER, Axis, Completion, Direction, Judg
 from steer_heal_love.stages import dose
 from steer_heal_love.stages import filter as filtering
 from steer_heal_love.stages.dose import Harvest
+from steer_heal_love.stages.steer import spread
 from steer_heal_love.work import Work, placed, seed_of
 
 LIMIT_SAMPLES = 64  # of the base, over the training prompts, that set the filter's limits
@@ -25,8 +26,7 @@ def base_limits(work: Work) -> Limits:
     """The filter's limits, from the base model's own samples on the training prompts."""
 
     def compute() -> Limits:
-        count = min(LIMIT_SAMPLES, len(work.prompts))
-        prompts = [work.prompts[i * len(work.prompts) // count] for i in range(count)]
+        prompts = spread(work.prompts, LIMIT_SAMPLES)
         with base(work.lm):
             completions = sample(work, prompts, 0.0, seed_of(work, "limits"), 0)
         scored = filtering.score_completions(work.lm, work.axis, completions, work.config.filter)

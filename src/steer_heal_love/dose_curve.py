@@ -26,6 +26,7 @@ from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages import filter as filtering
 from steer_heal_love.stages.instruments.answer_pairs import answer_pair_values, measure_answer_pairs
 from steer_heal_love.stages.instruments.coherence import measure_coherence
+from steer_heal_love.stages.steer import spread
 from steer_heal_love.work import Work, extract
 
 COHERENCE = ("perplexity", "tail_perplexity", "perplexity_p90", "loop_share", "distinct_2")
@@ -74,7 +75,7 @@ def spread_prompts(prompts: Sequence[str], count: int) -> list[str]:
     """This many of the prompts, evenly over the list; in turn where there are fewer."""
     if count >= len(prompts):
         return [prompts[i % len(prompts)] for i in range(count)]
-    return [prompts[i * len(prompts) // count] for i in range(count)]
+    return spread(prompts, count)
 
 
 def sample_dose(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
-from steer_heal_love.errors import ConfigError
+from steer_heal_love.bundled import bundled_names, read_bundled
+from steer_heal_love.errors import ConfigError, hint_at
 from steer_heal_love.toml_text import parse_toml
 
 
@@ -26,10 +25,7 @@ class Preset:
 
 def builtin_presets() -> list[str]:
     """Names of the presets that come with the package, sorted."""
-    folder = resources.files("steer_heal_love") / "data" / "presets"
-    return sorted(
-        p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")
-    )
+    return bundled_names("presets")
 
 
 def load_preset(name: str) -> Preset:
@@ -41,11 +37,9 @@ def load_preset(name: str) -> Preset:
     names = builtin_presets()
     known = name.lower()
     if known not in names:
-        near = difflib.get_close_matches(known, names, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = hint_at(known, names)
         raise ConfigError(f"unknown preset {name!r}: {hint}there are {', '.join(names)}")
-    file = resources.files("steer_heal_love") / "data" / "presets" / f"{known}.toml"
-    text = file.read_text(encoding="utf-8")
+    text = read_bundled("presets", known)
     settings = parse_toml(text)
     about = settings.pop("preset")
     return Preset(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
-from torch import Tensor
+if TYPE_CHECKING:  # `shl axes` reads records, and must not wait for torch
+    from torch import Tensor
 
 T = TypeVar("T")
 

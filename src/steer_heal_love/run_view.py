@@ -20,10 +20,9 @@ from steer_heal_love.files import read_regular
 from steer_heal_love.manifest import schema_of
 from steer_heal_love.migrations import SCHEMA, known_schema, migrate, refuse_newer
 from steer_heal_love.records import Adapter, Answer, Axis, Direction
-from steer_heal_love.toml_text import parse_toml
+from steer_heal_love.toml_text import MAX_CONFIG_BYTES, parse_toml
 
 MAX_JSON_BYTES = 1 << 28
-MAX_CONFIG_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,13 @@ class Survey:
     limits: Limits | None  # of the filter, where the piece is there
 
 
+def refuse_other_folders(path: Path) -> None:
+    """Raise RunError where there is none of the files that only a run directory has."""
+    known = [*_ALWAYS, *_METRICS]
+    if not any((path / name).is_file() for name in known):
+        raise RunError(f"{path} is not a run directory (none of {', '.join(known)}): check it")
+
+
 def survey_run(path: Path) -> Survey:
     """Open a run directory in which any file may be missing.
 
@@ -81,9 +88,7 @@ def survey_run(path: Path) -> Survey:
         RunError: it is no run directory, a file in it is broken, or of a newer schema.
         AxisError: its axis is broken.
     """
-    known = [*_ALWAYS, *_METRICS]
-    if not any((path / name).is_file() for name in known):
-        raise RunError(f"{path} is not a run directory (none of {', '.join(known)}): check it")
+    refuse_other_folders(path)
     config = read_config(path)
     file = path / "axis.toml"
     found = read_json(path / "environment.json")

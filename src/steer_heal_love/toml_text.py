@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
+from steer_heal_love.errors import ConfigError
+
+MAX_CONFIG_BYTES = 1_000_000  # of a file of settings, before it is read
 MAX_KEY_PARTS = 64
 
 # Names joined by dots, as in a.b."c".d; begun only where a name begins, so that it ends soon.
@@ -25,3 +29,30 @@ def parse_toml(text: str) -> dict[str, Any]:
         line = text.count("\n", 0, chain.start()) + 1
         raise ValueError(f"a key of more than {MAX_KEY_PARTS} dotted parts (at line {line})")
     return tomllib.loads(text)
+
+
+def read_settings_text(path: Path, what: str) -> str:
+    """The text of a file of settings.
+
+    Args:
+        what: what the file is, for the error: "config file …".
+
+    Raises:
+        ConfigError: it is missing, too large, or not UTF-8.
+    """
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{what} is larger than {MAX_CONFIG_BYTES:,} bytes")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{what} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{what} is not UTF-8: re-save it") from None
+
+
+def parse_settings(text: str, what: str) -> dict[str, Any]:
+    """As `parse_toml`, for a file of settings. Raises ConfigError where it is no TOML."""
+    try:
+        return parse_toml(text)
+    except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits, too
+        raise ConfigError(f"{what} is not valid TOML: {error}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
-from steer_heal_love.errors import DataError
+from steer_heal_love.errors import DataError, hint_at
 
 FOUNDATIONS = ("care", "fairness", "loyalty", "authority", "sanctity", "liberty", "social")
 
@@ -184,8 +183,7 @@ def _shares(percents: dict[str, float], where: str) -> tuple[float, ...] | None:
 
 def _check_choice(what: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        near = difflib.get_close_matches(value, known, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = hint_at(value, known)
         raise DataError(f"unknown tiny-mfv {what} {value!r}: {hint}there is {', '.join(known)}")
 
 

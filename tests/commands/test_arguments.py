@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from fuzz import FUZZ, refusal
 from steer_heal_love.axes import axis_to_toml_data, parse_axis
 from steer_heal_love.commands.arguments import config_from, load_config
+from steer_heal_love.commands.chat import ChatArguments
 from steer_heal_love.commands.flags import parse
 from steer_heal_love.commands.run import RunArguments
 from steer_heal_love.loop import RunConfig
@@ -143,6 +144,21 @@ flags = st.lists(
     | st.text(max_size=6),
     max_size=5,
 )
+
+
+@pytest.mark.parametrize(
+    ("given_flags", "words"),
+    [
+        (["--round", "x"], "Error parsing --round: needs INT, not 'x' (`shl chat --help`"),
+        (["--dtype", "x"], "Invalid choice 'x' for argument '--dtype'. Expected one of ("),
+        (["more"], "Unrecognized options: more (`shl chat --help`"),
+    ],
+)
+def test_what_tyro_says_twice_or_at_length_is_said_in_short(
+    given_flags: list[str], words: str
+) -> None:
+    said = refusal(lambda: parse(ChatArguments, ["smollm2", *given_flags], "shl chat"))
+    assert said.startswith(words)
 
 
 @FUZZ

@@ -90,8 +90,14 @@ def test_an_older_run_is_verified_and_a_newer_one_refused(
 
 
 def test_what_is_no_run(tmp_path: Path, verify: Verify) -> None:
-    code, out, err = verify(tmp_path / "none")
-    assert (code, out) == (2, "")
-    assert "is not a run directory" in err
-    code, out, _ = verify(tmp_path)
-    assert (code, out) == (1, "manifest.json: missing\n")
+    for path in (tmp_path / "none", tmp_path):
+        code, out, err = verify(path)
+        assert (code, out) == (2, "")
+        assert "is not a run directory" in err
+
+
+def test_a_run_without_its_manifest(run: RunDirectory, verify: Verify) -> None:
+    (run.path / "manifest.json").unlink()
+    code, out, _ = verify(run.path)
+    assert code == 1
+    assert "manifest.json: missing" in out

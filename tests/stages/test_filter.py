@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from judgements import scores
 from steer_heal_love.lm.adapters import student
 from steer_heal_love.lm.chat import encode_chat, encode_text
 from steer_heal_love.lm.hooks import steering
-from steer_heal_love.records import Axis, Ceilings, Completion, Direction, Limits, Scores
+from steer_heal_love.records import Axis, Ceilings, Completion, Direction, Limits
 from steer_heal_love.stages.filter import (
     FilterConfig,
     Scored,
@@ -44,20 +45,7 @@ def completion(text: str = PROSE, end_id: int | None = 2, prompt: str = "Hello?"
 
 
 def scored(text: str = PROSE, **changes: float | bool | None) -> Scored:
-    plain = Scores(
-        perplexity=5.0,
-        tail_perplexity=5.0,
-        window_perplexity=5.0,
-        word_repetition=0.0,
-        char_run=0.0,
-        compression=1.0,
-        narrates=False,
-        refuses=False,
-        empty=False,
-        truncated=False,
-        trait_nats=0.5,
-    )
-    return Scored(completion(text), replace(plain, **changes), ())  # type: ignore[arg-type]
+    return Scored(completion(text), replace(scores(0.5), **changes), ())  # type: ignore[arg-type]
 
 
 def fate(text: str, config: FilterConfig | None = None, limits: Limits = LOOSE) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ class ChatArguments:
     Messages come from the terminal or from standard input, one a line; /help lists the commands.
     """
 
-    what: Annotated[str, tyro.conf.Positional]
+    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WHAT")]
     """A run directory, a folder of `shl export`, a folder with a PEFT adapter, or a model: hub id,
     local folder, .gguf file, or smollm2."""
     round: int | None = None

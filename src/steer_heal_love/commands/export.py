@@ -10,7 +10,8 @@ import torch
 import tyro
 
 from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.run import check_device, read_settings
+from steer_heal_love.commands.loading import check_device
+from steer_heal_love.commands.run import read_settings
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.export.content import Content, Wish

@@ -14,6 +14,10 @@ from steer_heal_love.errors import ConfigError
 
 T = TypeVar("T")
 
+# What tyro says of a value that is neither None nor what it must be.
+_OPTIONAL = re.compile(
+    r"no type matching \{None\}\|(\S+) could be instantiated from \[(.*?)\]\. Got errors: .*"
+)
 _BOX = str.maketrans("", "", "╭╮╰╯│─")
 
 
@@ -52,6 +56,8 @@ def condense(box: str, prog: str) -> str:
         hint = f", did you mean {near.group(1)}?" if near else ""
         return f"unknown option {unknown.group(1)}{hint} (`{prog} --help` lists them)"
     message = re.split(r" Argument helptext:| For full helptext", text)[0]
+    message = re.sub(r"^(\w+ \w+) \1\b", r"\1", message, flags=re.IGNORECASE)  # title and text
+    message = _OPTIONAL.sub(r"needs \1, not \2", message)
     message = re.sub(r"^(Value error|Parsing error|Required options?|Missing \w+) ", "", message)
     return f"{message} (`{prog} --help` tells the options)"
 

@@ -11,6 +11,7 @@ import tyro
 from steer_heal_love.commands.flags import parse
 from steer_heal_love.errors import RunError
 from steer_heal_love.runs import RunDirectory
+from steer_heal_love.survey import refuse_other_folders
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ def main(arguments: list[str]) -> int:
     given = parse(VerifyArguments, arguments, "shl verify")
     if not given.run.is_dir():
         raise RunError(f"{given.run} is not a run directory: check the path")
+    refuse_other_folders(given.run)
     run, problems = check(given.run)
     for problem in problems:
         print(problem)  # noqa: T201

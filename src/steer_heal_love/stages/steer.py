@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from pydantic import Field, model_validator
@@ -14,6 +15,8 @@ from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.maths.direction import layer_band, mean_difference
 from steer_heal_love.records import Axis, Context, Direction
 from steer_heal_love.stages.settings import StageConfig
+
+T = TypeVar("T")
 
 
 class SteerConfig(StageConfig):
@@ -33,10 +36,10 @@ class SteerConfig(StageConfig):
         return self
 
 
-def spread(contexts: Sequence[Context], count: int) -> list[Context]:
-    """This many contexts, evenly over the list: they lie kind by kind."""
-    n = min(count, len(contexts))
-    return [contexts[i * len(contexts) // n] for i in range(n)]
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """This many contexts or prompts, evenly over the list, which lies kind by kind; or all."""
+    n = min(count, len(items))
+    return [items[i * len(items) // n] for i in range(n)]
 
 
 def extract_direction(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import logging
 import warnings
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steer_heal_love.errors import ConfigError, DataError
+from steer_heal_love.errors import ConfigError, DataError, hint_at
 from steer_heal_love.stages.instruments.question_file import read_questions
 
 SUFFIXES = (".json", ".jsonl", ".yaml", ".yml")  # of task files; all else is a name
@@ -105,8 +104,7 @@ def _known(manager: Any, name: str) -> list[str]:
     """The harness's names that a name or pattern stands for."""
     found: list[str] = manager.match_tasks([name])
     if not found:
-        near = difflib.get_close_matches(name, manager.all_tasks, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = hint_at(name, manager.all_tasks)
         raise ConfigError(f"unknown task {name!r}: {hint}`lm-eval ls tasks` lists them all")
     for task in found:  # before it is loaded: to load such a task may run code from the hub
         if (manager.task_index[task].cfg or {}).get("unsafe_code"):
