@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import altair as alt
 from results.dose.findings import Comparison
 from results.dose.matched import interval
 from results.dose.techniques import CONSTANT, Technique
+from steer_heal_love.report.crosses import crosses, perplexity_across, trait_up
 from steer_heal_love.report.drawing import (
     GREY,
     PROMPT,
@@ -20,7 +20,6 @@ from steer_heal_love.report.drawing import (
     Grid,
     Plot,
     data_of,
-    padded,
     save_twins,
     styled,
 )
@@ -105,27 +104,14 @@ def _rows(found: Comparison, technique: Technique) -> list[dict[str, Any]]:
 
 def _panel(rows: list[dict[str, Any]], names: list[str], every: list[dict[str, Any]]) -> Any:
     """One family and the constant dose, on the scales of all panels."""
-    xs = [math.log(r[f"perplexity{e}"]) for r in every for e in ("", "_low", "_high")]
-    ys = [r[f"trait{e}"] for r in every for e in ("", "_low", "_high")]
-    x = alt.X(
-        "perplexity:Q",
-        scale=alt.Scale(type="log", domain=[math.exp(v) for v in padded(xs)], nice=False),
-        axis=alt.Axis(title="median perplexity (log scale)", format="~g", values=list(_TICKS)),
-    )
-    y = alt.Y(
-        "trait:Q",
-        scale=alt.Scale(domain=padded(ys), nice=True, zero=False),
-        axis=alt.Axis(title="trait of the texts (nats per token)", format="+.2f"),
-    )
+    x = perplexity_across(every, "median perplexity (log scale)", _TICKS)
+    y = trait_up(every, "trait")
     color = alt.Color("technique:N", scale=alt.Scale(domain=names, range=list(_COLOURS)))
     shape = alt.Shape("technique:N", scale=alt.Scale(domain=names, range=list(_SHAPES)))
     chart = alt.Chart(data_of(rows))
-    up, across = y.copy(), x.copy()
-    up.shorthand, across.shorthand = "trait_low:Q", "perplexity_low:Q"
     return alt.layer(
         chart.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=color, order="kappa:Q"),
-        chart.mark_rule(opacity=0.35).encode(x=x, y=up, y2="trait_high:Q", color=color),
-        chart.mark_rule(opacity=0.35).encode(x=across, x2="perplexity_high:Q", y=y, color=color),
+        *crosses(chart.mark_rule(opacity=0.35), x, y, ("perplexity", "trait"), color=color),
         chart.mark_point(filled=True, size=70, opacity=1).encode(
             x=x, y=y, color=color, shape=shape
         ),

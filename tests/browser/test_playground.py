@@ -186,6 +186,25 @@ def test_it_fits_a_phone_in_the_dark(open_tab: Any, address: str) -> None:
     nothing_wrong(tab, address)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_screen_reader_finds_its_way(open_tab: Any, address: str, scheme: str) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright",
+        reason="axe is not installed: pip install axe-playwright-python",
+    )
+    tab = open_tab(address, color_scheme=scheme)
+    tab.ask("Hello")
+    found = axe.Axe().run(tab.page).response
+    serious = [
+        f"{v['id']} ({v['impact']}): {node['html'][:200]}"
+        for v in found["violations"]
+        if v["impact"] in ("serious", "critical")
+        for node in v["nodes"]
+    ]
+    assert len(found["passes"]) > 15
+    assert serious == []
+
+
 def test_what_a_model_says_runs_nowhere(open_tab: Any, browser: Any, run: Path) -> None:
     with served(run, run.parent / "nasty", before=answer_nastily) as address:
         tab = open_tab(address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -90,6 +91,29 @@ def test_surprise_is_a_ground_that_can_be_switched_off(report: Path, open_page: 
     shaded = word.evaluate(ground)
     tab.page.locator("#shade").uncheck()
     assert word.evaluate(ground) == "rgba(0, 0, 0, 0)" != shaded
+
+
+def test_what_repeats_itself_is_underlined_and_stays_text(
+    real_run: Path, tmp_path: Path, open_page: Open
+) -> None:
+    run = shutil.copytree(real_run, tmp_path / "run")
+    file = run / "baseline/answers.jsonl"
+    row, *others = file.read_text("utf-8").splitlines()
+    tokens = ["Well. ", *["<b onclick=x()>", "love</b> "] * 9, "Yours."]
+    said = {"text": "".join(tokens), "loops": True}
+    first = json.loads(row) | said | {"tokens": tokens, "surprise_nats": [1.0] * len(tokens)}
+    file.write_text("\n".join([json.dumps(first), *others]) + "\n", "utf-8")
+    page = tmp_path / "report.html"
+    page.write_text(run_page(survey_run(run), ()), "utf-8")
+    tab = open_page(page)
+    tab.page.locator("#prompt").select_option(label=first["prompt"])
+    tab.page.locator("#answer").select_option(label=first["mode"])
+    marked = tab.page.locator("#answers .again").first
+    assert marked.inner_text().strip() == "<b onclick=x()>love</b> " * 7 + "<b onclick=x()>love</b>"
+    assert marked.evaluate("e => getComputedStyle(e).textDecorationStyle") == "wavy"
+    assert marked.locator("b").count() == 0
+    assert tab.page.locator("#answers .words").first.inner_text() == said["text"]
+    assert tab.problems == []
 
 
 def test_the_explorer_sorts_filters_and_finds(report: Path, open_page: Open) -> None:

@@ -13,6 +13,7 @@ from steer_heal_love.maths.repetition import (
     distinct_n,
     is_loop,
     longest_periodic_run,
+    loop_spans,
     repeated_ngram_share,
     word_repetition,
 )
@@ -97,6 +98,35 @@ def test_ordinary_text_is_no_loop(text: str) -> None:
 @pytest.mark.parametrize("text", LOOPS.values(), ids=LOOPS)
 def test_loops_are_found(text: str) -> None:
     assert is_loop(text)
+
+
+@given(st.text(max_size=120) | st.text("ab !İΣß…", max_size=30).map(lambda part: part * 5))
+def test_the_repeating_parts_of_a_loop_lie_in_it(text: str) -> None:
+    spans = loop_spans(text)
+    assert bool(spans) == is_loop(text)
+    edges = [edge for span in spans for edge in span]
+    assert all(0 <= edge <= len(text) for edge in edges)
+    assert edges == sorted(set(edges))  # none is empty, and no two touch
+
+
+@pytest.mark.parametrize("name", [name for name in LOOPS if name.endswith("from the middle")])
+def test_what_stands_before_a_loop_is_no_part_of_it(name: str) -> None:
+    text, spans = LOOPS[name], loop_spans(LOOPS[name])
+    assert spans[0][0] > len(PROSE)
+    copy = text[len(PROSE) :]
+    assert sum(end - start for start, end in spans) >= 0.5 * len(copy)
+
+
+def test_the_first_copy_is_no_repetition() -> None:
+    assert loop_spans("abcabcabcabcabc") == [(3, 15)]
+    assert loop_spans("Love, love. Love! love") == [(6, 22)]
+    assert loop_spans("İİ: " + "love " * 9) == [(9, 48)]
+    text = LOOPS["paragraph thrice, with changes"]
+    spans = loop_spans(text)
+    assert spans[0][0] == len(PROSE) + 1
+    marked = " ".join(text[start:end] for start, end in spans)
+    assert "Yesterday a" in marked
+    assert not any(bird in marked for bird in ("heron", "crane", "stork"))
 
 
 def test_a_loop_inside_a_normal_answer() -> None:

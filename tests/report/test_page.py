@@ -7,6 +7,8 @@ import gzip
 import json
 import random
 import re
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,13 @@ from steer_heal_love.report.page import run_page
 from steer_heal_love.report.page.explorer import MOST_COMPLETIONS, borderline, explorer_rows
 from steer_heal_love.report.page.parcel import as_json, as_parcel, script_hash
 from steer_heal_love.report.page.setup import flat, size_words
-from steer_heal_love.report.page.spoken import MOST_PROMPTS, choose_prompts, spelled
+from steer_heal_love.report.page.spoken import (
+    MOST_PROMPTS,
+    again,
+    choose_prompts,
+    packed,
+    spelled,
+)
 from steer_heal_love.survey import survey_run
 
 EVIL = "</script><script>alert(1)</script>"
@@ -211,6 +219,29 @@ def test_whole_tokens_stay_as_they_are(tokens: list[str]) -> None:
 
 def test_tokens_that_do_not_spell_the_text_stay_as_they_are() -> None:
     assert spelled(said("xyz", ("a", "b"), (1.0, 2.0))) == [("a", 1.0), ("b", 2.0)]
+
+
+def test_what_repeats_itself_is_marked() -> None:
+    tokens = ("Well: ", *("so ", "love", "d ") * 9, "end.")
+    answer = Answer("base", "sampled", "p", "".join(tokens), tokens, (1.0,) * 29, True, True, ())
+    bare = replace(answer, tokens=(), surprise_nats=())
+    [whole, pieces] = packed([answer, bare], ["p"], None, ["base"])
+    assert [whole["tokens"][start:end] for start, end in whole["again"]] == [[*tokens[4:-1]]]
+    assert pieces["tokens"] == ["Well: so loved ", "so loved" + " so loved" * 7, " end."]
+    assert pieces["again"] == [(1, 2)]
+    [sound] = packed([replace(answer, loops=False)], ["p"], None, ["base"])
+    assert sound["again"] == []
+
+
+@given(st.lists(st.text("ab", max_size=3), max_size=9), st.sets(st.integers(0, 27)))
+def test_marked_pieces_hold_a_marked_character(pieces: list[str], edges: set[int]) -> None:
+    inside = sorted(edge for edge in edges if edge <= len("".join(pieces)))
+    spans = list(pairwise(inside))[::2]
+    owners = [i for i, piece in enumerate(pieces) for _ in piece]
+    wanted = {owners[place] for start, end in spans for place in range(start, end)}
+    found = [i for start, end in again(pieces, spans) for i in range(start, end)]
+    assert found == sorted(set(found))
+    assert {i for i in found if pieces[i]} == wanted
 
 
 def test_prompts_with_greedy_answers_come_first_and_not_all_are_taken() -> None:

@@ -96,16 +96,22 @@ def is_loop(text: str) -> bool:
     to punctuation, case and numbers), and for word 4-grams half of which recur, in the whole text
     or in its second half: a loop may start in the middle of a normal answer.
     """
-    words = _words(text)
-    half = words[len(words) // 2 :]
-    return (
-        _has_run(_characters(text), LOOP_PERIOD_CHARACTERS, MIN_RUN_CHARACTERS)
-        or _has_run(_codes(words), LOOP_PERIOD_WORDS, MIN_RUN_WORDS)
-        or any(
-            len(part) >= RECURRING_MIN_WORDS and repeated_ngram_share(part, 4) >= RECURRING_SHARE
-            for part in (words, half)
-        )
-    )
+    return next(_loops(text), None) is not None
+
+
+def loop_spans(text: str) -> list[tuple[int, int]]:
+    """What repeats itself in a text that loops: characters from and up to, ascending, apart.
+
+    Of copies in a row those after the first, of recurring 4-grams those that were there before,
+    without white space at their ends. Empty where `is_loop` is false.
+    """
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(_loops(text)):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return [_trimmed(text, start, end) for start, end in merged]
 
 
 def first_run(
@@ -130,6 +136,44 @@ def first_run(
     return min(found, default=None)
 
 
+def _loops(text: str) -> Iterator[tuple[int, int]]:
+    """Characters from and up to, of whatever makes the text a loop; nothing where it is none."""
+    yield from _long_runs(_characters(text), LOOP_PERIOD_CHARACTERS, MIN_RUN_CHARACTERS)
+    words = _words(text)
+    found = list(_long_runs(_codes(words), LOOP_PERIOD_WORDS, MIN_RUN_WORDS))
+    for first in (0, len(words) // 2):
+        part = words[first:]
+        if len(part) >= RECURRING_MIN_WORDS and repeated_ngram_share(part, 4) >= RECURRING_SHARE:
+            found += [(first + at, first + at + 4) for at in _repeated(part, 4)]
+    if found:
+        places = _places_of_words(text)
+        yield from ((places[start][0], places[end - 1][1]) for start, end in found)
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """A span without white space at its ends, if it holds anything else."""
+    part = text[start:end]
+    if not part.strip():
+        return start, end
+    return end - len(part.lstrip()), start + len(part.rstrip())
+
+
+def _repeated(tokens: Sequence[Hashable], n: int) -> Iterator[int]:
+    """Where the n-grams begin that were there before."""
+    seen: set[tuple[Hashable, ...]] = set()
+    for at, gram in enumerate(_ngrams(tokens, n)):
+        if gram in seen:
+            yield at
+        seen.add(gram)
+
+
+def _places_of_words(text: str) -> list[tuple[int, int]]:
+    """Characters from and up to of each of the `_words`; lowercasing may make two of one."""
+    origin = [i for i, character in enumerate(text) for _ in character.lower()]
+    spans = (match.span() for match in _WORD.finditer(text.lower()))
+    return [(origin[start], origin[end - 1] + 1) for start, end in spans]
+
+
 def _words(text: str) -> list[str]:
     """Lowercased words."""
     return _WORD.findall(text.lower())
@@ -147,31 +191,32 @@ def _characters(text: str) -> Int[np.ndarray, " n"]:
     return points.astype(np.int64)
 
 
-def _runs(codes: Int[np.ndarray, " n"], max_period: int) -> Iterator[tuple[int, int]]:
-    """Of each period, the length of the longest stretch that equals itself shifted by it."""
+def _runs(codes: Int[np.ndarray, " n"], max_period: int) -> Iterator[tuple[int, int, int]]:
+    """Of each period, start and length of the longest stretch that equals itself shifted by it."""
     for period in range(1, min(max_period, len(codes) // FEW_COPIES) + 1):
         differs = np.flatnonzero(codes[period:] != codes[:-period])
         edges = np.concatenate(([-1], differs, [len(codes) - period]))
-        yield period, int(np.diff(edges).max()) - 1 + period
+        gaps = np.diff(edges)
+        longest = int(gaps.argmax())
+        yield period, int(edges[longest]) + 1, int(gaps[longest]) - 1 + period
 
 
 def _run_share(codes: Int[np.ndarray, " n"], max_period: int, min_length: int) -> float:
     """Share of the codes inside the longest run of at least three copies."""
     lengths = [
         length
-        for period, length in _runs(codes, max_period)
+        for period, _start, length in _runs(codes, max_period)
         if length >= max(FEW_COPIES * period, min_length)
     ]
     return max(lengths, default=0) / max(1, len(codes))
 
 
-def _has_run(codes: Int[np.ndarray, " n"], max_period: int, min_length: int) -> bool:
-    """Whether some run has enough copies for the share of the text that it fills."""
-    return any(
-        length >= min_length
-        and (
-            (length >= FEW_COPIES * period and length >= FEW_COPIES_SHARE * len(codes))
-            or (length >= MANY_COPIES * period and length >= MANY_COPIES_SHARE * len(codes))
-        )
-        for period, length in _runs(codes, max_period)
-    )
+def _long_runs(
+    codes: Int[np.ndarray, " n"], max_period: int, min_length: int
+) -> Iterator[tuple[int, int]]:
+    """Runs with enough copies for the share of the text that they fill: second copy to end."""
+    for period, start, length in _runs(codes, max_period):
+        few = length >= FEW_COPIES * period and length >= FEW_COPIES_SHARE * len(codes)
+        many = length >= MANY_COPIES * period and length >= MANY_COPIES_SHARE * len(codes)
+        if length >= min_length and (few or many):
+            yield start + period, start + length

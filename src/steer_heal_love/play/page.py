@@ -27,12 +27,19 @@ EXAMPLES = 4  # of the axis's probes
 
 
 def page_theme() -> Any:
-    """The page's theme: the system's own fonts, since none may be fetched."""
+    """The page's theme: the system's own fonts, since none may be fetched.
+
+    The green of its button and the grey of its small print are dark enough to be read by everybody.
+    """
     return gr.themes.Default(
         primary_hue="emerald",
         neutral_hue="slate",
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
+    ).set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        body_text_color_subdued="*neutral_600",
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import altair as alt
 
+from steer_heal_love.report.crosses import crosses
 from steer_heal_love.report.drawing import (
     GREEN,
     GREY,
@@ -138,8 +139,7 @@ def _chart(
     bars = alt.Chart(data).mark_rule(strokeWidth=1, opacity=0.55)
     layers = [
         alt.Chart(path).mark_line(color=PATH, strokeWidth=1.4).encode(x=x, y=y, order="order:Q"),
-        bars.encode(x=_bound(x, "x"), x2="x_high:Q", y=y, color=color),
-        bars.encode(x=x, y=_bound(y, "y"), y2="y_high:Q", color=color),
+        *crosses(bars, x, y, ("x", "y"), color=color),
         alt.Chart(data)
         .mark_point(filled=True, size=120, opacity=1, stroke="#ffffff", strokeWidth=0.8)
         .encode(x=x, y=y, color=color, shape=shape, tooltip=tooltip),
@@ -178,9 +178,3 @@ def _scale(
         scale=alt.Scale(domain=padded(values), nice=True, zero=False),
         axis=alt.Axis(title=title, format="+.2~f", tickCount=6),
     )
-
-
-def _bound(channel: Any, side: str) -> Any:
-    bound = channel.copy()
-    bound.shorthand = f"{side}_low:Q"
-    return bound

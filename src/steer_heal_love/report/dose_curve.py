@@ -14,6 +14,7 @@ from rich.text import Text
 
 from steer_heal_love import runs
 from steer_heal_love.records import Interval, Measurement
+from steer_heal_love.report.crosses import crosses, perplexity_across, trait_up
 from steer_heal_love.report.drawing import (
     GREEN,
     GREY,
@@ -22,8 +23,8 @@ from steer_heal_love.report.drawing import (
     RED,
     Grid,
     Plot,
+    bound,
     data_of,
-    padded,
     save_twins,
     styled,
 )
@@ -159,30 +160,14 @@ def _row(kappa: float, measured: Measurement) -> dict[str, Any]:
 def _path(rows: Sequence[dict[str, Any]]) -> Any:
     """Trait of the sampled texts against their perplexity, in the order of the doses."""
     there = [r for r in rows if PERSONA in r and r.get("perplexity", 0) > 0]
-    edges = ("", "_low", "_high")
-    xs = [math.log(r[f"perplexity{e}"]) for r in there for e in edges]
-    ys = [r[f"{PERSONA}{e}"] for r in there for e in edges]
-    x = alt.X(
-        "perplexity:Q",
-        scale=alt.Scale(type="log", domain=[math.exp(v) for v in padded(xs)], nice=False),
-        axis=alt.Axis(title="incoherence: median perplexity (log scale)", format="~g"),
-    )
-    y = alt.Y(
-        f"{PERSONA}:Q",
-        scale=alt.Scale(domain=padded(ys), nice=True, zero=False),
-        axis=alt.Axis(title="trait of the texts (nats per token)", format="+.2f"),
-    )
+    x = perplexity_across(there, "incoherence: median perplexity (log scale)")
+    y = trait_up(there, PERSONA)
     chart = alt.Chart(data_of(there))
     tooltip = [alt.Tooltip("label:N", title="dose")]
     tooltip += [alt.Tooltip(f"{n}:Q", title=COLUMNS[n][0], format=".3~f") for n in COLUMNS]
     layers = [
         chart.mark_line(color=PATH, strokeWidth=1.4).encode(x=x, y=y, order="kappa:Q"),
-        chart.mark_rule(color=RED, opacity=0.5).encode(
-            x=x, y=_edge(y, f"{PERSONA}_low"), y2=f"{PERSONA}_high:Q"
-        ),
-        chart.mark_rule(color=RED, opacity=0.5).encode(
-            x=_edge(x, "perplexity_low"), x2="perplexity_high:Q", y=y
-        ),
+        *crosses(chart.mark_rule(color=RED, opacity=0.5), x, y, ("perplexity", PERSONA)),
         chart.mark_point(filled=True, size=90, opacity=1, color=RED, shape="triangle-up").encode(
             x=x, y=y, tooltip=tooltip
         ),
@@ -191,13 +176,6 @@ def _path(rows: Sequence[dict[str, Any]]) -> Any:
         ),
     ]
     return alt.layer(*layers).properties(width=_SIDE, height=_SIDE)
-
-
-def _edge(channel: Any, field: str) -> Any:
-    """The same axis, read from a bound of the interval."""
-    edge = channel.copy()
-    edge.shorthand = f"{field}:Q"
-    return edge
 
 
 def _by_dose(
@@ -243,7 +221,7 @@ def _by_dose(
     return alt.layer(
         chart.mark_line(strokeWidth=1.4).encode(x=x, y=y, color=look["color"]),
         chart.mark_rule(opacity=0.5).encode(
-            x=x, y=_edge(y, "low"), y2="high:Q", color=look["color"]
+            x=x, y=bound(y, "low"), y2="high:Q", color=look["color"]
         ),
         chart.mark_point(filled=True, size=60, opacity=1).encode(x=x, y=y, tooltip=tooltip, **look),
     ).properties(width=_WIDTH, height=_HEIGHT)

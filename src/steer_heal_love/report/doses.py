@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 
 from steer_heal_love.maths.statistics import proportion_interval
-from steer_heal_love.report.drawing import GREEN, RED, Grid, Plot, data_of, padded, styled
+from steer_heal_love.report.drawing import GREEN, RED, Grid, Plot, bound, data_of, padded, styled
 from steer_heal_love.report.states import read_number, read_rounds
 from steer_heal_love.report.words import number, percent
 
@@ -77,9 +77,7 @@ def _chart(rows: list[dict[str, Any]]) -> Any:
     )
     shared = alt.Chart(data_of([row for row in rows if "share" in row]))
     bars = shared.mark_rule(color=GREEN, strokeWidth=1.6)
-    low = z.copy()
-    low.shorthand = "low:Q"
-    share = bars.encode(x=x, y=low, y2="high:Q") + shared.mark_point(
+    share = bars.encode(x=x, y=bound(z, "low"), y2="high:Q") + shared.mark_point(
         filled=True, size=110, opacity=1, color=GREEN, shape="square"
     ).encode(x=x, y=z, tooltip=tooltip)
     chart = alt.vconcat(

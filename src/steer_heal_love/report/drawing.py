@@ -127,6 +127,13 @@ def padded(values: Sequence[float], share: float = 0.08, least: float = 0.1) -> 
     return [low - margin, high + margin]
 
 
+def bound(channel: Any, field: str) -> Any:
+    """The same axis, read from a bound of the interval."""
+    edge = channel.copy()
+    edge.shorthand = f"{field}:Q"
+    return edge
+
+
 def save_twins(plots: Sequence[Plot], folder: Path) -> list[Path]:
     """Write each figure as NAME.svg and NAME.png (twice the size), without browser or network."""
     written = []

@@ -19,6 +19,7 @@ from steer_heal_love.report.drawing import (
     PROMPT,
     RED,
     SFT,
+    bound,
 )
 from steer_heal_love.report.marks import mark_of
 from steer_heal_love.report.states import (
@@ -148,18 +149,11 @@ def _path_and_points(rows: Sequence[Row], name: str, x: Any, y: Any, mark: str) 
     bars = alt.Chart(barred).mark_rule(strokeWidth=1.6)
     return [
         alt.Chart(path).mark_line(color=PATH, strokeWidth=1.2).encode(x=x, y=y),
-        bars.encode(x=x, y=_bound(y, name, "low"), y2=f"{name}_high:Q", color=color),
+        bars.encode(x=x, y=bound(y, f"{name}_low"), y2=f"{name}_high:Q", color=color),
         alt.Chart(data)
         .mark_point(filled=True, size=110, opacity=1, stroke=PAPER, strokeWidth=0.8)
         .encode(x=x, y=y, color=color, shape=shape, tooltip=tooltip),
     ]
-
-
-def _bound(y: Any, name: str, side: str) -> Any:
-    """The same y axis, read from a bound of the interval."""
-    bound = y.copy()
-    bound.shorthand = f"{name}_{side}:Q"
-    return bound
 
 
 def _base_band(value: float, y: Any) -> list[Any]:

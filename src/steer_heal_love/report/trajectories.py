@@ -16,6 +16,7 @@ from steer_heal_love.report.drawing import (
     RUNS,
     Grid,
     Plot,
+    bound,
     data_of,
     padded,
     styled,
@@ -170,8 +171,7 @@ def _panel(
         scale = alt.Scale(type="log", domain=[min(ends) / 1.06, max(ends) * 1.06], nice=False)
     form = "+.2~f" if key == "trait" else ".2~f"
     y = alt.Y(f"{key}:Q", scale=scale, axis=alt.Axis(title=title, format=form, minExtent=52))
-    low = y.copy()
-    low.shorthand = f"{key}_low:Q"
+    low = bound(y, f"{key}_low")
     tooltip = [
         alt.Tooltip("run:N"),
         alt.Tooltip("healed:Q", title="rounds healed"),

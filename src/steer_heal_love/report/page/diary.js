@@ -10,15 +10,25 @@ if (document.getElementById("spoken")) {
 
   const level = (nats) => LEVELS.filter((least) => nats >= least).length;
 
+  function piece(said, i) {
+    const nats = said.nats[i];
+    if (nats === undefined) return said.tokens[i];
+    const part = make("span", `s${level(nats)}`, said.tokens[i]);
+    part.title = `${nats.toFixed(1)} nats`;
+    return part;
+  }
+
   function words(said) {
     const text = make("p", "words");
-    said.tokens.forEach((token, i) => {
-      const nats = said.nats[i];
-      if (nats === undefined) return text.append(token);
-      const part = make("span", `s${level(nats)}`, token);
-      part.title = `${nats.toFixed(1)} nats`;
-      return text.append(part);
-    });
+    const pieces = said.tokens.map((_, i) => piece(said, i));
+    let at = 0;
+    for (const [from, to] of said.again) {
+      const looping = make("mark", "again");
+      looping.append(...pieces.slice(from, to));
+      text.append(...pieces.slice(at, from), looping);
+      at = to;
+    }
+    text.append(...pieces.slice(at));
     if (!said.tokens.join("").trim()) text.replaceChildren(make("em", "quiet", "(nothing)"));
     return text;
   }

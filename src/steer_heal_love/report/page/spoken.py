@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from statistics import fmean
 from typing import Any
 
+from steer_heal_love.maths.repetition import loop_spans
 from steer_heal_love.records import Answer
 from steer_heal_love.report.escape import make_visible
 from steer_heal_love.report.rivals import rival_states
@@ -112,14 +115,36 @@ def packed(
 def _answer(answer: Answer) -> dict[str, Any]:
     whole = len(answer.tokens) == len(answer.surprise_nats) > 0
     pieces = spelled(answer) if whole else [(answer.text, None)]
+    spans = loop_spans("".join(text for text, _ in pieces)) if answer.loops else []
+    if not whole:
+        pieces = [(part, None) for part in cut(answer.text, spans)]
     return {
         "mode": one_line(answer.mode),
         "tokens": [make_visible(text) for text, _ in pieces],
         "nats": [_nats(nats) for _, nats in pieces if nats is not None],
         "loops": answer.loops,
+        "again": again([text for text, _ in pieces], spans),
         "ended": answer.ended,
         "reasons": [one_line(reason) for reason in answer.reasons],
     }
+
+
+def cut(text: str, spans: Sequence[tuple[int, int]]) -> list[str]:
+    """The text in pieces that lie each inside or outside of the spans."""
+    edges = sorted({0, len(text), *(edge for span in spans for edge in span)})
+    return [text[start:end] for start, end in pairwise(edges)] or [text]
+
+
+def again(pieces: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ascending spans of characters as pieces from and up to: all that have any part in one."""
+    ends = list(accumulate(map(len, pieces)))
+    found: list[tuple[int, int]] = []
+    for start, end in spans:
+        first, last = bisect_right(ends, start), bisect_left(ends, end) + 1
+        if found and first < found[-1][1]:
+            first = found.pop()[0]
+        found.append((first, last))
+    return found
 
 
 def spelled(answer: Answer) -> list[tuple[str, float | None]]:
