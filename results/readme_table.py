@@ -1,8 +1,9 @@
 """Fill the marked block of README.md with the demo's figures: `make readme-table`.
 
-    python benchmarks/readme_table.py [RUN] [README]
+    python -m results.readme_table [RUN] [README]
 
-Reads RUN/metrics.json (by default runs/demo) and rewrites what stands between the two markers.
+Reads RUN/metrics.json (by default runs/demo) and rewrites what stands between the two markers of
+`demo-table`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from steer_heal_love.files import write_text
+from results.page import table, write_block
 from steer_heal_love.report.states import (
     LOOPS,
     PERPLEXITY,
@@ -26,13 +27,10 @@ from steer_heal_love.report.states import (
 )
 from steer_heal_love.report.words import number, one_line, percent, plain, signed
 
-BEGIN = "<!-- demo-table:begin -->"
-END = "<!-- demo-table:end -->"
-
+BLOCK = "demo-table"
 DEMO_ROUNDS = 3  # as in the Makefile
 
-HEADINGS = ("condition", "dose κ", "kept / total", "trait, nats per token", "perplexity", "loops")
-ALIGNMENT = ("---", "---:", "---:", "---:", "---:", "---:")
+HEADINGS = ["condition", "dose κ", "kept / total", "trait, nats per token", "perplexity", "loops"]
 
 
 def main(arguments: list[str]) -> int:
@@ -46,12 +44,12 @@ def main(arguments: list[str]) -> int:
         return fail(f"{run} holds no metrics.json: run `make demo` first")
     except ValueError as error:
         return fail(f"{run / 'metrics.json'} is not JSON: {error}")
-    text = readme.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        return fail(f"{readme} needs the line {BEGIN} once and, after it, {END} once")
     environment = read_environment(run / "environment.json")
     made_by = command(metrics, by_make=run.resolve() == (root / "runs" / "demo").resolve())
-    write_text(readme, replace_block(text, demo_block(metrics, environment, made_by)))
+    try:
+        write_block(readme, BLOCK, demo_block(metrics, environment, made_by))
+    except ValueError as error:
+        return fail(str(error))
     print(f"{readme}: {len(read_rounds(metrics))} rounds written")
     return 0
 
@@ -70,13 +68,6 @@ def read_environment(path: Path) -> Mapping[str, Any]:
         return {}
 
 
-def replace_block(text: str, block: str) -> str:
-    """The text with `block` between its two markers."""
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
-
-
 def command(metrics: Mapping[str, Any], *, by_make: bool) -> str:
     """The command that made the run, as far as the figures tell; config.toml has every setting."""
     rounds = len(read_rounds(metrics))
@@ -90,12 +81,10 @@ def command(metrics: Mapping[str, Any], *, by_make: bool) -> str:
 
 def demo_block(metrics: Mapping[str, Any], environment: Mapping[str, Any], made_by: str) -> str:
     """Table and caption as Markdown."""
-    lines = [HEADINGS, ALIGNMENT, *rows(metrics)]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"{table}\n\n{caption(metrics, environment, made_by)}"
+    return f"{table(HEADINGS, list(rows(metrics)))}\n\n{caption(metrics, environment, made_by)}"
 
 
-def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def rows(metrics: Mapping[str, Any]) -> Iterator[list[str]]:
     """A row for each condition, in the order in which they were measured."""
     yield row("base model", metrics.get("base"))
     yield row("persona as system prompt", metrics.get("prompt_pos"))
@@ -107,16 +96,16 @@ def rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield row(f"{name}, healed", entry.get("healed"), kept=kept)
 
 
-def row(condition: str, measurement: object, dose: str = "", kept: str = "") -> tuple[str, ...]:
+def row(condition: str, measurement: object, dose: str = "", kept: str = "") -> list[str]:
     """The cells of one condition."""
-    return (
+    return [
         condition,
         dose,
         kept,
         with_interval(read_figure(measurement, TRAIT), signed),
         with_interval(read_figure(measurement, PERPLEXITY), plain),
         with_interval(read_figure(measurement, LOOPS), percent),
-    )
+    ]
 
 
 def with_interval(figure: Figure | None, say: Any) -> str:
