@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def hint_at(word: str, known: Iterable[str]) -> str:
+    """Which of the known words was probably meant, for the message of an error; "" if none is."""
+    near = get_close_matches(word, known, 1)
+    return f"did you mean {near[0]!r}? " if near else ""
+
 
 class SteerHealLoveError(Exception):
     """Something the user can mend. The command line prints it as one line and exits with a code."""
@@ -53,3 +62,9 @@ class RunError(SteerHealLoveError):
 
 class RunInUse(RunError):  # noqa: N818
     """Another process is writing the run."""
+
+
+class LostProcess(RunError):  # noqa: N818
+    """One of the processes that carry a run out together has ended before its time."""
+
+    exit_code = 1

@@ -48,6 +48,8 @@ class RunConfig(StageConfig):
     """How many times to steer and heal."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Seed of everything random."""
+    shards: int = Field(1, ge=1, le=1024)
+    """Parts that the work is computed in, so that as many processes can share it."""
     steer: SteerConfig = SteerConfig()
     dose: DoseConfig = DoseConfig()
     dosing: DosingConfig = DosingConfig()

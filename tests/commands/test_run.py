@@ -21,8 +21,9 @@ from said import Said
 from steer_heal_love import cli
 from steer_heal_love.axes import builtin_axes, parse_axis
 from steer_heal_love.commands.arguments import config_from, load_config
+from steer_heal_love.commands.loading import load_for
 from steer_heal_love.commands.repeat import tell_differences
-from steer_heal_love.commands.run import load_for, read_settings
+from steer_heal_love.commands.run import read_settings
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.commands.space import adapter_bytes, estimate_need
 from steer_heal_love.environment import describe_environment

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from steer_heal_love.axes import load_axis, load_contexts
 from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.run import load_for, read_settings
+from steer_heal_love.commands.loading import load_for
+from steer_heal_love.commands.run import read_settings
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.lm.adapters import base

@@ -15,7 +15,7 @@ from steer_heal_love.axis_check.form import check_form
 from steer_heal_love.axis_check.validity import Validity, check_validity
 from steer_heal_love.commands.arguments import config_from
 from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.run import load_for
+from steer_heal_love.commands.loading import load_for
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.lm.load import ALIAS, DType, Quantize
 from steer_heal_love.records import Axis
@@ -33,7 +33,7 @@ class CheckArguments:
     tell the two persona prompts apart on the axis's answer pairs.
     """
 
-    axis: Annotated[str, tyro.conf.Positional]
+    axis: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AXIS")]
     """Built-in axis, or the path of an axis .toml."""
     model: str = ALIAS
     """Model to try it on: hub id, local folder, .gguf file, or the alias smollm2."""

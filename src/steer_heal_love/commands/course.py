@@ -17,6 +17,8 @@ from steer_heal_love.environment import describe_environment, differences
 from steer_heal_love.errors import DivergedError, OutOfMemory, RunError, StarvedRound
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.loop import RunConfig, run_loop
+from steer_heal_love.parallel.joined import Joined
+from steer_heal_love.parallel.pieces import Led
 from steer_heal_love.records import Axis, Baseline, Effort, RoundRecord
 from steer_heal_love.report import write_report
 from steer_heal_love.report.summary import round_table, summary_of
@@ -42,7 +44,7 @@ def carry_out(
         StarvedRound, DivergedError: the run went wrong; its directory keeps what was found.
         RunError: another process holds the run, or it cannot be written.
     """
-    with run.locked(), _quiet_libraries(), _recorded(run, screen):
+    with run.locked(), quiet_libraries(), _recorded(run, screen):
         run.write_config(settings.model_dump())
         environment = describe_environment(lm)
         differ = differences(run.environment(), environment)
@@ -57,7 +59,7 @@ def carry_out(
             run.adopt_pages(_write_pages(run, screen))
             raise
         except RunError as error:
-            raise RunError(f"{error}; then go on with: shl resume {run.path}") from error
+            raise type(error)(f"{error}; then go on with: shl resume {run.path}") from error
         except Stopped as stop:
             run.event("interrupted", signal=str(stop))
             run.adopt_pages([])
@@ -84,6 +86,8 @@ def _carry_out(
     contexts = load_contexts()
     rounds: list[RoundRecord] = []
     pieces = with_baselines(run, lm, axis, contexts, settings, on_hit=found)
+    if isinstance(lm.team, Joined):
+        pieces = Led(lm.team, pieces)
     for record in run_loop(lm, axis, contexts, settings, pieces=pieces, report=report):
         match record:
             case Baseline():
@@ -189,7 +193,7 @@ def _tracked(
 
 
 @contextmanager
-def _quiet_libraries() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """What libraries have to tell one another about their next versions is not for the screen."""
     with warnings.catch_warnings():
         for library in ("transformers", "peft", "accelerate"):

@@ -16,7 +16,7 @@ from steer_heal_love.baselines import with_baselines
 from steer_heal_love.codec import to_json
 from steer_heal_love.commands.arguments import load_config
 from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.run import load_for
+from steer_heal_love.commands.loading import load_for
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.commands.trust import refuse_silent_trust, untrusting
 from steer_heal_love.dose_curve import Personas, measure_curve

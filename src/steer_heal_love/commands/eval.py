@@ -17,7 +17,8 @@ from steer_heal_love.axes import load_axis, load_contexts
 from steer_heal_love.baselines import with_baselines
 from steer_heal_love.commands.arguments import config_from, load_config
 from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.run import load_for, read_settings
+from steer_heal_love.commands.loading import load_for
+from steer_heal_love.commands.run import read_settings
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.commands.trust import refuse_silent_trust
 from steer_heal_love.errors import ConfigError

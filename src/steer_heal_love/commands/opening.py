@@ -11,7 +11,8 @@ from rich.console import Console
 
 from steer_heal_love.axes import load_axis, load_contexts
 from steer_heal_love.commands.arguments import load_config
-from steer_heal_love.commands.run import load_for, read_settings
+from steer_heal_love.commands.loading import load_for
+from steer_heal_love.commands.run import read_settings
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.environment import describe_environment, same_model
 from steer_heal_love.errors import ConfigError, RunError

@@ -11,12 +11,14 @@ import tyro
 from steer_heal_love.commands.arguments import config_from
 from steer_heal_love.commands.course import carry_out
 from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.run import load_for, read_settings
+from steer_heal_love.commands.run import read_settings
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.commands.space import bytes_in, estimate_need, refuse_full_disk
+from steer_heal_love.commands.together import check_shards, lead_on, together
 from steer_heal_love.environment import describe_environment, differences
 from steer_heal_love.errors import ConfigError, RunError
 from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.team import Team
 from steer_heal_love.loop import RunConfig
 from steer_heal_love.runs import RunDirectory
 from steer_heal_love.tracking import TrackerName, open_tracker
@@ -32,6 +34,8 @@ class ResumeArguments:
     """Go on to this many rounds in all, also where the run had finished."""
     trust_remote_code: bool = False
     """Of a run that was begun with this flag: run code that comes with the model, once more."""
+    processes: int = 1
+    """Share the work out over this many processes, at most as many as the run has shards."""
     track: TrackerName | None = None
     """Tell an experiment tracker the figures too, from the run's beginning."""
     quiet: bool = False
@@ -42,6 +46,11 @@ class ResumeArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse and resume."""
+    return together("resume", arguments, lead)
+
+
+def lead(arguments: list[str], team: Team) -> int:
+    """The command itself, in the first of its processes."""
     given = parse(ResumeArguments, arguments, "shl resume")
     return resume(
         given.run,
@@ -50,6 +59,7 @@ def main(arguments: list[str]) -> int:
         as_json=given.json,
         trust=given.trust_remote_code,
         track=given.track,
+        team=team,
     )
 
 
@@ -61,23 +71,29 @@ def resume(
     as_json: bool,
     trust: bool,
     track: TrackerName | None = None,
+    team: Team | None = None,
 ) -> int:
     """Carry a run directory on; returns the exit code.
 
+    Args:
+        team: the processes that this one leads.
+
     Raises:
+        ConfigError: there are more processes than shards.
         RunError: it is no run directory, its foundations are broken, its model is another one,
             another process holds it, or the disk has no room for the rest.
     """
     run = RunDirectory(path)
     run.check_foundations()
     settings, axis = read_settings(path, trust=trust)
+    check_shards(settings, team or Team())
     if rounds is not None:
         settings = extended(settings, rounds, path)
     tracker = open_tracker(track, path) if track else None
     with Screen(settings.rounds, quiet=quiet, as_json=as_json) as screen:
         for problem in run.problems():
             screen.notes.print(f"not used, but made again: {problem}", markup=False)
-        lm = load_for(settings, screen)
+        lm = lead_on(team or Team(), settings, axis, screen)
         check_model(run, lm)
         refuse_full_disk(path, estimate_need(lm, axis, settings).peak, bytes_in(path))
         begun = run.environment()

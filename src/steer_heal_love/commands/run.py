@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
-import transformers
 import tyro
 
 from steer_heal_love.axes import load_axis
@@ -20,10 +18,11 @@ from steer_heal_love.commands.flags import parse
 from steer_heal_love.commands.repeat import check_same, refuse_settings, tell_differences
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.commands.space import estimate_need, refuse_full_disk
+from steer_heal_love.commands.together import check_shards, lead_on, shared_out, together
 from steer_heal_love.commands.trust import refuse_silent_trust, untrusting
 from steer_heal_love.environment import describe_environment
-from steer_heal_love.errors import ConfigError, RunError
-from steer_heal_love.lm.load import LanguageModel, load_model
+from steer_heal_love.errors import RunError
+from steer_heal_love.lm.team import Team
 from steer_heal_love.loop import RunConfig
 from steer_heal_love.records import Axis
 from steer_heal_love.runs import RunDirectory, read_foundations
@@ -48,6 +47,8 @@ class RunArguments:
     """Repeat the run in this folder as it was, its settings and its axis."""
     resume: bool = False
     """Go on with the run in --out if it is there."""
+    processes: int = 1
+    """Share the work out over so many processes, each with a GPU of its own if there are some."""
     track: TrackerName | None = None
     """Tell an experiment tracker the figures too."""
     quiet: bool = False
@@ -58,13 +59,18 @@ class RunArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse, run, and say how it went."""
+    return together("run", arguments, lead)
+
+
+def lead(arguments: list[str], team: Team) -> int:
+    """The command itself, in the first of its processes."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--config", type=Path, nargs="?")
     early.add_argument("--preset", nargs="?")
     early.add_argument("--from", type=Path, nargs="?", dest="source")
     named = early.parse_known_args(arguments)[0]
     if named.source is not None:
-        return _repeat(arguments, named.source)
+        return _repeat(arguments, named.source, team)
     from_file = load_config(named.config, named.preset)
     given = parse(RunArguments, arguments, "shl run", RunArguments(untrusting(from_file)))
     refuse_silent_trust(from_file, f"config file {named.config}", given.settings.trust_remote_code)
@@ -82,22 +88,30 @@ def main(arguments: list[str]) -> int:
             as_json=given.json,
             trust=trust,
             track=given.track,
+            team=team,
         )
-    return begin(out, load_axis(given.settings.axis), given.settings, given)
+    settings = shared_out(given.settings, team)
+    return begin(out, load_axis(settings.axis), settings, given, team)
 
 
-def _repeat(arguments: list[str], source: Path) -> int:
+def _repeat(arguments: list[str], source: Path, team: Team) -> int:
     """`shl run --from`: as that run was begun, in a folder of its own."""
     refuse_settings(arguments, source)
     trust = "--trust-remote-code" in arguments
     RunDirectory(source).check_foundations()
     settings, axis = read_settings(source, trust=trust)
     given = parse(RunArguments, arguments, "shl run", RunArguments(settings))
-    return begin(given.out or _default_out(settings), axis, settings, given)
+    check_shards(settings, team)
+    return begin(given.out or _default_out(settings), axis, settings, given, team)
 
 
-def begin(out: Path, axis: Axis, settings: RunConfig, given: RunArguments) -> int:
+def begin(
+    out: Path, axis: Axis, settings: RunConfig, given: RunArguments, team: Team | None = None
+) -> int:
     """Make the run directory and carry the run out; returns the exit code.
+
+    Args:
+        team: the processes that this one leads.
 
     Raises:
         RunError: the path exists already, or there is no room for the run; nothing is left behind.
@@ -110,7 +124,7 @@ def begin(out: Path, axis: Axis, settings: RunConfig, given: RunArguments) -> in
     refuse_full_disk(out)
     tracker = open_tracker(given.track, out) if given.track else None
     with Screen(settings.rounds, quiet=given.quiet, as_json=given.json) as screen:
-        lm = load_for(settings, screen)
+        lm = lead_on(team or Team(), settings, axis, screen)
         refuse_full_disk(out, estimate_need(lm, axis, settings).peak)
         environment = describe_environment(lm)
         differ = []
@@ -121,37 +135,6 @@ def begin(out: Path, axis: Axis, settings: RunConfig, given: RunArguments) -> in
         if given.source is not None:
             run.event("repeat", of=given.source.name, differences=differ)
         return carry_out(run, lm, axis, settings, screen, tracker)
-
-
-def load_for(settings: RunConfig, screen: Screen) -> LanguageModel:
-    """The model of these settings, with words while it loads."""
-    screen.say(f"loading {settings.model} …")
-    if settings.trust_remote_code:
-        screen.notes.print(
-            "warning: --trust-remote-code runs code that came with the model: it can read, change "
-            "and send everything that you can on this machine"
-        )
-    transformers.utils.logging.disable_progress_bar()
-    torch.manual_seed(settings.seed)
-    check_device(settings.device)
-    return load_model(
-        settings.model,
-        device=settings.device,
-        dtype=settings.dtype,
-        quantize=settings.quantize,
-        trust_remote_code=settings.trust_remote_code,
-    )
-
-
-def check_device(device: str) -> None:
-    """Raises ConfigError where there is no such device, or torch cannot use it."""
-    if device == "auto":
-        return
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ConfigError(f"--device {device} cannot be used: {reason}: try cpu or auto") from None
 
 
 def _default_out(settings: RunConfig) -> Path:

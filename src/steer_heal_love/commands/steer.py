@@ -11,8 +11,8 @@ import tyro
 from steer_heal_love.axes import load_axis
 from steer_heal_love.commands.columns import make_console, show_growing
 from steer_heal_love.commands.flags import parse
+from steer_heal_love.commands.loading import load_for
 from steer_heal_love.commands.opening import read_with_words
-from steer_heal_love.commands.run import load_for
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.lm.load import DType
@@ -33,7 +33,7 @@ class SteerArguments:
     dose it was drawn at. The axis's direction is read on first use and kept in the cache.
     """
 
-    prompt: Annotated[str, tyro.conf.Positional]
+    prompt: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROMPT")]
     """What to ask."""
     axis: str = "love"
     """Built-in axis, or the path of an axis .toml."""
@@ -43,7 +43,7 @@ class SteerArguments:
     """How the dose changes over the answer."""
     schedule_length: int = 32
     """Tokens until the schedule is at its floor; of a prefix, its length."""
-    schedule_floor: float = 0.1
+    schedule_floor: float = 0.25
     """Share of the dose that is left then."""
     gate: Gate = "none"
     """Scale the dose at each position by the cosine of hidden state and direction."""

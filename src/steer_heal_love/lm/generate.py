@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
 
 import torch
 
@@ -13,6 +16,7 @@ from steer_heal_love.lm.memory import half, is_out_of_memory
 from steer_heal_love.lm.order import Order
 from steer_heal_love.lm.packed import packed
 from steer_heal_love.lm.sampling import Dosing, Generated, Sampling, Spent
+from steer_heal_love.lm.team import in_shards
 from steer_heal_love.lm.tokens import Ids
 
 __all__ = ["Dosing", "Generated", "Sampling", "Spent", "generate"]
@@ -51,28 +55,46 @@ def generate(
         return []
     how = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
     order = Order(lm, prompts, how, seed, first_index, dosing)
-    results: dict[int, Generated] = {}
     longest = [(-h.max_new_tokens, -len(p)) for h, p in zip(how, prompts, strict=True)]
-    pending = sorted(range(len(prompts)), key=lambda i: (longest[i], i))
-    size = min(batch_size, len(prompts))
-    with _dose_restored(dosing), packed(lm):
-        while pending:
-            engine = Engine(order, size)
-            fits = True
-            try:
-                for index, generated in engine.run(pending):
-                    results[index] = generated
-                    if on_finished is not None:
-                        on_finished(1)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                fits = False
-            if not fits:
-                del engine  # with its cache, before the next one is made
-                size = half(size, "generation", "use fewer new tokens")
-            pending = [i for i in pending if i not in results]
-    return [results[i] for i in range(len(prompts))]
+    size = math.ceil(min(batch_size, len(prompts)) / lm.team.shards)
+
+    def complete(rows: list[int]) -> list[dict[str, Any]]:
+        waiting = sorted(rows, key=lambda i: (longest[i], i))
+        with _dose_restored(dosing), packed(lm):
+            found = _complete(order, waiting, size, on_finished)
+        return [asdict(found[i]) for i in rows]
+
+    return [_generated(row) for row in in_shards(lm, len(prompts), complete)]
+
+
+def _complete(
+    order: Order, pending: list[int], size: int, on_finished: Callable[[int], None] | None
+) -> dict[int, Generated]:
+    """What comes of the rows `pending`, begun in that order, `size` of them in flight."""
+    results: dict[int, Generated] = {}
+    while pending:
+        engine = Engine(order, size)
+        fits = True
+        try:
+            for index, generated in engine.run(pending):
+                results[index] = generated
+                if on_finished is not None:
+                    on_finished(1)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            fits = False
+        if not fits:
+            del engine  # with its cache, before the next one is made
+            size = half(size, "generation", "use fewer new tokens")
+        pending = [i for i in pending if i not in results]
+    return results
+
+
+def _generated(row: dict[str, Any]) -> Generated:
+    """The row again, from the plain data that processes pass to one another."""
+    spent = row["spent"]
+    return Generated(**{**row, "spent": None if spent is None else Spent(**spent)})
 
 
 @contextmanager

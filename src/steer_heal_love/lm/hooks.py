@@ -15,6 +15,7 @@ from steer_heal_love.errors import HookError
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.memory import in_parts
 from steer_heal_love.lm.packed import packed
+from steer_heal_love.lm.team import in_shards
 from steer_heal_love.lm.tokens import Ids, batches_by_length, pad_left
 from steer_heal_love.maths.direction import Gate, Operator, intervene
 from steer_heal_love.records import Direction
@@ -104,6 +105,8 @@ def steering(
             handle.remove()
         if state in lm.patches:
             lm.patches.remove(state)
+    if lm.team.processes > 1 and not state.fired:
+        return  # there were fewer texts than processes
     missing = sorted(set(direction.layers) - state.fired)
     if missing and (must_fire or state.fired):
         raise HookError(
@@ -117,16 +120,25 @@ def read_hidden(
     lm: LanguageModel, prompts: Sequence[Ids], layers: Sequence[int], *, batch_tokens: int = 8192
 ) -> Float[Tensor, "prompts band d"]:
     """Hidden state after each of `layers` at the last token of each prompt, float32, on the CPU."""
-    rows: list[Tensor | None] = [None] * len(prompts)
+
+    def read(rows: list[int]) -> list[Tensor]:
+        return _read_rows(lm, [prompts[i] for i in rows], layers, batch_tokens)
+
+    return torch.stack(in_shards(lm, len(prompts), read))
+
+
+def _read_rows(
+    lm: LanguageModel, prompts: list[Ids], layers: Sequence[int], batch_tokens: int
+) -> list[Tensor]:
+    rows: dict[int, Tensor] = {}
 
     def read(batch: list[int]) -> Tensor:
         return _read_batch(lm, [prompts[i] for i in batch], layers)
 
     for batch in batches_by_length([len(p) for p in prompts], batch_tokens, 64):
         for part, states in in_parts(batch, read, "reading hidden states"):
-            for i, state in zip(part, states, strict=True):
-                rows[i] = state
-    return torch.stack([row for row in rows if row is not None])
+            rows |= zip(part, states, strict=True)
+    return [rows[i] for i in range(len(prompts))]
 
 
 def _read_batch(lm: LanguageModel, prompts: list[Ids], layers: Sequence[int]) -> Tensor:

@@ -13,6 +13,7 @@ from steer_heal_love.lm.context import Prefix, read_prefix, shared_prefix
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.memory import in_parts
 from steer_heal_love.lm.packed import head_logits, packed
+from steer_heal_love.lm.team import in_shards
 from steer_heal_love.lm.tokens import Ids, batches_by_length, pad_right
 
 LOGIT_CHUNK = 2**24  # logits held at a time
@@ -33,6 +34,20 @@ def completion_logprobs(
     Raises:
         DivergedError: one is NaN.
     """
+    pairs = list(zip(prompts, completions, strict=True))
+
+    def read(rows: list[int]) -> list[Tensor]:
+        chosen = [pairs[i] for i in rows]
+        return _completion_logprobs(
+            lm, [p for p, _ in chosen], [c for _, c in chosen], batch_tokens
+        )
+
+    return in_shards(lm, len(pairs), read)
+
+
+def _completion_logprobs(
+    lm: LanguageModel, prompts: Sequence[Ids], completions: Sequence[Ids], batch_tokens: int
+) -> list[Tensor]:
     results: list[Tensor] = [torch.empty(0)] * len(prompts)
     for batch, hidden in hidden_states(lm, prompts, completions, batch_tokens=batch_tokens):
         targets = torch.tensor(
@@ -74,6 +89,21 @@ def next_token_logprobs(
 
     The tokens that all prompts begin with are computed once, unless `share_prefix` is off.
     """
+
+    def read(rows: list[int]) -> list[Tensor]:
+        chosen = [prompts[i] for i in rows]
+        return _next_token_logprobs(lm, chosen, candidates, batch_tokens, share_prefix)
+
+    return torch.stack(in_shards(lm, len(prompts), read))
+
+
+def _next_token_logprobs(
+    lm: LanguageModel,
+    prompts: Sequence[Ids],
+    candidates: Sequence[int],
+    batch_tokens: int,
+    share_prefix: bool,
+) -> list[Tensor]:
     rows: list[Tensor] = [torch.empty(0)] * len(prompts)
     picked = torch.tensor(list(candidates), device=lm.device)
     one = [[0]] * len(prompts)  # any token: only the position that predicts it is read
@@ -87,7 +117,7 @@ def next_token_logprobs(
             parts.append(logits[:, picked] - logits.logsumexp(-1, keepdim=True))
         for i, row in zip(batch, torch.cat(parts).cpu(), strict=True):
             rows[i] = row
-    return torch.stack(rows)
+    return rows
 
 
 @torch.inference_mode()

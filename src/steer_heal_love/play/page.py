@@ -222,7 +222,7 @@ def _inputs(loaded: Loaded) -> tuple[_Inputs, Any]:
     with gr.Accordion("More", open=False):
         with gr.Row():
             length = gr.Slider(1, MAX_TOKENS, 32, step=1, label="Schedule's length, tokens")
-            floor = gr.Slider(0, 1, 0.1, step=0.01, label="Schedule's floor, share of κ")
+            floor = gr.Slider(0, 1, 0.25, step=0.01, label="Schedule's floor, share of κ")
         with gr.Row():
             temperature = gr.Slider(0, 2, 1.0, step=0.05, label="Temperature (0: the likeliest)")
             tokens = gr.Slider(1, MAX_TOKENS, 96, step=1, label="Length limit, tokens")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from steer_heal_love.lm.adapters import base
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.score import hidden_states
+from steer_heal_love.lm.team import in_shards
 from steer_heal_love.lm.tokens import pad_right
 
 
@@ -88,17 +90,16 @@ def reference_states(
 
     d numbers a token in place of a distribution over V: the head turns them into it again.
     """
-    prompts = [e.prompt for e in examples]
-    completions = [e.completion for e in examples]
 
-    def read() -> Iterator[tuple[int, Tensor]]:
+    def read(rows: list[int]) -> list[Tensor]:
+        prompts = [examples[i].prompt for i in rows]
+        completions = [examples[i].completion for i in rows]
+        found: dict[int, Tensor] = {}
         for batch, hidden in hidden_states(lm, prompts, completions):
             sizes = [len(completions[i]) for i in batch]
-            yield from zip(batch, (h.clone() for h in hidden.split(sizes)), strict=True)
+            found |= zip(batch, (h.clone() for h in hidden.split(sizes)), strict=True)
+        return [found[i] for i in range(len(rows))]
 
-    if reference == "previous":
-        found = dict(read())
-    else:
-        with base(lm):
-            found = dict(read())
-    return [found[i] for i in range(len(examples))]
+    with nullcontext() if reference == "previous" else base(lm):
+        states = in_shards(lm, len(examples), read)
+    return [s.to(lm.device) for s in states]

@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader
 
 from steer_heal_love.errors import DivergedError
 from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.memory import is_out_of_memory
+from steer_heal_love.lm.quiet import quiet_transformers
 from steer_heal_love.maths.divergence import HealTerms
 from steer_heal_love.records import HealStep
 from steer_heal_love.stages.healing.texts import Batch
@@ -40,6 +42,9 @@ class Session(Protocol):
     def collate(self, indices: Sequence[int]) -> Batch:
         """The batch of these texts."""
 
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What is trained."""
+
     def terms(self, batch: Batch) -> tuple[HealTerms, Tensor]:
         """The loss of a batch, and the hidden states that it is a function of."""
 
@@ -52,22 +57,25 @@ class HealTrainer(transformers.Trainer):  # type: ignore[misc]
     ) -> None:
         self.session, self.batches, self.epoch_index = session, batches, epoch
         self.steps: list[HealStep] = []
+        self.found: list[dict[str, float]] = []  # of the parts of the present batch
         on_cpu = session.lm.device.type == "cpu"
-        arguments = transformers.TrainingArguments(
-            output_dir=scratch,
-            num_train_epochs=1,
-            per_device_train_batch_size=1,
-            max_grad_norm=session.max_grad_norm,
-            bf16=session.lm.dtype == torch.bfloat16,
-            use_cpu=on_cpu,
-            report_to=[],
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-            seed=session.seed % 2**32,
-        )
+        # It warns of processes that it does not share the work out to: that is done here.
+        with quiet_transformers():
+            arguments = transformers.TrainingArguments(
+                output_dir=scratch,
+                num_train_epochs=1,
+                per_device_train_batch_size=1,
+                max_grad_norm=session.max_grad_norm,
+                bf16=session.lm.dtype == torch.bfloat16,
+                use_cpu=on_cpu,
+                report_to=[],
+                save_strategy="no",
+                logging_strategy="no",
+                disable_tqdm=True,
+                remove_unused_columns=False,
+                dataloader_pin_memory=False,
+                seed=session.seed % 2**32,
+            )
         super().__init__(
             model=session.model,
             args=arguments,
@@ -79,36 +87,61 @@ class HealTrainer(transformers.Trainer):  # type: ignore[misc]
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The epoch's batches in their fixed order; one item of the loader is one batch."""
 
-        def collate(indices: list[int]) -> dict[str, list[Batch]]:
-            size = self.session.micro
-            parts = [indices[i : i + size] for i in range(0, len(indices), size)]
-            return {"parts": [self.session.collate(part) for part in parts]}
+        def collate(indices: list[int]) -> dict[str, Any]:
+            parts = self._parts(indices)
+            return {"parts": [self.session.collate(p) for p in parts], "total": len(indices)}
 
         return DataLoader(self.batches, batch_size=None, collate_fn=collate)  # type: ignore[arg-type]
+
+    def _parts(self, indices: list[int]) -> list[list[int]]:
+        """The texts of a batch that this process learns from, as many at a time as fit."""
+        team, size = self.session.lm.team, self.session.micro
+        own = [indices[shard :: team.shards] for shard in team.own]
+        return [texts[i : i + size] for texts in own for i in range(0, len(texts), size)]
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Gradients of this process's part of the batch; what all found of it is recorded.
+
+        Where one process runs out of memory, all do, so that all begin the epoch again.
+        """
+        self.found.clear()
+        problem: str | None = None
+        loss = torch.zeros(())
+        try:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        except (RuntimeError, MemoryError) as error:
+            if self.session.lm.team.processes == 1 or not is_out_of_memory(error):
+                raise
+            problem = str(error)
+        told = self.session.lm.team.gather((self.found, problem))
+        if any(trouble is not None for _, trouble in told):
+            raise MemoryError("a process of this run ran out of memory")
+        self._record([figures for found, _ in told for figures in found])
+        return loss
 
     def compute_loss(
         self,
         model: nn.Module,  # noqa: ARG002  (the adapter is attached to the session's model)
-        inputs: dict[str, list[Batch]],
+        inputs: dict[str, Any],
         return_outputs: bool = False,  # noqa: ARG002
         num_items_in_batch: Any = None,  # noqa: ARG002
     ) -> Tensor:
-        """Heal loss of one batch, which may come in parts; records the step.
+        """Heal loss of one batch, or of a process's share of it, which may come in parts.
 
         The loss is a mean over sequences, so the parts' gradients add up to the batch's. All but
         the last part's are made here.
         """
-        parts = inputs["parts"]
-        total = sum(len(part.input_ids) for part in parts)
-        found: list[dict[str, float]] = []
-        for part in parts:
+        # Of no part at all the loss is zero, with a gradient of zeros.
+        loss = torch.stack([p.sum() * 0.0 for p in self.session.parameters().values()]).sum()
+        for k, part in enumerate(inputs["parts"], start=1):
             terms, hidden = self.session.terms(part)
-            share = len(part.input_ids) / total
-            found.append({"share": share, **_part_figures(terms, hidden)})
+            share = len(part.input_ids) / inputs["total"]
+            self.found.append({"share": share, **_part_figures(terms, hidden)})
             loss = terms.loss * share
-            if part is not parts[-1]:
+            if k < len(inputs["parts"]):
                 loss.backward()
-        self._record(found)
         return loss
 
     def _record(self, parts: Sequence[Mapping[str, float]]) -> None:
@@ -125,11 +158,14 @@ class HealTrainer(transformers.Trainer):  # type: ignore[misc]
         self.steps.append(record)
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
-        """Clip, record the norm before it, and look whether it is what it was until now.
+        """Join the processes' gradients and clip; record the norm before it, and look whether it
+        is what it was until now.
 
         Raises:
             DivergedError: the gradient is not finite.
         """
+        if self.session.lm.team.processes > 1:
+            self._add_gradients()
         norm = super()._clip_grad_norm(model)
         record = replace(self.steps[-1], grad_norm=float(norm))
         if not math.isfinite(record.grad_norm):
@@ -152,10 +188,18 @@ class HealTrainer(transformers.Trainer):  # type: ignore[misc]
             self.session.on_step(record)
         return norm
 
-    def _prepare_inputs(self, inputs: dict[str, list[Batch]]) -> dict[str, list[Batch]]:
+    def _add_gradients(self) -> None:
+        """The gradient of the whole batch in each process: those of the adapter alone, at once."""
+        gradients = [p.grad for p in self.session.parameters().values() if p.grad is not None]
+        joined = torch.cat([g.flatten() for g in gradients])
+        self.session.lm.team.add(joined)
+        for g, part in zip(gradients, joined.split([g.numel() for g in gradients]), strict=True):
+            g.copy_(part.view_as(g))
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         return inputs  # already on the device
 
-    def floating_point_ops(self, inputs: dict[str, list[Batch]]) -> int:  # noqa: ARG002
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:  # noqa: ARG002
         """Not counted here: the benchmarks count by model arithmetic."""
         return 0
 

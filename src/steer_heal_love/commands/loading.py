@@ -1,0 +1,52 @@
+"""The model that settings name, for every command that computes with one."""
+
+from __future__ import annotations
+
+import torch
+import transformers
+
+from steer_heal_love.commands.screen import Screen
+from steer_heal_love.errors import ConfigError
+from steer_heal_love.lm.load import LanguageModel, load_model
+from steer_heal_love.loop import RunConfig
+
+
+def load_for(settings: RunConfig, screen: Screen) -> LanguageModel:
+    """The model of these settings, with words while it loads."""
+    screen.say(f"loading {settings.model} …")
+    if settings.trust_remote_code:
+        screen.notes.print(
+            "warning: --trust-remote-code runs code that came with the model: it can read, change "
+            "and send everything that you can on this machine"
+        )
+    return load_settled(settings)
+
+
+def load_settled(settings: RunConfig) -> LanguageModel:
+    """The model of these settings, without a word.
+
+    Raises:
+        ConfigError: the device cannot be used.
+        ModelError: there is no such model, or it cannot be loaded.
+    """
+    transformers.utils.logging.disable_progress_bar()
+    torch.manual_seed(settings.seed)
+    check_device(settings.device)
+    return load_model(
+        settings.model,
+        device=settings.device,
+        dtype=settings.dtype,
+        quantize=settings.quantize,
+        trust_remote_code=settings.trust_remote_code,
+    )
+
+
+def check_device(device: str) -> None:
+    """Raises ConfigError where there is no such device, or torch cannot use it."""
+    if device == "auto":
+        return
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"--device {device} cannot be used: {reason}: try cpu or auto") from None

@@ -1,0 +1,1 @@
+"""Several processes that carry one run out: the first leads and writes, the others follow."""
