@@ -1,9 +1,10 @@
 """Speed and memory of the package on this machine: `python -m benchmarks [NAME …]`.
 
 Each benchmark runs in a fresh process, so that its peak memory is its own. Writes
-`benchmarks/results/<machine>.json` and the same as `.md`, and prints the tables. Named benchmarks
-replace their own part of the file and leave the rest. Ratios compare figures of one process and one
-run; rates of two runs compare only as far as the machine was as idle.
+`benchmarks/results/<machine>.json` and the same as `.md`, the comparisons also into
+`docs/performance.md`, and prints the tables. Named benchmarks replace their own part of the file
+and leave the rest. Ratios compare figures of one process and one run; rates of two runs compare
+only as far as the machine was as idle.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from results.page import write_block
+
 from benchmarks.records import Outcome
-from benchmarks.show import markdown, print_tables
+from benchmarks.show import comparison, markdown, print_tables
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -86,8 +89,10 @@ def store(folder: Path, machine: dict[str, Any], outcomes: Sequence[Outcome]) ->
     record = {"machine": machine, "benchmarks": known}
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     plain = [{k: v for k, v in entry.items() if k != "machine"} for entry in known.values()]
-    page = markdown(machine, [Outcome.from_json(entry) for entry in plain])
-    path.with_suffix(".md").write_text(page, encoding="utf-8")
+    found = [Outcome.from_json(entry) for entry in plain]
+    path.with_suffix(".md").write_text(markdown(machine, found), encoding="utf-8")
+    if folder == RESULTS:  # what the project shows
+        write_block(ROOT / "docs/performance.md", "bench", comparison(machine, found))
     print(f"written: {path} and {path.with_suffix('.md').name}", file=sys.stderr)
 
 

@@ -47,12 +47,20 @@ def print_tables(machine: Mapping[str, Any], outcomes: Sequence[Outcome]) -> Non
 def markdown(machine: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
     """The same as a page."""
     parts = [f"# Benchmarks\n\n{machine_line(machine)}"]
-    for headings, rows in tables(machine, outcomes):
-        rules = ["---" if i < LEFT else "---:" for i in range(len(headings))]
-        lines = [headings, rules, *rows]
-        parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
+    parts += [_as_markdown(headings, rows) for headings, rows in tables(machine, outcomes)]
     parts.append("\n".join(f"- {line}" for line in notes(outcomes)))
     return "\n\n".join(parts) + "\n"
+
+
+def _as_markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rules = ["---" if i < LEFT else "---:" for i in range(len(headings))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [headings, rules, *rows])
+
+
+def comparison(machine: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
+    """The comparisons alone, as Markdown."""
+    headings, rows = list(tables(machine, outcomes))[-1]
+    return f"{machine_line(machine)}\n\n{_as_markdown(headings, rows)}"
 
 
 def machine_line(machine: Mapping[str, Any]) -> str:
