@@ -48,11 +48,11 @@ def test_places_and_threads_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment(0, 3, "meeting")["OMP_NUM_THREADS"] == "7"
 
 
-@pytest.mark.parametrize("number", ["0", "two", "-1", "9999"])
+@pytest.mark.parametrize("number", ["0", "-1", "9999"])
 def test_no_number_of_processes(number: str) -> None:
     from steer_heal_love.commands.run import main
 
-    with pytest.raises(ConfigError, match=r"--processes .*give a number of processes from 1"):
+    with pytest.raises(ConfigError, match=r"--processes .*give a number from 1"):
         main(["--processes", number])
 
 

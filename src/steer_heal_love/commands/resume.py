@@ -46,12 +46,16 @@ class ResumeArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse and resume."""
-    return together("resume", arguments, lead)
+    return together("resume", arguments, read_arguments, lead)
 
 
-def lead(arguments: list[str], team: Team) -> int:
+def read_arguments(arguments: list[str]) -> ResumeArguments:
+    """The flags."""
+    return parse(ResumeArguments, arguments, "shl resume")
+
+
+def lead(given: ResumeArguments, team: Team) -> int:
     """The command itself, in the first of its processes."""
-    given = parse(ResumeArguments, arguments, "shl resume")
     return resume(
         given.run,
         rounds=given.rounds,

@@ -59,31 +59,46 @@ class RunArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse, run, and say how it went."""
-    return together("run", arguments, lead)
+    return together("run", arguments, read_arguments, lead)
 
 
-def lead(arguments: list[str], team: Team) -> int:
-    """The command itself, in the first of its processes."""
+def read_arguments(arguments: list[str]) -> RunArguments:
+    """The flags, over the files that they name.
+
+    Raises:
+        ConfigError, RunError: a flag or file is none, or would run a model's own code unasked.
+    """
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--config", type=Path, nargs="?")
     early.add_argument("--preset", nargs="?")
     early.add_argument("--from", type=Path, nargs="?", dest="source")
     named = early.parse_known_args(arguments)[0]
     if named.source is not None:
-        return _repeat(arguments, named.source, team)
+        refuse_settings(arguments, named.source)
+        RunDirectory(named.source).check_foundations()
+        settings, _ = read_settings(named.source, trust="--trust-remote-code" in arguments)
+        return parse(RunArguments, arguments, "shl run", RunArguments(settings))
     from_file = load_config(named.config, named.preset)
     given = parse(RunArguments, arguments, "shl run", RunArguments(untrusting(from_file)))
     refuse_silent_trust(from_file, f"config file {named.config}", given.settings.trust_remote_code)
+    return given
+
+
+def lead(given: RunArguments, team: Team) -> int:
+    """The command itself, in the first of its processes."""
     out = given.out or _default_out(given.settings)
+    trust = given.settings.trust_remote_code
+    if given.source is not None:  # as that run was begun, in a folder of its own
+        settings, axis = read_settings(given.source, trust=trust)
+        check_shards(settings, team)
+        return begin(out, axis, settings, given, team)
     if given.resume and (out / "config.toml").is_file():
         from steer_heal_love.commands.resume import resume
 
-        trust = given.settings.trust_remote_code
         check_same(given.settings, read_settings(out, trust=trust)[0], out)
-        rounds = given.settings.rounds
         return resume(
             out,
-            rounds=rounds,
+            rounds=given.settings.rounds,
             quiet=given.quiet,
             as_json=given.json,
             trust=trust,
@@ -92,17 +107,6 @@ def lead(arguments: list[str], team: Team) -> int:
         )
     settings = shared_out(given.settings, team)
     return begin(out, load_axis(settings.axis), settings, given, team)
-
-
-def _repeat(arguments: list[str], source: Path, team: Team) -> int:
-    """`shl run --from`: as that run was begun, in a folder of its own."""
-    refuse_settings(arguments, source)
-    trust = "--trust-remote-code" in arguments
-    RunDirectory(source).check_foundations()
-    settings, axis = read_settings(source, trust=trust)
-    given = parse(RunArguments, arguments, "shl run", RunArguments(settings))
-    check_shards(settings, team)
-    return begin(given.out or _default_out(settings), axis, settings, given, team)
 
 
 def begin(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol, TypeVar
 
 from steer_heal_love.axes import load_contexts
 from steer_heal_love.commands.arguments import config_from
@@ -17,51 +17,70 @@ from steer_heal_love.errors import (
     ConfigError,
     DivergedError,
     LostProcess,
+    ModelError,
     OutOfMemory,
     StarvedRound,
     SteerHealLoveError,
 )
 from steer_heal_love.lm.load import LanguageModel
-from steer_heal_love.lm.team import Team
+from steer_heal_love.lm.team import Team, raise_again
 from steer_heal_love.loop import RunConfig, run_loop
 from steer_heal_love.parallel.joined import Joined, joined, launched
 from steer_heal_love.parallel.launch import launch
 from steer_heal_love.parallel.pieces import Followed
 from steer_heal_love.records import Axis
 
+MOST = 1024  # processes
+
 # Errors that the first process has too, and tells.
-_SHARED = (DivergedError, LostProcess, OutOfMemory, StarvedRound)
+_SHARED = (DivergedError, LostProcess, ModelError, OutOfMemory, StarvedRound)
 
 
-def together(command: str, arguments: list[str], lead: Callable[[list[str], Team], int]) -> int:
+class Arguments(Protocol):
+    """What a command that can be shared was asked for."""
+
+    @property
+    def processes(self) -> int:
+        """How many processes to start."""
+
+
+Given = TypeVar("Given", bound=Arguments)
+
+
+def together(
+    command: str,
+    arguments: list[str],
+    read: Callable[[list[str]], Given],
+    lead: Callable[[Given, Team], int],
+) -> int:
     """Carry a command out in as many processes as `--processes` says; returns the exit code.
 
     Args:
+        read: understands the arguments, or raises what is wrong with them.
         lead: the command itself, in the first process.
 
     Raises:
         ConfigError: the number is none, or not that of the launcher.
     """
-    wanted, there = _wanted(arguments), launched()
-    if there and wanted not in (None, there):
-        raise ConfigError(
-            f"--processes {wanted}, but a launcher has started {there}: leave the flag out"
+    if not launched():
+        given = read(arguments)
+        if not 1 <= given.processes <= MOST:
+            raise ConfigError(f"--processes {given.processes}: give a number from 1 to {MOST}")
+        return (
+            launch(given.processes, [command, *arguments])
+            if given.processes > 1
+            else lead(given, Team())
         )
-    if not there and wanted is not None and wanted > 1:
-        return launch(wanted, [command, *arguments])
     with joined() as team:
-        return follow(team) if isinstance(team, Joined) and team.rank else lead(arguments, team)
-
-
-def _wanted(arguments: list[str]) -> int | None:
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--processes", nargs="?")
-    text = early.parse_known_args(arguments)[0].processes
-    if text is None:
-        return None
-    if not text.isdecimal() or not 1 <= int(text) <= 1024:
-        raise ConfigError(f"--processes {text}: give a number of processes from 1 to 1024")
-    return int(text)
+        if isinstance(team, Joined) and team.rank:
+            return follow(team)
+        given = read(arguments)
+        if given.processes not in (1, team.processes):
+            raise ConfigError(
+                f"--processes {given.processes}, but a launcher has started {team.processes}: "
+                "leave the flag out"
+            )
+        return lead(given, team)
 
 
 def shared_out(settings: RunConfig, team: Team) -> RunConfig:
@@ -89,7 +108,21 @@ def check_shards(settings: RunConfig, team: Team) -> None:
 def lead_on(team: Team, settings: RunConfig, axis: Axis, screen: Screen) -> LanguageModel:
     """The model, in all processes: the others hear what this run is, and follow from here on."""
     team.tell({"settings": settings.model_dump(), "axis": axis})
-    return replace(load_for(settings, screen), team=replace(team, shards=settings.shards))
+    return _load(team, settings, lambda: load_for(settings, screen))
+
+
+def _load(team: Team, settings: RunConfig, load: Callable[[], LanguageModel]) -> LanguageModel:
+    """The model in each process, or the error of the first that cannot load it in all."""
+    if team.processes == 1:
+        return replace(load(), team=replace(team, shards=settings.shards))
+    problem: tuple[str, str] | None = None
+    try:
+        lm = load()
+    except SteerHealLoveError as error:
+        problem = (type(error).__name__, str(error))
+    for trouble in team.gather(problem):
+        raise_again(trouble)
+    return replace(lm, team=replace(team, shards=settings.shards))
 
 
 def follow(team: Joined) -> int:
@@ -97,8 +130,7 @@ def follow(team: Joined) -> int:
     try:
         told = team.hear()
         settings = config_from(told["settings"], "the first process")
-        lm = load_settled(settings)
-        lm = replace(lm, team=replace(team, shards=settings.shards))
+        lm = _load(team, settings, lambda: load_settled(settings))
         with quiet_libraries(), stoppable() as check:
             steps = run_loop(
                 lm,
