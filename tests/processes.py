@@ -258,6 +258,21 @@ def keep_no_space() -> None:
     files.SPARE_BYTES = space.SPARE_BYTES = 0
 
 
+def convert_slowly(cache: Path, log: Path) -> None:
+    """Want a model that takes a while to convert; a line in the log for each conversion."""
+    from steer_heal_love.lm import gguf
+
+    def write(_path: Path, folder: Path) -> None:
+        with log.open("a") as file:
+            file.write("converted\n")
+        time.sleep(1)
+        (folder / "config.json").write_text("whole")
+
+    os.environ["SHL_CACHE"] = str(cache)
+    gguf._write_dequantised = write
+    gguf.convert_gguf(Path("m.gguf"), "name")
+
+
 def turn_the_clock_back() -> None:
     """The system's time is an hour earlier each time that it is asked."""
     asked = 0

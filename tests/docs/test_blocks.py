@@ -27,6 +27,7 @@ from said import Said, say
 from steer_heal_love.axes import parse_axis
 from steer_heal_love.cli import COMMANDS
 from steer_heal_love.commands.arguments import config_from
+from steer_heal_love.sweep.file import read_sweep
 
 __all__ = ["finished_run", "place", "say"]
 
@@ -159,6 +160,9 @@ def problems(words: list[str]) -> Iterator[str]:
         case [".venv/bin/python" | "$EDITOR", file, *_]:
             if not (ROOT / file).is_file():
                 yield f"no file {file}"
+        case ["torchrun", "--nproc-per-node", _, "-m", "steer_heal_love", command, *_]:
+            if command not in COMMANDS:
+                yield f"no command {command}"
         case ["pip", "install", what]:
             extra = EXTRA.fullmatch(what)
             if extra[1] not in EXTRAS if extra else what not in ELSEWHERE:
@@ -183,9 +187,14 @@ def test_the_python_of_a_page_runs(
 
 
 @pytest.mark.parametrize("block", blocks("toml", "json"), ids=str)
-def test_a_data_block_holds(block: Block) -> None:
+def test_a_data_block_holds(block: Block, tmp_path: Path) -> None:
     if block.language == "json":
         json.loads(block.text)
+    elif {"grid", "search"} & set(tomllib.loads(block.text)):
+        (tmp_path / "sweep.toml").write_text(block.text, encoding="utf-8")
+        sweep = read_sweep(tmp_path / "sweep.toml")
+        for trial in sweep.trials:
+            config_from(dict(trial.values), str(block))
     elif "[[pairs]]" in block.text:
         assert parse_axis(block.text, str(block)).pairs
     else:

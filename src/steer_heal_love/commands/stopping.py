@@ -16,6 +16,22 @@ class Stopped(BaseException):
 
 
 @contextmanager
+def stoppable_between() -> Iterator[Callable[[], None]]:
+    """As `stoppable`, but nothing is raised until the check is called.
+
+    For libraries that an exception out of nowhere would break. Each signal is raised once.
+    """
+    came: list[int] = []
+
+    def check() -> None:
+        if came:
+            raise Stopped(came.pop(0))
+
+    with _handling(lambda number, _frame: came.append(number)):
+        yield check
+
+
+@contextmanager
 def stoppable() -> Iterator[Callable[[], None]]:
     """SIGINT and SIGTERM drop the current piece of work; what is finished is kept.
 
@@ -32,12 +48,19 @@ def stoppable() -> Iterator[Callable[[], None]]:
         if came:
             raise Stopped(came[0])
 
+    with _handling(stop):
+        yield check
+
+
+@contextmanager
+def _handling(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM go to this handler for a while."""
     before = {number: getsignal(number) for number in (SIGINT, SIGTERM)}
     try:
-        for number, handler in before.items():
-            if handler is not SIG_IGN:  # nohup and the like
-                signal(number, stop)
-        yield check
+        for number, old in before.items():
+            if old is not SIG_IGN:  # nohup and the like
+                signal(number, handler)
+        yield
     finally:
-        for number, handler in before.items():
-            signal(number, handler)
+        for number, old in before.items():
+            signal(number, old)

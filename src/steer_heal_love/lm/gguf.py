@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import filelock
 import gguf
 import platformdirs
 import torch
@@ -41,13 +42,23 @@ def find_packaged_gguf(package: str = ALIAS_PACKAGE) -> Path | None:
 def convert_gguf(path: Path, name: str) -> Path:
     """Dequantise a GGUF file once into a safetensors folder of the cache, and return the folder.
 
-    The folder appears under its name only when it is whole: a kill leaves a temporary folder.
+    The folder appears under its name only when it is whole: a kill leaves a temporary folder. Of
+    several processes that want it at once, one converts and the others wait for it.
     """
     target = cache_dir() / "models" / name
     if (target / "config.json").is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
+    locks = cache_dir() / "locks"
+    locks.mkdir(exist_ok=True)
+    with filelock.FileLock(locks / f"{name}.lock"):
+        if not (target / "config.json").is_file():
+            _convert(path, target)
+    return target
+
+
+def _convert(path: Path, target: Path) -> None:
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         _write_dequantised(path, partial)
         try:
@@ -57,7 +68,6 @@ def convert_gguf(path: Path, name: str) -> Path:
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return target
 
 
 def _write_dequantised(path: Path, folder: Path) -> None:

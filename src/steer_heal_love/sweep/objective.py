@@ -1,0 +1,75 @@
+"""What a search looks for, as numbers of a run's round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from steer_heal_love.report.states import (
+    LOOPS,
+    PERPLEXITY,
+    TRAIT,
+    read_mapping,
+    read_number,
+    read_rounds,
+)
+from steer_heal_love.sweep.settings import Search
+
+HOPELESS = -1e6  # the score of a trial that failed
+PENALTY = 100.0  # nats that a violation of 1 costs: more than any trait gains
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a round's healed model is worth to a search."""
+
+    rounds: int  # finished so far
+    trait_nats: float
+    perplexity_ratio: float
+    loop_excess: float
+    score: float  # the trait where the bounds are kept; else less the further they are exceeded
+    within: bool  # the bounds
+    stopped: bool  # the loop ended itself: the model is incoherent
+
+    @property
+    def front(self) -> tuple[float, float]:
+        """What `objective = "front"` wants great and small."""
+        return self.trait_nats, self.perplexity_ratio
+
+
+def judge_round(metrics: Mapping[str, Any], rounds: int, search: Search) -> Found | None:
+    """What a run is worth after so many rounds; None where a figure is missing."""
+    done, base = read_rounds(metrics)[:rounds], read_mapping(metrics.get("base"))
+    if not done:
+        return None
+    healed = read_mapping(done[-1].get("healed"))
+    trait = read_number(healed.get(TRAIT))
+    perplexity, before = (read_number(m.get(PERPLEXITY)) for m in (healed, base))
+    loops, loops_before = (read_number(m.get(LOOPS)) for m in (healed, base))
+    if trait is None or perplexity is None or not before or loops is None or loops_before is None:
+        return None
+    ratio, excess = perplexity / before, loops - loops_before
+    violation = max(0.0, ratio - search.max_perplexity_ratio)
+    violation += max(0.0, excess - search.max_loop_excess)
+    score = trait - PENALTY * violation
+    stopped = bool(done[-1].get("stopped"))
+    return Found(len(done), trait, ratio, excess, max(score, HOPELESS), violation == 0, stopped)
+
+
+def best_of(found: Mapping[str, Found], search: Search) -> list[str]:
+    """The names of the best trials: one, or the front; none where no trial keeps the bounds."""
+    names = [name for name, one in found.items() if one.within]
+    if search.objective == "trait":
+        return sorted(names, key=lambda name: -found[name].score)[:1]
+    return front_of({name: found[name].front for name in names})
+
+
+def front_of(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Names of those that no other beats in one of (great, small) without losing in the other."""
+    order: Sequence[str] = sorted(points, key=lambda name: (-points[name][0], points[name][1]))
+    kept: list[str] = []
+    for name in order:
+        if not kept or points[name][1] < points[kept[-1]][1] or points[name] == points[kept[-1]]:
+            kept.append(name)
+    return kept

@@ -1,0 +1,121 @@
+"""How a sweep stands, read from its ledger and from the run directories while they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from steer_heal_love.errors import AxisError, RunError
+from steer_heal_love.progress import Follower, Progress
+from steer_heal_love.report.states import LOOPS, PERPLEXITY, TRAIT, last_healed, read_figure
+from steer_heal_love.report.words import number, one_line, percent
+from steer_heal_love.sweep.ledger import Ledger
+from steer_heal_love.sweep.trial import DONE, FAILED, INTERRUPTED, RUNNING, WAITING
+
+_FIRST = (RUNNING, FAILED, INTERRUPTED, DONE, WAITING)  # what is shown where not all has room
+_STYLES = {RUNNING: "bold", DONE: "green", FAILED: "red", INTERRUPTED: "yellow", WAITING: "dim"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial in words."""
+
+    name: str
+    state: str
+    rounds: str
+    trait: str  # base → healed
+    perplexity: str  # × base
+    loops: str
+    note: str  # the stage it is at, or why it failed
+
+
+class Standing:
+    """Reads how the trials of a sweep stand; a trial that has ended is read once."""
+
+    def __init__(self, folder: Path, ledger: Ledger) -> None:
+        self.folder, self.ledger = folder, ledger
+        self._followers: dict[str, Follower] = {}
+        self._ended: dict[str, Row] = {}
+
+    def rows(self) -> list[Row]:
+        """A row per trial, in the ledger's order."""
+        return [self._row(name) for name in self.ledger.entries]
+
+    def _row(self, name: str) -> Row:
+        entry = self.ledger.entries[name]
+        known = self._ended.get(name)
+        if known is not None and known.state == entry.state:
+            return known
+        row = row_of(name, entry.state, entry.error, self._look(name, entry.state))
+        if entry.state in (DONE, FAILED):
+            self._ended[name] = row
+            self._followers.pop(name, None)
+        return row
+
+    def _look(self, name: str, state: str) -> Progress | None:
+        path = self.folder / name
+        if state == WAITING or not (path / "config.toml").is_file():
+            return None
+        try:
+            return self._followers.setdefault(name, Follower(path)).look()
+        except (RunError, AxisError):
+            return None
+
+
+def row_of(name: str, state: str, error: str, progress: Progress | None) -> Row:
+    """A trial in words, by what its directory says of it."""
+    if progress is None:
+        note = "loading" if state == RUNNING else one_line(error, "")
+        return Row(name, state, "", "", "", "", note)
+    metrics = progress.view.metrics
+    base, last = metrics.get("base"), last_healed(metrics)
+    healed = last.measurement if last else None
+    trait, before = read_figure(healed, TRAIT), read_figure(base, TRAIT)
+    perplexity, first = read_figure(healed, PERPLEXITY), read_figure(base, PERPLEXITY)
+    loops = read_figure(healed, LOOPS)
+    ratio = perplexity.value / first.value if perplexity and first and first.value else None
+    return Row(
+        name=name,
+        state=state,
+        rounds=f"{progress.finished}/{progress.rounds}",
+        trait=f"{number(before.value)} → {number(trait.value)}" if trait and before else "",
+        perplexity=number(ratio, missing=""),
+        loops=percent(loops.value) if loops else "",
+        note=one_line(error, "") if error else _stage(progress) if state == RUNNING else "",
+    )
+
+
+def _stage(progress: Progress) -> str:
+    return f"{progress.stage}, {percent(progress.share)}" if progress.stage else "loading"
+
+
+def picture(rows: Sequence[Row], height: int | None = None) -> Group:
+    """The trials as a table of `height` rows at most, under a line that counts them."""
+    shown = rows
+    if height is not None and len(rows) > height:
+        first = sorted(rows, key=lambda row: _FIRST.index(row.state))[: max(1, height)]
+        shown = [row for row in rows if row in first]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("trial", overflow="fold")
+    for label in ("state", "rounds", "trait, nats", "perplexity × base", "loops"):
+        table.add_column(label)
+    for row in shown:
+        words = f"{row.state}: {row.note}" if row.state == RUNNING and row.note else row.state
+        cells = (row.rounds, row.trait, row.perplexity, row.loops)
+        table.add_row(Text(row.name), Text(words, _STYLES[row.state]), *map(Text, cells))
+    more = [Text(f"… and {len(rows) - len(shown)} more", "dim")] if len(shown) < len(rows) else []
+    why = [Text(f"{r.name}: {r.note}", "red") for r in shown if r.state == FAILED and r.note]
+    return Group(Text(counted([row.state for row in rows]), style="bold"), table, *more, *why)
+
+
+def counted(states: Sequence[str]) -> str:
+    """How many trials are in which state."""
+    counts = {state: states.count(state) for state in (DONE, RUNNING, FAILED, INTERRUPTED, WAITING)}
+    parts = [f"{count} {state}" for state, count in counts.items() if count]
+    return f"{len(states)} trials: {', '.join(parts)}" if states else "no trial yet"
