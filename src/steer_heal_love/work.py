@@ -16,6 +16,7 @@ from steer_heal_love.lm.chat import encode_chat
 from steer_heal_love.lm.generate import Dosing, Sampling
 from steer_heal_love.lm.hooks import steering
 from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.memory import give_back
 from steer_heal_love.records import (
     Axis,
     Baseline,
@@ -72,6 +73,7 @@ class Work:
         """A piece of work, computed once; its time counts to its stage also when it is read."""
 
         def timed() -> tuple[T, float]:
+            give_back()
             started = time.perf_counter()
             with placed(name):
                 return compute(), time.perf_counter() - started

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from test_generate import meddled
 
 from steer_heal_love.errors import OutOfMemory
+from steer_heal_love.lm import memory
 from steer_heal_love.lm.hooks import read_hidden
 from steer_heal_love.lm.memory import half, in_parts, is_out_of_memory
 from steer_heal_love.lm.score import completion_logprobs
@@ -73,3 +77,33 @@ def test_scores_and_states_do_not_change(rows: int) -> None:
         states, read_hidden(tiny_lm(), PROMPTS, [1, 2]), rtol=1e-4, atol=1e-5
     )
     assert max(sizes) == rows
+
+
+FRAGMENTS = """
+import ctypes, psutil
+from steer_heal_love.lm.memory import give_back
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+blocks = [libc.malloc(100_000) for _ in range(2000)]  # below the threshold of blocks of their own
+for block in blocks:
+    ctypes.memset(block, 1, 100_000)
+for k, block in enumerate(blocks):
+    if k % 20:  # the rest keeps the heap from shrinking
+        libc.free(ctypes.c_void_p(block))
+before = psutil.Process().memory_info().rss
+give_back()
+print(before - psutil.Process().memory_info().rss)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps such holes")
+def test_holes_of_the_heap_are_given_back() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FRAGMENTS], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) > 150_000_000
+
+
+def test_another_library_than_glibc_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda _name: object())
+    assert memory._malloc_trim.__wrapped__() is None
