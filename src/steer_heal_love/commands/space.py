@@ -10,6 +10,7 @@ from steer_heal_love.errors import RunError
 from steer_heal_love.files import SPARE_BYTES, free_bytes
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.loop import RunConfig
+from steer_heal_love.planning.shape import adapter_numbers
 from steer_heal_love.records import Axis
 from steer_heal_love.stages.heal import target_modules
 
@@ -50,9 +51,8 @@ def estimate_need(lm: LanguageModel, axis: Axis, config: RunConfig) -> DiskNeed:
 
 def adapter_bytes(lm: LanguageModel, config: RunConfig) -> int:
     """Size of one round's LoRA: rank · (inputs + outputs) numbers of each adapted module."""
-    linear = dict(lm.model.named_modules())
-    shapes = [linear[name].weight.shape for name in target_modules(lm, config.heal)]
-    return sum(config.heal.rank * int(sum(shape)) * _FLOAT for shape in shapes) + 400 * len(shapes)
+    modules = len(target_modules(lm, config.heal))
+    return _FLOAT * adapter_numbers(lm, config.heal) + 400 * modules
 
 
 def _row(tokens: int) -> int:

@@ -1,0 +1,117 @@
+"""What to choose, from a plan: precision, batches, processes, or another machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.sampling import Sampling
+from steer_heal_love.planning.machines import GIB
+from steer_heal_love.planning.plan import Plan, in_four_bits
+from steer_heal_love.planning.rehearsal import sampling
+
+FEW = 32  # rows of the smaller rehearsal
+MOST_ROWS = 1024  # in flight, beyond which a bigger batch is no longer worth its memory
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Sentences, and the flags of `shl run` that follow them; none where it does not fit."""
+
+    fits: bool
+    sentences: tuple[str, ...]
+    flags: tuple[str, ...]
+
+
+def advise(plan: Plan, lm: LanguageModel) -> Advice:
+    """What to choose on the plan's machine.
+
+    Args:
+        lm: the model without weights that the plan was made with.
+    """
+    tried: list[tuple[Plan, list[str]]] = [(plan, [])]
+    if plan.machine.device == "cuda" and plan.config.quantize == "none":
+        tried.append((in_four_bits(plan), ["--quantize", "4bit"]))
+    for found, flags in tried:
+        if found.fits:
+            return _fitting(found, flags, lm)
+    for found, flags in tried:
+        if at_rest(found) <= found.usable:
+            return _halved(found, flags)
+    return Advice(False, tuple(_missing(tried[-1][0])), ())
+
+
+def _fitting(plan: Plan, flags: list[str], lm: LanguageModel) -> Advice:
+    how = " with the linear layers in 4 bits" if flags else ""
+    sentences = [f"It fits{how}: {_gib(plan.peak.total)} GiB of {_gib(plan.usable)} at most."]
+    rows = most_rows(plan, lm)
+    if plan.machine.device == "cuda" and rows > plan.config.generate.batch_size:
+        flags = [*flags, "--generate.batch-size", str(rows), "--dose.batch", str(rows)]
+        sentences.append(f"There is room for {rows} rows at a time while sampling.")
+    return _shared_out(plan, sentences, flags)
+
+
+def _halved(plan: Plan, flags: list[str]) -> Advice:
+    sentences = [
+        f"It fits with smaller batches alone ({_gib(plan.peak.total)} GiB of {_gib(plan.usable)} "
+        "with those of the settings): they are halved on the way until they do, which costs a "
+        "moment each time."
+    ]
+    if flags:
+        sentences.append("The linear layers have to be in 4 bits for that.")
+    return _shared_out(plan, sentences, flags)
+
+
+def _shared_out(plan: Plan, sentences: list[str], flags: list[str]) -> Advice:
+    n = plan.machine.count
+    if n > 1:
+        flags = [*flags, "--processes", str(n)]
+        sentences.append(f"Each of the {n} devices holds the model and takes a share of the rows.")
+    return Advice(True, tuple(sentences), tuple(flags))
+
+
+def _missing(plan: Plan) -> Iterator[str]:
+    held, how = at_rest(plan), " in 4 bits" if plan.config.quantize == "4bit" else ""
+    yield (
+        f"It does not fit: weights{how} and what belongs to them take {_gib(held)} GiB, whatever "
+        f"the batches, and {_gib(plan.usable)} of {plan.machine.name} can be used."
+    )
+    if plan.machine.device == "cuda":
+        yield (
+            "Each device holds the whole model, so more of them do not help: take a larger one, or "
+            "a smaller model."
+        )
+    else:
+        yield "Take a machine with more memory, a smaller model, or a GPU with --quantize 4bit."
+
+
+def at_rest(plan: Plan) -> int:
+    """Bytes that no smaller batch makes fewer: weights, adapters, stored states."""
+    moving = ("activations", "cache", "graph", "logits and gradients")
+    return max(sum(v for k, v in m.terms.items() if k not in moving) for m in plan.moments)
+
+
+def most_rows(plan: Plan, lm: LanguageModel) -> int:
+    """Rows in flight that fit on each device while sampling, times the devices.
+
+    A power of two, at most `MOST_ROWS` on each. Memory grows by the same for each row, so two
+    rehearsals tell it.
+    """
+    how = plan.config.generate
+    drawn = Sampling(how.max_new_tokens, how.temperature, how.top_k, how.top_p)
+    there = next(m for m in plan.moments if (m.stage, m.what) == ("generate", "sampling"))
+    held = there.total - there.terms["cache"] - there.terms["activations"]
+
+    def total(rows: int) -> int:
+        found = sampling(lm, rows, plan.texts.prompts, how.max_new_tokens, drawn)
+        return held + found.cache + found.step
+
+    at_few, at_many = total(FEW), total(2 * FEW)
+    most = FEW + (plan.usable - at_few) * FEW // max(1, at_many - at_few)
+    return 0 if most < 1 else plan.machine.count * min(MOST_ROWS, 2 ** int(math.log2(most)))
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:,.1f}"

@@ -1,0 +1,118 @@
+"""Put together: what a run of these settings takes on a machine, and what to choose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.planning.duration import round_seconds
+from steer_heal_love.planning.machines import GIB, Machine
+from steer_heal_love.planning.memory import Moment, Place, Sizes, by_stage, highest, moments
+from steer_heal_love.planning.rehearsal import rehearse
+from steer_heal_love.planning.shape import Shape, adapter_numbers
+from steer_heal_love.planning.texts import Texts
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.stages.heal import target_modules
+from steer_heal_love.stages.healing.session import lowest_layer
+
+# Resident after the imports of a run, and taken by a CUDA context with its libraries' workspaces:
+# the first is measured by `python -m benchmarks.plan`, the second is assumed.
+PROGRAM_BYTES = int(0.55 * GIB)
+DRIVER_BYTES = int(0.75 * GIB)
+MARGIN = 0.1  # of a device's memory that is left alone: what allocators hold and cannot use
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run takes on a machine."""
+
+    sizes: Sizes
+    config: RunConfig
+    texts: Texts
+    machine: Machine
+    place: Place
+    moments: Sequence[Moment]
+    seconds: Mapping[str, float]  # stage: seconds of a round; empty where no speed is known
+
+    @property
+    def peak(self) -> Moment:
+        """The moment that takes most."""
+        return highest(self.moments)
+
+    @property
+    def stages(self) -> Mapping[str, Moment]:
+        """The highest moment of each stage."""
+        return by_stage(self.moments)
+
+    @property
+    def usable(self) -> int:
+        """Bytes of a device that a plan may fill."""
+        return int(self.machine.memory * (1 - MARGIN))
+
+    @property
+    def fits(self) -> bool:
+        """Whether the run fits on one device of the machine."""
+        return self.peak.total <= self.usable
+
+    @property
+    def host_bytes(self) -> int:
+        """Memory of the host that loading takes, each process for itself, on the way to a GPU."""
+        if self.machine.device == "cpu" or self.config.quantize == "4bit":
+            return 0
+        each = PROGRAM_BYTES + self.sizes.shape.weight_bytes("none")
+        return self.machine.count * each
+
+
+def make_plan(
+    lm: LanguageModel,
+    config: RunConfig,
+    texts: Texts,
+    machine: Machine,
+    *,
+    packs: bool = False,
+    libraries: int | None = None,
+) -> Plan:
+    """Plan a run of these settings.
+
+    Args:
+        lm: a model without weights, in the dtype of the run.
+        packs: whether the machine is a CPU on which frozen weights are kept packed, too.
+        libraries: bytes that are taken before the model is there; usual ones unless given.
+
+    Raises:
+        ModelError: no module of the model matches the targets of the heal.
+    """
+    if libraries is None:
+        libraries = PROGRAM_BYTES if machine.device == "cpu" else DRIVER_BYTES
+    place = Place(machine.device, libraries, packs)
+    sizes = measure_sizes(lm, config, texts, machine.device, machine.count)
+    return Plan(
+        sizes=sizes,
+        config=config,
+        texts=texts,
+        machine=machine,
+        place=place,
+        moments=moments(sizes, config, texts, place),
+        seconds=round_seconds(sizes, config, texts, machine),
+    )
+
+
+def measure_sizes(
+    lm: LanguageModel, config: RunConfig, texts: Texts, device: str, shards: int = 1
+) -> Sizes:
+    """Read the sizes off a model without weights, and rehearse a round's passes on it."""
+    return Sizes(
+        shape=Shape.of(lm),
+        adapter=adapter_numbers(lm, config.heal),
+        adapted_from=lowest_layer(lm, target_modules(lm, config.heal)),
+        passes=rehearse(lm, config, texts, device=device, shards=shards),
+    )
+
+
+def in_four_bits(plan: Plan) -> Plan:
+    """The same plan with the linear layers in 4 bits, which the passes do not depend on."""
+    config = plan.config.model_copy(update={"quantize": "4bit"})
+    found = moments(plan.sizes, config, plan.texts, plan.place)
+    seconds = round_seconds(plan.sizes, config, plan.texts, plan.machine)
+    return replace(plan, config=config, moments=found, seconds=seconds)

@@ -1,0 +1,107 @@
+"""Sizes of a model that memory and time follow from, read off its configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from steer_heal_love.lm.load import LanguageModel, Quantize
+from steer_heal_love.stages.heal import HealConfig, target_modules
+
+# NF4 in blocks of 64 weights, each with a scale of 8 bits, and for 256 such scales one of 32 bits:
+# bits a weight. Dettmers et al. 2023, arXiv:2305.14314, section 3 (double quantisation).
+NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a model; weights are counted in numbers, not bytes."""
+
+    name: str
+    dtype: torch.dtype
+    layers: int
+    width: int  # d, of the hidden states
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    tied: bool  # whether the head is the embedding
+    parameters: int
+    linear: int  # weights of all linear modules but the head: what 4 bits apply to
+    largest_linear: int
+    layer_linear: tuple[int, ...]  # of the decoder's, layer by layer
+    head: int
+    head_bias: bool
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes of a number in the model's dtype."""
+        return self.dtype.itemsize
+
+    @classmethod
+    def of(cls, lm: LanguageModel) -> Shape:
+        """Read the sizes off a model, with weights or without."""
+        config = lm.model.config.get_text_config()
+        heads = int(config.num_attention_heads)
+        width = int(lm.head.weight.shape[1])
+        head = lm.model.get_output_embeddings()
+        linear = [m.weight.numel() for m in _linears(lm.model) if m is not head]
+        embedding = lm.model.get_input_embeddings()
+        return cls(
+            name=lm.identity.name,
+            dtype=lm.dtype,
+            layers=len(lm.layers),
+            width=width,
+            heads=heads,
+            kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
+            head_dim=int(getattr(config, "head_dim", None) or width // heads),
+            vocabulary=int(lm.head.weight.shape[0]),
+            tied=embedding.weight is lm.head.weight,
+            parameters=lm.identity.parameters,
+            linear=sum(linear),
+            largest_linear=max(linear, default=0),
+            layer_linear=tuple(sum(m.weight.numel() for m in _linears(x)) for x in lm.layers),
+            head=lm.head.weight.numel(),
+            head_bias=lm.head.bias is not None,
+        )
+
+    def weight_bytes(self, quantize: Quantize) -> int:
+        """The weights in memory; with `4bit` the linear modules but the head are in NF4."""
+        if quantize == "none":
+            return self.parameters * self.number_bytes
+        rest = (self.parameters - self.linear) * self.number_bytes
+        return rest + math.ceil(self.linear * NF4_BITS / 8)
+
+    def packed_bytes(self) -> int:
+        """The copies that `lm/packed.py` keeps on a CPU with bfloat16 units."""
+        head = 0 if self.head_bias else self.head
+        return (sum(self.layer_linear) + head) * self.number_bytes
+
+    def cache_bytes(self, rows: int, columns: int) -> int:
+        """Keys and values of so many rows and columns in all layers."""
+        per_column = 2 * self.kv_heads * self.head_dim * self.number_bytes
+        return self.layers * per_column * rows * columns
+
+
+def _linears(module: nn.Module) -> list[nn.Linear]:
+    return [m for m in module.modules() if isinstance(m, nn.Linear)]
+
+
+def adapter_numbers(lm: LanguageModel, config: HealConfig) -> int:
+    """Numbers of one round's LoRA: rank · (inputs + outputs) of each adapted module."""
+    return config.rank * sum(i + o for i, o in adapted_shapes(lm, config))
+
+
+def adapted_shapes(lm: LanguageModel, config: HealConfig) -> Sequence[tuple[int, int]]:
+    """(inputs, outputs) of each adapted module.
+
+    Raises:
+        ModelError: no module of the model matches the targets.
+    """
+    modules = dict(lm.model.named_modules())
+    chosen = [modules[name] for name in target_modules(lm, config)]
+    return [(m.in_features, m.out_features) for m in chosen]

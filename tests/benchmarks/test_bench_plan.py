@@ -1,0 +1,50 @@
+"""The arithmetic of the planner's benchmark: stages of pieces, and how far a plan is off."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from benchmarks.plan import HEAD, Row, cells
+from benchmarks.plan_round import MODELS, Measured, settings, stage_of
+
+from steer_heal_love.planning.machines import GIB
+from steer_heal_love.planning.memory import STAGES, Moment
+
+PIECES = {
+    "baseline/limits": "baseline",
+    "rounds/00/direction": "steer",
+    "rounds/00/generate/00064": "generate",
+    "rounds/00/heal/result": "heal",
+    "rounds/00/steered": "evaluate",
+    "rounds/00/healed": "evaluate",
+    "rounds/00/shift": "evaluate",
+}
+
+
+@pytest.mark.parametrize(("piece", "stage"), PIECES.items())
+def test_pieces_are_of_stages_that_a_plan_has(piece: str, stage: str) -> None:
+    assert stage_of(piece) == stage
+    assert stage in STAGES
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_round_is_one_round_with_full_batches(name: str) -> None:
+    config = settings(name)
+    assert config.rounds == 1
+    assert config.generate.batch_size == config.dose.probe_batch == 64
+    assert config.heal.batch_size == 8
+
+
+def test_a_plan_is_held_against_the_peak_without_holes() -> None:
+    moments = {s: Moment(s, "work", {"all": (k + 1) * GIB}) for k, s in enumerate(STAGES)}
+    plan: Any = SimpleNamespace(stages=moments, peak=moments["evaluate"], seconds={"heal": 2.0})
+    whole = Measured(0, dict.fromkeys(STAGES, 5 * GIB), dict.fromkeys(STAGES, 1.0))
+    found = Measured(0, dict.fromkeys(STAGES, 10 * GIB), dict.fromkeys(STAGES, 1.0))
+    row = Row("a model", found, whole, plan)
+    assert row.off == pytest.approx(6 / 5 - 1)
+    lines = cells([row])
+    assert [line[1] for line in lines] == [*STAGES, "peak"]
+    assert all(len(line) == len(HEAD) for line in lines)
+    assert lines[-1][3:8] == ["6.00", "5.00", "10.00", "+20%", "-40%"]
