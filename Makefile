@@ -23,7 +23,7 @@ DEMO := runs/demo
 DEMO_ARGS := run --axis love --rounds 3 --dose.n-keep 48 --dose.top-share 1 --dose.min-prompts 96 --evaluate.samples 32 --evaluate.rivals
 LOVE := $(BIN)/shl
 
-.PHONY: help setup demo demo-again test test-faults test-browser lint format bench results-dose readme-table report-image playground-image docs package clean
+.PHONY: help setup demo demo-again test test-faults test-scale test-browser lint format bench bench-plan scale-page results-dose readme-table report-image playground-image docs package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name what; do \
@@ -61,6 +61,10 @@ test-faults: $(VENV)/.dev-installed ## kills, crashes and 10,000 fuzz cases a pa
 		tests/faults/test_fuzz_readers.py tests/test_toml_text.py tests/test_patterns.py \
 		tests/commands/test_arguments.py
 
+test-scale: $(VENV)/.dev-installed ## sweeps on Ray, lost workers, a search: five minutes
+	@$(PIP) --no-build-isolation -e '.[scale]'
+	@$(BIN)/python -m pytest -m scale
+
 test-browser: $(VENV)/.dev-installed ## the pages in Debian's Chromium, with axe-core's check for accessibility
 	@$(PIP) --no-build-isolation -e '.[browser]'
 	@SHL_DEMO_PAGE=1 $(BIN)/python -m pytest tests/browser
@@ -86,11 +90,17 @@ format: $(VENV)/.dev-installed ## format the code and mend what ruff can mend
 bench: $(VENV)/.bench-installed ## speed and memory, on an idle machine: a quarter of an hour
 	@$(BIN)/python -m benchmarks
 
+bench-plan: $(VENV)/.dev-installed ## memory that shl plan foretells, against measured peaks: twenty minutes
+	@$(BIN)/python -m benchmarks.plan
+
+scale-page: $(VENV)/.dev-installed ## memory and time by model size, into docs/scale.md
+	@$(BIN)/python -m results.scale_page
+
 results-dose: $(VENV)/.installed ## ways to give a dose, into docs/RESULTS.md: an hour; goes on where it stopped
 	@$(BIN)/python -m results.dose
 
 readme-table: $(VENV)/.installed ## write the demo's figures into README.md
-	@$(BIN)/python benchmarks/readme_table.py
+	@$(BIN)/python -m results.readme_table
 
 docs: $(VENV)/.dev-installed ## the documentation as a site, into site/: open site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
@@ -102,7 +112,7 @@ package: $(VENV)/.dev-installed ## wheel and sdist into dist/, installed and tri
 
 clean: ## remove the environment and everything else that make made, but no run
 	rm -rf $(VENV) dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage coverage.xml
-	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks results -name __pycache__ -type d -prune -exec rm -rf {} +
 	@if [ -d runs ]; then echo "runs/ is left as it is"; fi
 
 # The environment, in steps. A stamp file marks each as done; a step is done again when

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from difflib import get_close_matches
 
 from steer_heal_love._version import __version__
-from steer_heal_love.errors import SteerHealLoveError
+from steer_heal_love.errors import SteerHealLoveError, hint_at
 
 # name: (module of commands/, what it does)
 COMMANDS = {
     "run": ("run", "steer, heal, love: the whole loop, from a persona pair to healed adapters"),
+    "sweep": ("sweep", "many runs from one file, here or on a Ray cluster, and side by side"),
     "resume": ("resume", "go on with a run that was stopped or killed, or extend a finished one"),
     "report": ("report", "write a run's page, diary and figures, or a page of several runs"),
     "watch": ("watch", "follow a running run from another terminal"),
@@ -25,6 +25,7 @@ COMMANDS = {
     "compare": ("compare", "show runs beside one another: barrier, trait, coherence, verdicts"),
     "audit-filter": ("audit_filter", "what the filter catches, on completions of known truth"),
     "axes": ("axes", "list the built-in axes, show one, or check one of your own"),
+    "plan": ("plan", "what a run will take of memory, time and disk, and what to choose"),
     "presets": ("presets", "list settings for known models, or show one with its sources"),
     "verify": ("verify", "check every file of a run against its manifest"),
 }
@@ -71,8 +72,7 @@ def dispatch(arguments: list[str]) -> int:
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        near = get_close_matches(name, COMMANDS, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = hint_at(name, COMMANDS)
         raise SteerHealLoveError(f"unknown command {name!r}: {hint}`shl --help` lists them")
     module = importlib.import_module(f"steer_heal_love.commands.{COMMANDS[name][0]}")
     code: int = module.main(rest)
