@@ -122,3 +122,16 @@ def test_a_log_probability_that_is_nan_is_an_error() -> None:
     lm = meddled(tiny_lm(), lambda _ids: float("nan"))
     with pytest.raises(DivergedError, match="scoring: a log-probability is NaN"):
         completion_logprobs(lm, random_ids(4, 5), random_ids(3, 2))
+
+
+def test_copies_of_a_shared_prefix_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = tiny_lm()
+    prefix = random_ids(40, seed=1)[0]
+    prompts = [[*prefix, *more] for more in random_ids(*[5] * 12, seed=2)]
+    whole = next_token_logprobs(lm, prompts, [1, 2, 3])
+    monkeypatch.setattr(score, "CACHED_TOKENS", 4 * 45)
+    batches = [batch for batch, _ in hidden_states(lm, prompts, [[0]] * 12)]
+    assert [len(batch) for batch in batches] == [4, 4, 4]
+    torch.testing.assert_close(next_token_logprobs(lm, prompts, [1, 2, 3]), whole)
+    monkeypatch.setattr(score, "CACHED_TOKENS", 1)  # one row must go through anyhow
+    assert [len(batch) for batch, _ in hidden_states(lm, prompts, [[0]] * 12)] == [1] * 12

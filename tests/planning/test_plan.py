@@ -141,11 +141,13 @@ def test_sampling_holds_its_cache_and_the_room_that_it_grows_into() -> None:
 
 
 def test_a_shared_prefix_is_held_for_each_row_that_is_scored() -> None:
-    rows, prefix = 100, 400
+    rows, prefix = 30, 400
     alone = scoring(bare(), Lot(rows, 0, 20, 20.0), 1)
     shared = scoring(bare(), Lot(rows, prefix, 20, 20.0), 1)
     assert shared - alone > sizes().shape.cache_bytes(rows, prefix)
     assert scoring(bare(), Lot(0, 0, 0, 0.0), 1) == 0
+    # Only so many are held at a time.
+    assert scoring(bare(), Lot(200, prefix, 20, 20.0), 1) < 2 * shared
 
 
 def test_of_a_heal_plain_attention_holds_scores_and_the_model_is_left_as_it_was() -> None:

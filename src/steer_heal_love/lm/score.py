@@ -17,6 +17,8 @@ from steer_heal_love.lm.team import in_shards
 from steer_heal_love.lm.tokens import Ids, batches_by_length, pad_right
 
 LOGIT_CHUNK = 2**24  # logits held at a time
+ROWS = 256  # of a batch at most
+CACHED_TOKENS = 2**14  # whose keys and values are held at a time, where rows share a prefix
 
 
 @torch.inference_mode()
@@ -158,5 +160,7 @@ def hidden_states(
         ]
         return torch.cat(spans)
 
-    for batch in batches_by_length(lengths, batch_tokens, 256):
+    # Each row of a batch has its own copy of the prefix's keys and values.
+    most = max(1, min(ROWS, CACHED_TOKENS // max(map(len, rows)))) if shared else ROWS
+    for batch in batches_by_length(lengths, batch_tokens, most):
         yield from in_parts(batch, read, "scoring")
