@@ -18,7 +18,7 @@ from steer_heal_love.lm.tokens import Ids, batches_by_length, pad_right
 
 LOGIT_CHUNK = 2**24  # logits held at a time
 ROWS = 256  # of a batch at most
-CACHED_TOKENS = 2**14  # whose keys and values are held at a time, where rows share a prefix
+CACHED_TOKENS = 2**13  # whose keys and values are held at a time, where rows share a prefix
 
 
 @torch.inference_mode()
