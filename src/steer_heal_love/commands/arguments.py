@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,19 @@ def load_config(path: Path | None, preset: str | None = None) -> RunConfig:
         return config_from(under, f"preset {preset}")
     where = f"config file {path}"
     return config_from(over(parse_settings(read_settings_text(path, where), where), under), where)
+
+
+def files_named(arguments: list[str], *more: str) -> argparse.Namespace:
+    """The files that flags are read over, by --config, --preset and `more`; None where not given.
+
+    They have to be known before the other flags are parsed, whose defaults they give.
+    """
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--config", type=Path, nargs="?")
+    early.add_argument("--preset", nargs="?")
+    for flag in more:
+        early.add_argument(flag, type=Path, nargs="?")
+    return early.parse_known_args(arguments)[0]
 
 
 def config_from(values: dict[str, Any], where: str) -> RunConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.progress import track
 from steer_heal_love.axes import load_axis, load_contexts
 from steer_heal_love.baselines import with_baselines
 from steer_heal_love.codec import to_json
-from steer_heal_love.commands.arguments import load_config
+from steer_heal_love.commands.arguments import files_named, load_config
 from steer_heal_love.commands.flags import parse
 from steer_heal_love.commands.loading import load_for
 from steer_heal_love.commands.screen import Screen
@@ -66,9 +65,7 @@ class CurveArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse, measure, show, draw."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--config", type=Path, nargs="?")
-    named = early.parse_known_args(arguments)[0].config
+    named = files_named(arguments).config
     from_file = load_config(named)
     default = CurveArguments(from_file.dosing, config=named)
     given = parse(CurveArguments, arguments, "shl dose-curve", default)

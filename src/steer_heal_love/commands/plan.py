@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from steer_heal_love.axes import load_axis, load_contexts
-from steer_heal_love.commands.arguments import load_config
+from steer_heal_love.commands.arguments import files_named, load_config
 from steer_heal_love.commands.flags import parse
 from steer_heal_love.commands.space import estimate_need
 from steer_heal_love.errors import ConfigError, ModelError
@@ -57,10 +56,7 @@ class PlanArguments:
 
 def main(arguments: list[str]) -> int:
     """Plan, and say so. Returns 0, also where the run does not fit."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--config", type=Path, nargs="?")
-    early.add_argument("--preset", nargs="?")
-    named = early.parse_known_args(arguments)[0]
+    named = files_named(arguments)
     from_file = load_config(named.config, named.preset)
     given = parse(PlanArguments, arguments, "shl plan", PlanArguments(from_file))
     settings = given.settings

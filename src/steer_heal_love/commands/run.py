@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import re
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from steer_heal_love.axes import load_axis
-from steer_heal_love.commands.arguments import config_from, load_config
+from steer_heal_love.commands.arguments import config_from, files_named, load_config
 from steer_heal_love.commands.course import carry_out
 from steer_heal_love.commands.flags import parse
 from steer_heal_love.commands.repeat import check_same, refuse_settings, tell_differences
@@ -68,15 +67,12 @@ def read_arguments(arguments: list[str]) -> RunArguments:
     Raises:
         ConfigError, RunError: a flag or file is none, or would run a model's own code unasked.
     """
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--config", type=Path, nargs="?")
-    early.add_argument("--preset", nargs="?")
-    early.add_argument("--from", type=Path, nargs="?", dest="source")
-    named = early.parse_known_args(arguments)[0]
-    if named.source is not None:
-        refuse_settings(arguments, named.source)
-        RunDirectory(named.source).check_foundations()
-        settings, _ = read_settings(named.source, trust="--trust-remote-code" in arguments)
+    named = files_named(arguments, "--from")
+    source: Path | None = vars(named)["from"]
+    if source is not None:
+        refuse_settings(arguments, source)
+        RunDirectory(source).check_foundations()
+        settings, _ = read_settings(source, trust="--trust-remote-code" in arguments)
         return parse(RunArguments, arguments, "shl run", RunArguments(settings))
     from_file = load_config(named.config, named.preset)
     given = parse(RunArguments, arguments, "shl run", RunArguments(untrusting(from_file)))

@@ -20,6 +20,8 @@ from steer_heal_love.lm.tokens import Ids, batches_by_length, pad_left
 from steer_heal_love.maths.direction import Gate, Operator, intervene
 from steer_heal_love.records import Direction
 
+BATCH_TOKENS, ROWS = 8192, 64  # of a batch that hidden states are read in, at most
+
 
 @dataclass(eq=False)  # taken off the list of patches by identity
 class Steering:
@@ -117,7 +119,11 @@ def steering(
 
 @torch.inference_mode()
 def read_hidden(
-    lm: LanguageModel, prompts: Sequence[Ids], layers: Sequence[int], *, batch_tokens: int = 8192
+    lm: LanguageModel,
+    prompts: Sequence[Ids],
+    layers: Sequence[int],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> Float[Tensor, "prompts band d"]:
     """Hidden state after each of `layers` at the last token of each prompt, float32, on the CPU."""
 
@@ -135,7 +141,7 @@ def _read_rows(
     def read(batch: list[int]) -> Tensor:
         return _read_batch(lm, [prompts[i] for i in batch], layers)
 
-    for batch in batches_by_length([len(p) for p in prompts], batch_tokens, 64):
+    for batch in batches_by_length([len(p) for p in prompts], batch_tokens, ROWS):
         for part, states in in_parts(batch, read, "reading hidden states"):
             rows |= zip(part, states, strict=True)
     return [rows[i] for i in range(len(prompts))]

@@ -17,7 +17,7 @@ from steer_heal_love.lm.team import in_shards
 from steer_heal_love.lm.tokens import Ids, batches_by_length, pad_right
 
 LOGIT_CHUNK = 2**24  # logits held at a time
-ROWS = 256  # of a batch at most
+BATCH_TOKENS, ROWS = 4096, 256  # of a batch at most
 CACHED_TOKENS = 2**13  # whose keys and values are held at a time, where rows share a prefix
 
 
@@ -27,7 +27,7 @@ def completion_logprobs(
     prompts: Sequence[Ids],
     completions: Sequence[Ids],
     *,
-    batch_tokens: int = 4096,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> list[Float[Tensor, " completion"]]:
     """log p(token | prompt, tokens before it) of each completion token, nats, float32, CPU.
 
@@ -84,7 +84,7 @@ def next_token_logprobs(
     prompts: Sequence[Ids],
     candidates: Sequence[int],
     *,
-    batch_tokens: int = 4096,
+    batch_tokens: int = BATCH_TOKENS,
     share_prefix: bool = True,
 ) -> Float[Tensor, "prompts candidates"]:
     """Full-vocabulary log-probability of each candidate as the next token, nats, float32, CPU.
@@ -128,7 +128,7 @@ def hidden_states(
     prompts: Sequence[Ids],
     completions: Sequence[Ids],
     *,
-    batch_tokens: int = 4096,
+    batch_tokens: int = BATCH_TOKENS,
     share_prefix: bool = True,
 ) -> Iterator[tuple[list[int], Float[Tensor, "tokens d"]]]:
     """Final normed hidden states at the positions that predict the completion tokens.

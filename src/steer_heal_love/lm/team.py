@@ -21,7 +21,8 @@ class Team:
     """One process alone, and what others that join it override.
 
     Work is split into `shards`, and the shards are dealt out to the processes. What is computed
-    depends on the number of shards (batches are of one shard), never on that of the processes.
+    depends on the number of shards (batches are of one shard), not on that of the processes: to the
+    bit for rows; for a sum over more than two shards, to the rounding of its order.
     """
 
     shards: int = 1
@@ -51,6 +52,10 @@ def in_shards(lm: LanguageModel, count: int, compute: Callable[[list[int]], list
 
     Args:
         compute: from indices of rows to a value for each, of the kinds that `Team.gather` takes.
+
+    Raises:
+        SteerHealLoveError: what `compute` raised, in whichever process.
+        LostProcess: another process has ended.
     """
     team = lm.team
     if team.shards == 1 and team.processes == 1:

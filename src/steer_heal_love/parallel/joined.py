@@ -56,14 +56,22 @@ class Joined(Team):
             dist.all_reduce(tensor)
 
     def tell(self, value: Any) -> None:
-        """Give a value to all others, who `hear` it."""
+        """Give a value to all others, who `hear` it: plain data, records and tensors, nested.
+
+        Raises:
+            LostProcess: another one has ended.
+        """
         data = _as_tensor(pack(value))
         with _noticing():
             dist.broadcast(torch.tensor([len(data)]), src=0)
             dist.broadcast(data, src=0)
 
     def hear(self) -> Any:
-        """What the first process tells."""
+        """What the first process tells.
+
+        Raises:
+            LostProcess: another one has ended.
+        """
         size = torch.zeros(1, dtype=torch.int64)
         with _noticing():
             dist.broadcast(size, src=0)

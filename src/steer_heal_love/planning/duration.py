@@ -11,7 +11,7 @@ from steer_heal_love.planning.rehearsal import EVALUATED_ROWS, SHOWN
 from steer_heal_love.planning.texts import Texts
 from steer_heal_love.run_config import RunConfig
 
-# Assumed of every machine; docs/scale.md holds them against a measured round.
+# Assumed of every machine, not measured: see docs/scale.md.
 PRODUCT_REACH = 0.35  # of the peak of its products that a whole pass comes to
 BYTES_REACH = 0.6  # of its bandwidth that decoding comes to
 LAYER_S = 4e-4  # of the program itself, Python and launches, for a layer in a pass

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from steer_heal_love.lm import hooks, score
 from steer_heal_love.lm.attention import LONGEST
 from steer_heal_love.lm.cache import GrowingCache
 from steer_heal_love.lm.context import read_prefix
@@ -25,8 +26,6 @@ from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages.heal import Example, HealConfig, target_modules
 from steer_heal_love.stages.healing.session import Session
 
-READ_TOKENS, READ_ROWS = 8192, 64  # of a batch, as `hooks.read_hidden` reads
-SCORE_TOKENS, SCORE_ROWS = 4096, 256  # as `score.hidden_states` does
 EVALUATED_ROWS, SHOWN = 64, 3  # rows at a time of an evaluation, and its greedy answers
 
 
@@ -42,7 +41,7 @@ class Sampled:
 def reading(lm: LanguageModel, lot: Lot) -> int:
     """Peak of the pass that directions are read in."""
     width = lot.shared + lot.longest
-    rows = _rows(lot.count, width, READ_TOKENS, READ_ROWS)
+    rows = _rows(lot.count, width, hooks.BATCH_TOKENS, hooks.ROWS)
     with counting() as live:
         ids = torch.empty(rows, width, dtype=torch.long, device="meta")
         mask = torch.empty(rows, 1, width, width, dtype=torch.bool, device="meta")
@@ -55,7 +54,7 @@ def scoring(lm: LanguageModel, lot: Lot, completion: int) -> int:
     """Peak of scoring completions of so many tokens, prompts, prefix, logits and all."""
     if lot.count == 0:
         return 0
-    rows = _rows(lot.count, lot.longest + completion - 1, SCORE_TOKENS, SCORE_ROWS)
+    rows = _rows(lot.count, lot.longest + completion - 1, score.BATCH_TOKENS, score.ROWS)
     prompts = [[0] * lot.shared + [1 + row] * lot.longest for row in range(rows)]
     with counting() as live:
         for batch, hidden in hidden_states(lm, prompts, [[0] * completion] * rows):
