@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
@@ -12,6 +13,7 @@ if TYPE_CHECKING:  # `shl axes` reads records, and must not wait for torch
 T = TypeVar("T")
 
 LEFT_OVER = frozenset({"surplus", "duplicate"})  # reasons of what passed the filter, unneeded
+CONTENT = frozenset({"trait", "irrelevant"})  # reasons of what is coherent, and not to learn from
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Scores:
     empty: bool
     truncated: bool  # cut off by the token limit
     trait_nats: float | None = None  # persona likelihood ratio per token, nats
+    relevance_nats: float | None = None  # to its own prompt over others, per token, nats
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ class Limits:
     sound: Ceilings  # above one of these it is broken
     fit: Ceilings  # above one of these it is not what the base model would have written as readily
     trait_nats: float  # the least persona likelihood ratio
+    relevance_nats: float = -math.inf  # the least relevance to the prompt
 
 
 @dataclass(frozen=True)
@@ -156,8 +160,8 @@ class Judged:
 
     @property
     def coherent(self) -> bool:
-        """Whether no filter but the trait floor dropped it."""
-        return not set(self.reasons) - LEFT_OVER - {"trait"}
+        """Whether no filter but the floors of trait and relevance dropped it."""
+        return not set(self.reasons) - LEFT_OVER - CONTENT
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,49 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a piece of work took, or a stage; None where an older version did not count it."""
+
+    wall_s: float = 0.0
+    tokens: int | None = 0  # read, drawn, scored or trained on, each time anew
+    peak_bytes: int | None = 0  # most memory at once: allocated on a GPU, else of the process
+
+    def __add__(self, other: Cost) -> Cost:
+        """Of both, one after the other."""
+        known = None not in (self.tokens, other.tokens)
+        peaks = [c.peak_bytes for c in (self, other) if c.peak_bytes is not None]
+        return Cost(
+            self.wall_s + other.wall_s,
+            (self.tokens or 0) + (other.tokens or 0) if known else None,
+            max(peaks) if len(peaks) == 2 else None,
+        )
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens over seconds."""
+        return None if self.tokens is None or self.wall_s <= 0 else self.tokens / self.wall_s
+
+
+@dataclass(frozen=True)
+class Costed:
+    """A piece of work as it is stored."""
+
+    value: Any
+    cost: Cost
+
+    @classmethod
+    def of(cls, stored: Any) -> Costed:
+        """A stored piece; an older version stored (value, seconds), or the value alone."""
+        match stored:
+            case Costed():
+                return stored
+            case (value, float(seconds)):
+                return cls(value, Cost(seconds, None, None))
+            case _:
+                return cls(stored, Cost(0.0, None, None))
 
 
 @runtime_checkable
@@ -270,7 +317,7 @@ class RoundRecord:
     cosine_first: float  # mean over the band of cos(v_r, v_0)
     steered: Measurement
     healed: Measurement
-    wall_s: Mapping[str, float]
+    cost: Mapping[str, Cost]  # by stage
     front: tuple[tuple[float, Measurement], ...] = ()  # raw steering of the base, by dose; round 0
     shift: Measurement | None = None  # how far the student has made the direction its own
     rivals: Mapping[str, Measurement] = field(default_factory=dict)  # other ways to bake; round 0
@@ -287,6 +334,11 @@ class RoundRecord:
     def total(self) -> int:
         """Completions generated in this round."""
         return len(self.judged)
+
+    @property
+    def wall_s(self) -> dict[str, float]:
+        """Seconds of each stage."""
+        return {stage: cost.wall_s for stage, cost in self.cost.items()}
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,17 @@ from judgements import scores
 from steer_heal_love.lm.adapters import student
 from steer_heal_love.lm.chat import encode_chat, encode_text
 from steer_heal_love.lm.hooks import steering
+from steer_heal_love.lm.relevance import relevance
 from steer_heal_love.records import Axis, Ceilings, Completion, Direction, Limits
 from steer_heal_love.stages.filter import (
     FilterConfig,
     Scored,
     judge,
     judge_all,
+    limits_of,
     measure_limits,
     score_completions,
+    with_relevance,
 )
 from tiny import WIDTH, random_adapter, tiny_lm
 
@@ -144,6 +147,49 @@ def test_the_trait_floor() -> None:
     assert judge(scored(), at, FilterConfig()).kept
     assert judge(scored(trait_nats=0.49), at, FilterConfig()).reasons == ("trait",)
     assert judge(scored(trait_nats=None), at, FilterConfig()).reasons == ("trait",)
+
+
+def test_the_relevance_floor() -> None:
+    at = replace(LOOSE, relevance_nats=0.5)
+    assert judge(scored(relevance_nats=0.5), at, FilterConfig()).kept
+    irrelevant = judge(scored(relevance_nats=0.49), at, FilterConfig())
+    assert irrelevant.reasons == ("irrelevant",)
+    assert irrelevant.coherent  # so it does not count against the dose
+    assert judge(scored(relevance_nats=None), at, FilterConfig()).kept  # nothing to compare with
+
+
+def test_the_relevance_floor_is_a_quantile_of_the_base_samples() -> None:
+    samples = [scored(relevance_nats=i / 10) for i in range(21)]
+    limits = measure_limits(samples, FilterConfig(relevance_quantile=0.5))
+    assert limits.relevance_nats == pytest.approx(1.0)
+    assert measure_limits([scored()], FilterConfig()).relevance_nats == -math.inf
+
+
+def test_relevance_is_scored_where_it_has_a_floor() -> None:
+    lm, config = tiny_lm(), FilterConfig(relevance_quantile=0.5, relevance_others=1)
+    texts = [replace(completion(), prompt=p) for p in ("Who is there?", "What is the time?")]
+    rows = score_completions(lm, AXIS, texts, config)
+    assert [s.scores.relevance_nats for s in rows] == [None, None]
+    found = [s.scores.relevance_nats for s in with_relevance(lm, rows, config)]
+    ids = [c.token_ids for c in texts]
+    assert found == pytest.approx(relevance(lm, [c.prompt for c in texts], ids), abs=1e-4)
+    assert with_relevance(lm, rows, FilterConfig(relevance_quantile=0.0)) == rows
+    least = limits_of(lm, AXIS, texts, config).relevance_nats
+    assert least == pytest.approx(float(np.median(found)))
+
+
+def test_relevance_is_asked_of_those_alone_that_nothing_else_drops() -> None:
+    lm, config = tiny_lm(), FilterConfig(relevance_quantile=0.5, relevance_others=1)
+    texts = [replace(completion(), prompt=p) for p in ("Who is there?", "What is the time?")]
+    looped = replace(completion("I love you so much. " * 8), prompt="Who is there?")
+    judged = judge_all(lm, AXIS, [*texts, looped], LOOSE, config)
+    assert [j.scores.relevance_nats is None for j in judged] == [False, False, True]
+    high = replace(LOOSE, relevance_nats=math.inf)
+    reasons = [j.reasons for j in judge_all(lm, AXIS, [*texts, looped], high, config)]
+    assert reasons[:2] == [("irrelevant",)] * 2
+    assert "irrelevant" not in reasons[2]
+    blind = judge_all(lm, AXIS, texts, high, config, relevant=False)
+    assert [j.reasons for j in blind] == [(), ()]
 
 
 def test_truncation_counts_where_it_is_asked_for() -> None:

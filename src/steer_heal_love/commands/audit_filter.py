@@ -16,7 +16,7 @@ from rich.text import Text
 
 from steer_heal_love.axes import load_axis, load_contexts
 from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.loading import load_for
+from steer_heal_love.commands.loading import load_for, settle
 from steer_heal_love.commands.run import read_settings
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.errors import ConfigError
@@ -41,7 +41,7 @@ from steer_heal_love.stages.steer import extract_direction
 
 QUANTILES = (0.9, 0.95, 0.975, 0.99, 1.0)
 FACTORS = (1.0, 1.25, 1.5, 2.0)
-NOT_COHERENCE = {"trait", "unfit"}  # a base sample with neither is still a sound one
+NOT_COHERENCE = {"trait", "irrelevant", "unfit"}  # a base sample with neither is still a sound one
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ def main(arguments: list[str]) -> int:
         axis = load_axis(given.axis or settings.axis)
     with Screen(1, quiet=given.quiet) as screen:
         lm = load_for(settings, screen)
+        settings = settle(lm, axis, settings, screen)
         screen.say("sampling and scoring …")
         found = audit_filter(lm, axis, settings, given.samples, given.kappa)
     if not given.quiet:

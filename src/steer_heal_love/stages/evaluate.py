@@ -14,6 +14,7 @@ from steer_heal_love.lm.answers import sample_answers
 from steer_heal_love.lm.chat import decode_text, encode_chat
 from steer_heal_love.lm.generate import Dosing, Sampling
 from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.relevance import relevance
 from steer_heal_love.lm.score import completion_logprobs
 from steer_heal_love.maths.paired import known
 from steer_heal_love.maths.perplexity import perplexity
@@ -22,7 +23,7 @@ from steer_heal_love.maths.statistics import bootstrap_mean, bootstrap_statistic
 from steer_heal_love.records import Answer, Axis, Completion, Judged, Measurement
 from steer_heal_love.stages.instruments.answer_pairs import measure_answer_pairs
 from steer_heal_love.stages.instruments.capability import measure_capability, ordinary_paragraphs
-from steer_heal_love.stages.instruments.coherence import as_long, measure_coherence, relevance
+from steer_heal_love.stages.instruments.coherence import as_long, measure_coherence
 from steer_heal_love.stages.instruments.foundations import Foundations, FoundationsConfig
 
 Judge = Callable[[list[Completion], bool], list[Judged]]  # with the trait score, or without

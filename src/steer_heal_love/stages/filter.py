@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from steer_heal_love.lm.adapters import base
 from steer_heal_love.lm.chat import encode_chat
 from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.relevance import relevance
 from steer_heal_love.lm.score import completion_logprobs
 from steer_heal_love.maths.perplexity import (
     perplexity,
@@ -82,6 +83,11 @@ class FilterConfig(StageConfig):
     """A completion must carry more trait than this share of the base model's samples."""
     trait_floor: float | None = None
     """Absolute floor of the trait score (nats per token), in place of the base quantile."""
+    relevance_quantile: float = Field(0.0, ge=0, lt=1)
+    """A completion must be as relevant to its prompt as this share of the base model's samples is
+    at most; 0 for no floor."""
+    relevance_others: int = Field(2, ge=1)
+    """Other prompts that a completion's relevance is measured against."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ def score_completions(
     *,
     trait: bool = True,
 ) -> list[Scored]:
-    """Every score of every completion, under the base model (adapters and steering are off).
+    """Every score but relevance, under the base model (adapters and steering are off).
 
     Without `trait` there is no persona likelihood ratio, which takes two of the three passes. On a
     completion that was given up while it was generated no pass is spent: its perplexities are
@@ -121,6 +127,32 @@ def score_completions(
         scores = _score(c, x, _mean_difference(p, n), patterns, config)
         found.append(Scored(c, scores, tuple(round(-v, 3) for v in x.tolist())))
     return found
+
+
+def with_relevance(
+    lm: LanguageModel,
+    scored: Sequence[Scored],
+    config: FilterConfig,
+    wanted: Sequence[bool] | None = None,
+) -> list[Scored]:
+    """The same with the relevance of the wanted ones (all unless given), where it has a floor.
+
+    It takes as many passes as there are others to hold a completion's own prompt against.
+    """
+    if config.relevance_quantile == 0:
+        return list(scored)
+    wanted = [True] * len(scored) if wanted is None else wanted
+    values = relevance(
+        lm,
+        [s.completion.prompt for s in scored],
+        [s.completion.token_ids if w else () for s, w in zip(scored, wanted, strict=True)],
+        own_nats=[-math.log(s.scores.perplexity) for s in scored],
+        n_other=config.relevance_others,
+    )
+    return [
+        replace(s, scores=replace(s.scores, relevance_nats=v))
+        for s, v in zip(scored, values, strict=True)
+    ]
 
 
 def _logprobs(
@@ -158,6 +190,14 @@ def _score(
     )
 
 
+def limits_of(
+    lm: LanguageModel, axis: Axis, samples: Sequence[Completion], config: FilterConfig
+) -> Limits:
+    """The limits that samples of the base model set: see `measure_limits`."""
+    scored = score_completions(lm, axis, samples, config)
+    return measure_limits(with_relevance(lm, scored, config), config)
+
+
 def measure_limits(scored: Sequence[Scored], config: FilterConfig) -> Limits:
     """Limits from the base model's own samples on the same prompts, measured once a run.
 
@@ -173,7 +213,11 @@ def measure_limits(scored: Sequence[Scored], config: FilterConfig) -> Limits:
     floor = config.trait_floor
     if floor is None:
         floor = float(np.quantile(traits, config.trait_quantile)) if traits else -math.inf
-    return Limits(Ceilings(**sound), fit, floor)
+    relevances = [s.relevance_nats for s in scores if s.relevance_nats is not None]
+    relevant = (
+        float(np.quantile(relevances, config.relevance_quantile)) if relevances else -math.inf
+    )
+    return Limits(Ceilings(**sound), fit, floor, relevant)
 
 
 def _fit_ceilings(scores: Sequence[Scores], config: FilterConfig) -> Ceilings:
@@ -220,6 +264,8 @@ def judge(scored: Scored, limits: Limits, config: FilterConfig) -> Judged:
         "refusal": scores.refuses,
         "unfit": not broken and any(_above(scores, limits.fit, name) for name in REASONS),
         "trait": trait < limits.trait_nats,
+        "irrelevant": scores.relevance_nats is not None
+        and scores.relevance_nats < limits.relevance_nats,
     }
     reasons = tuple(name for name, dropped in checks.items() if dropped)
     return Judged(scored.completion, scores, reasons, scored.surprise_nats)
@@ -237,7 +283,15 @@ def judge_all(
     config: FilterConfig,
     *,
     trait: bool = True,
+    relevant: bool = True,
 ) -> list[Judged]:
-    """Score and judge a batch of completions; see `score_completions` for `trait`."""
+    """Score and judge a batch of completions; see `score_completions` for `trait`.
+
+    Relevance is asked last, of those alone that nothing else drops, and only with `relevant`.
+    """
     scored = score_completions(lm, axis, completions, config, trait=trait)
-    return [judge(s, limits, config) for s in scored]
+    judged = [judge(s, limits, config) for s in scored]
+    if not relevant:
+        return judged
+    rescored = with_relevance(lm, scored, config, [j.kept for j in judged])
+    return [judge(s, limits, config) for s in rescored]

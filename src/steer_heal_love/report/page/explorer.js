@@ -4,8 +4,8 @@ if (document.getElementById("completions")) {
   const STEP = 50;
   const limits = dataOf("limits");
   const LEFT_OVER = ["surplus", "duplicate"];
-  const SCORES = ["perplexity", "tail_perplexity", "window_perplexity", "word_repetition", "compression", "trait_nats"];
-  const NAMES = ["perplexity", "tail", "window", "repetition", "compression", "trait"];
+  const SCORES = ["perplexity", "tail_perplexity", "window_perplexity", "word_repetition", "compression", "trait_nats", "relevance_nats"];
+  const NAMES = ["perplexity", "tail", "window", "repetition", "compression", "trait", "relevance"];
   const [rounds, fates, reasons, search] = ["round", "fate", "reason", "words"].map((id) => document.getElementById(id));
   const table = document.getElementById("completions");
   const head = table.tHead.rows[0];
@@ -33,7 +33,7 @@ if (document.getElementById("completions")) {
   function over(score, value) {
     const limit = limits[SCORES[score]];
     if (value === null || limit === undefined || limit === null) return false;
-    return SCORES[score] === "trait_nats" ? value < limit : value > limit;
+    return SCORES[score].endsWith("_nats") ? value < limit : value > limit;
   }
 
   columns.forEach((column, i) => {

@@ -20,7 +20,9 @@ SCORES = (
     "word_repetition",
     "compression",
     "trait_nats",
+    "relevance_nats",
 )
+_FLOORS = SCORES[-2:]  # the others have ceilings
 # What no score decides: no distance to a limit would change such a fate.
 _ABSOLUTE = frozenset({"empty", "truncated", "loop", "narration", "refusal"})
 
@@ -46,13 +48,17 @@ def borderline(
     """
     if limits is None or not completions:
         return [None] * len(completions)
-    ceilings = {name: getattr(limits.fit, name) for name in SCORES[:-1]}
     scores = [read_mapping(c.get("scores")) for c in completions]
     gaps = [
-        _gaps([read_number(s.get(name)) for s in scores], line, up=name != "trait_nats")
-        for name, line in {**ceilings, "trait_nats": limits.trait_nats}.items()
+        _gaps([read_number(s.get(name)) for s in scores], line, up=name not in _FLOORS)
+        for name, line in _lines(limits).items()
     ]
     return [_edge(c, [column[i] for column in gaps]) for i, c in enumerate(completions)]
+
+
+def _lines(limits: Limits) -> dict[str, float]:
+    """What each score is held against."""
+    return {name: getattr(limits if name in _FLOORS else limits.fit, name) for name in SCORES}
 
 
 def _gaps(values: Sequence[float | None], line: float, *, up: bool) -> list[float | None]:
@@ -106,5 +112,4 @@ def limits_words(limits: Limits | None) -> dict[str, float | None]:
     """The limit of each score, by name; empty where they are not known."""
     if limits is None:
         return {}
-    found = {name: _rounded(getattr(limits.fit, name)) for name in SCORES[:-1]}
-    return {**found, "trait_nats": _rounded(limits.trait_nats)}
+    return {name: _rounded(line) for name, line in _lines(limits).items()}

@@ -108,7 +108,9 @@ class Session:
         """
         while True:
             try:
-                return self._train_epoch(epoch, state)
+                trained = self._train_epoch(epoch, state)
+                self.lm.meter.add(sum(map(len, sequences(self.train))))
+                return trained
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
