@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmarks.records import GIB
+from steer_heal_love.lm import memory
+from steer_heal_love.lm.memory import give_back, peak_bytes, status_bytes
 
-_STATUS = Path("/proc/self/status")
-_CLEAR_REFS = Path("/proc/self/clear_refs")
 _peaks_before: list[int] = []  # what `reset_peak` has wiped out
 
 
@@ -67,26 +62,13 @@ def interleave(
 def settle() -> None:
     """Let go of garbage, and give freed memory back to the system, so that it is not counted."""
     gc.collect()
-    if sys.platform == "linux":
-        trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    give_back()
 
 
 def reset_peak(device: torch.device) -> None:
-    """Begin a new peak at what is in use now (on a CPU: Linux only, else it is the process's)."""
+    """Begin a new peak; the one before it is remembered as the process's."""
     _peaks_before[:] = [highest_bytes(device)]
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    elif _CLEAR_REFS.exists():
-        _CLEAR_REFS.write_text("5")
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Highest memory since `reset_peak`: allocated on a GPU, resident on a CPU."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return process_peak_bytes()
+    memory.reset_peak(device)
 
 
 def highest_bytes(device: torch.device) -> int:
@@ -98,22 +80,4 @@ def used_bytes(device: torch.device) -> int:
     """Memory in use now."""
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
-    return _status_bytes("VmRSS") or process_peak_bytes()
-
-
-def process_peak_bytes() -> int:
-    """Highest resident memory of this process.
-
-    From /proc where there is one: `ru_maxrss` also holds what the parent had before the exec.
-    """
-    unit = 1 if sys.platform == "darwin" else 1024
-    return _status_bytes("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _status_bytes(field: str) -> int | None:
-    if not _STATUS.exists():
-        return None
-    for line in _STATUS.read_text(encoding="utf-8").splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    return None
+    return status_bytes("VmRSS") or peak_bytes(device)

@@ -20,14 +20,16 @@ from typing import Any, TypeVar
 import torch
 import transformers
 
-from benchmarks.measure import peak_bytes, reset_peak, settle, used_bytes
+from benchmarks.measure import reset_peak, settle, used_bytes
 from benchmarks.memory import build_wide, make_texts, step_config
 from benchmarks.workload import endless
 from steer_heal_love.axes import load_axis, load_contexts
 from steer_heal_love.lm.load import ALIAS, load_model, load_tokenizer
+from steer_heal_love.lm.memory import peak_bytes
 from steer_heal_love.lm.weightless import config_of
 from steer_heal_love.loop import RunConfig, run_loop
 from steer_heal_love.planning.machines import GIB
+from steer_heal_love.records import Cost, Costed
 from steer_heal_love.runs import RunDirectory
 from steer_heal_love.stages.filter import FilterConfig, measure_limits
 from steer_heal_love.stages.heal import heal
@@ -136,7 +138,7 @@ class PeakPieces:
     def do(self, name: str, compute: Callable[[], T]) -> T:
         """The piece, stored as in any run."""
         if name == "baseline/limits":
-            return (measure_limits([], FilterConfig()), 0.0)  # type: ignore[return-value]
+            return Costed(measure_limits([], FilterConfig()), Cost())  # type: ignore[return-value]
         if name.startswith("baseline/prompt_"):
             return self.base  # type: ignore[no-any-return]
         if self.depth:

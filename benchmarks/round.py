@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 
 from benchmarks import plain
 from benchmarks.counting import Tally, TokenCounter, counting
-from benchmarks.measure import Timing, peak_bytes, reset_peak
+from benchmarks.measure import Timing, reset_peak
 from benchmarks.records import GIB
 from benchmarks.workload import Bench, endless, probe_prompts, sampled_texts
 from steer_heal_love.axes import load_axis, load_contexts
+from steer_heal_love.lm.memory import peak_bytes
 from steer_heal_love.loop import RunConfig, run_loop
-from steer_heal_love.records import RoundRecord
+from steer_heal_love.records import Cost, Costed, RoundRecord
 from steer_heal_love.stages.filter import FilterConfig, measure_limits
 from steer_heal_love.stages.heal import HealConfig
 
@@ -103,7 +104,7 @@ class TimedPieces:
     def do(self, name: str, compute: Callable[[], T]) -> T:
         """The piece, timed."""
         if name == "baseline/limits":
-            return (measure_limits([], FilterConfig()), 0.0)  # type: ignore[return-value]
+            return Costed(measure_limits([], FilterConfig()), Cost())  # type: ignore[return-value]
         if name.startswith("baseline/prompt_"):
             return self.base  # type: ignore[no-any-return]
         with self._timed(stage_of(name)):

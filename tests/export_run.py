@@ -66,7 +66,7 @@ def write_run(
                 cosine_first=1.0,
                 steered=_measured(0.9, []),
                 healed=_measured(0.8 + index / 10, _answers(texts)),
-                wall_s={},
+                cost={},
             )
         )
     return path

@@ -291,6 +291,16 @@ def set_environment(values: dict[str, str]) -> None:
     os.environ.update(values)
 
 
+def leave_free(memory: int) -> None:
+    """So many bytes of memory are free for rows."""
+    from steer_heal_love import batching
+
+    def free_bytes(*_args: object) -> int:
+        return memory
+
+    batching.free_bytes = free_bytes
+
+
 def in_turn(*faults: tuple[Callable[..., None], tuple[Any, ...]]) -> None:
     """Several of these, each with what it is given."""
     for fault, given in faults:

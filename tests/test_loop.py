@@ -15,15 +15,16 @@ import torch
 from steer_heal_love.axes import load_contexts, parse_axis
 from steer_heal_love.errors import DivergedError, StarvedRound
 from steer_heal_love.lm.adapters import student
+from steer_heal_love.lm.chat import encode_chat
 from steer_heal_love.lm.load import LanguageModel, weights_hash
 from steer_heal_love.loop import RunConfig, run_loop
 from steer_heal_love.records import Axis, Baseline, Completion, Judged, RoundRecord, Scores
-from steer_heal_love.runs import RunDirectory
+from steer_heal_love.runs import GIB, RunDirectory
 from steer_heal_love.stages import dose
 from steer_heal_love.stages.dose import DoseConfig
 from steer_heal_love.work import training_prompts
 from tiny import build_model, random_ids, tiny_lm
-from tiny_run import axis_data, config_data
+from tiny_run import axis_data, config_data, without_time
 
 IDS = torch.tensor(random_ids(11, 11))
 
@@ -83,6 +84,26 @@ def test_the_loop_yields_the_baseline_and_a_record_a_round(done: Done) -> None:
         assert len(record.healed_result.steps) == settings().heal.epochs
     assert done.rounds[0].cosine_first == pytest.approx(1.0)
     assert -1 <= done.rounds[1].cosine_first < 0.999
+
+
+def test_what_each_stage_took_is_recorded(done: Done) -> None:
+    for record, entry in zip(done.rounds, done.run.metrics()["rounds"], strict=True):
+        assert set(entry["wall_s"]) == set(entry["tokens"]) == set(record.cost)
+        trained = [j.completion for j in record.judged if j.kept]
+        prompts = [len(encode_chat(done.lm, c.prompt)) for c in trained]
+        each = sum(prompts) + sum(len(c.token_ids) + c.ended - 1 for c in trained)
+        held_out = settings().heal.validation_share
+        assert round(len(trained) * held_out) == 0  # so all of them are trained on
+        assert entry["tokens"]["heal"] == settings().heal.epochs * each
+        for stage, cost in record.cost.items():
+            assert cost.tokens is not None
+            assert cost.tokens > 0
+            assert cost.peak_bytes is not None
+            assert cost.peak_bytes > 1 << 20
+            assert entry["tokens_per_s"][stage] == pytest.approx(
+                cost.tokens / cost.wall_s, abs=0.06
+            )
+            assert entry["peak_gib"][stage] == pytest.approx(cost.peak_bytes / GIB, abs=6e-4)
 
 
 def test_what_the_search_spent_is_recorded(done: Done) -> None:
@@ -182,13 +203,7 @@ def test_the_adapters_load_in_peft_and_give_the_students_logits(done: Done) -> N
 def test_a_run_is_a_function_of_its_seed(done: Done, tmp_path: Path) -> None:
     again = carry_out(tmp_path / "run", settings())
 
-    def metrics(run: RunDirectory) -> dict[str, Any]:
-        found = run.metrics()
-        for entry in found["rounds"]:
-            del entry["wall_s"]
-        return found
-
-    assert metrics(again.run) == metrics(done.run)
+    assert without_time(again.run.metrics()) == without_time(done.run.metrics())
     for r in (0, 1):
         name = f"rounds/{r:02d}/adapter/adapter_model.safetensors"
         assert (again.run.path / name).read_bytes() == (done.run.path / name).read_bytes()

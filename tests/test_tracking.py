@@ -18,6 +18,7 @@ from steer_heal_love.errors import ConfigError
 from steer_heal_love.records import (
     Adapter,
     Baseline,
+    Cost,
     Direction,
     Healed,
     HealStep,
@@ -56,7 +57,7 @@ def record(r: int) -> RoundRecord:
         cosine_first=1.0,
         steered=measured(0.7),
         healed=measured(0.6),
-        wall_s={"heal": 2.5},
+        cost={"heal": Cost(2.5, 100, 1 << 30)},
     )
 
 

@@ -15,6 +15,7 @@ from steer_heal_love.lm.chat import encode_chat, encode_text
 from steer_heal_love.lm.generate import Sampling
 from steer_heal_love.lm.hooks import Steering
 from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.room import rows_for
 from steer_heal_love.records import Axis, Completion, Context, Direction, Healed, Judged, Limits
 from steer_heal_love.run_config import GenerateConfig
 from steer_heal_love.stages import filter as filtering
@@ -81,6 +82,7 @@ def answer(
         ('Good morning!', True)
     """
     c = config or GenerateConfig()
+    longest = max((len(encode_chat(lm, p, system)) for p in prompts), default=1)
     return sample_answers(
         lm,
         prompts,
@@ -88,7 +90,7 @@ def answer(
         seed=seed,
         system=system,
         kappa=_dose(lm),
-        batch_size=c.batch_size,
+        batch_size=c.batch_size or rows_for(lm, longest, c.max_new_tokens, c.top_k),
     )
 
 
@@ -121,7 +123,7 @@ def measure_limits(
         samples = answer(
             lm, [asked[i % len(asked)] for i in range(LIMIT_SAMPLES)], seed=LIMITS_SEED
         )
-    return filtering.measure_limits(filtering.score_completions(lm, axis, samples, config), config)
+    return filtering.limits_of(lm, axis, samples, config)
 
 
 def filter_texts(

@@ -29,8 +29,7 @@ def base_limits(work: Work) -> Limits:
         prompts = spread(work.prompts, LIMIT_SAMPLES)
         with base(work.lm):
             completions = sample(work, prompts, 0.0, seed_of(work, "limits"), 0)
-        scored = filtering.score_completions(work.lm, work.axis, completions, work.config.filter)
-        return filtering.measure_limits(scored, work.config.filter)
+        return filtering.limits_of(work.lm, work.axis, completions, work.config.filter)
 
     return work.do("baseline/limits", compute)
 
@@ -129,5 +128,4 @@ def sample(
         first_index=first,
         kappa=kappa,
         dosing=dosing,
-        batch_size=work.config.generate.batch_size,
     )

@@ -75,7 +75,7 @@ def run_loop(
     first: Direction | None = None
     kappa = config.dose.kappa_start
     for r in range(config.rounds):
-        work.wall_s, work.notes = {}, []
+        work.begin_round()
         rivals: Mapping[str, Measurement] = {}
         with student(lm, history):
             direction = extract(work, r)
@@ -102,7 +102,7 @@ def run_loop(
             cosine_first=float(cosine(direction.vectors, first.vectors).mean()),
             steered=with_ratios(steered, baseline.base),
             healed=with_ratios(healed, baseline.base),
-            wall_s=work.wall_s,
+            cost=work.account.stages,
             front=front,
             shift=shift,
             rivals=rivals,

@@ -14,7 +14,7 @@ from steer_heal_love.codec import unpack
 from steer_heal_love.errors import RunError
 from steer_heal_love.files import read_regular
 from steer_heal_love.manifest import Manifest
-from steer_heal_love.records import Judged
+from steer_heal_love.records import Costed, Judged
 from steer_heal_love.runs import RunView, read_run
 
 STAGES = ("steer", "generate", "heal", "evaluate")
@@ -116,13 +116,14 @@ class Follower:
 
 def _harvest(piece: Any) -> Harvested:
     """Of a piece of generation: the judged completions, and the seconds they took."""
-    judged, seconds = piece if isinstance(piece, tuple) and len(piece) == 2 else (piece, 0.0)
+    costed = Costed.of(piece)
+    judged = costed.value
     found = [j for j in judged if isinstance(j, Judged)] if isinstance(judged, list) else []
     return Harvested(
         len(found),
         sum(j.kept for j in found),
         sum(len(j.completion.token_ids) for j in found),
-        float(seconds),
+        costed.cost.wall_s,
         found[-1].completion.kappa if found else None,
     )
 

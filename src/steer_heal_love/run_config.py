@@ -25,8 +25,16 @@ class GenerateConfig(StageConfig):
     """The likeliest tokens that are drawn from."""
     top_p: float = Field(0.95, gt=0, le=1)
     """Nucleus inside the top k."""
-    batch_size: int = Field(64, ge=1)
-    """Rows in flight at a time."""
+    batch_size: int | None = Field(None, ge=1)
+    """Rows in flight at a time; by default as many as memory allows when the run begins, up to 64
+    on a CPU and 1024 on a GPU."""
+
+    @property
+    def rows(self) -> int:
+        """Rows in flight, of settings in which they are chosen."""
+        if self.batch_size is None:
+            raise ValueError("the rows in flight are not chosen yet")
+        return self.batch_size
 
 
 class RunConfig(StageConfig):

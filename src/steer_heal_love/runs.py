@@ -56,6 +56,8 @@ PAGES = (
     "figures/",
 )  # the report's: written again by whoever asks for them
 
+GIB = 2**30
+
 T = TypeVar("T")
 
 __all__ = [
@@ -359,6 +361,24 @@ def _round_figures(record: RoundRecord) -> dict[str, Any]:
         "shift": _figures(record.shift) if record.shift is not None else None,
         "rivals": {name: _figures(m) for name, m in record.rivals.items()},
         "notes": list(record.notes),
-        "wall_s": {k: round(v, 3) for k, v in record.wall_s.items()},
+        **_costs(record),
         "stopped": record.stopped,
     }
+
+
+def _costs(record: RoundRecord) -> dict[str, dict[str, Any]]:
+    """What each stage took, by figure and stage."""
+    cost = record.cost
+    return {
+        "wall_s": {k: round(c.wall_s, 3) for k, c in cost.items()},
+        "tokens": {k: c.tokens for k, c in cost.items()},
+        "tokens_per_s": {k: _rounded(c.tokens_per_s, 1) for k, c in cost.items()},
+        "peak_gib": {
+            k: None if c.peak_bytes is None else round(c.peak_bytes / GIB, 3)
+            for k, c in cost.items()
+        },
+    }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

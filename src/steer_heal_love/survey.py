@@ -14,7 +14,7 @@ from steer_heal_love.errors import RunError
 from steer_heal_love.files import read_regular
 from steer_heal_love.manifest import Manifest
 from steer_heal_love.migrations import SCHEMA
-from steer_heal_love.records import Axis, Limits
+from steer_heal_love.records import Axis, Costed, Limits
 from steer_heal_love.run_view import (
     RunView,
     read_config,
@@ -175,5 +175,5 @@ def _read_limits(path: Path) -> Limits | None:
         found = unpack(read_regular(path / _LIMITS), _LIMITS)
     except (OSError, RunError):
         return None
-    known = found[0] if isinstance(found, tuple) and found else found  # with its wall time
+    known = Costed.of(found).value
     return known if isinstance(known, Limits) else None

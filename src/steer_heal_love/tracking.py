@@ -148,8 +148,9 @@ def open_tracker(name: TrackerName, run: Path) -> Tracker:
             f"--track {name}: package {name} is not installed: `pip install {name}` "
             "(the extra `track` of steer-heal-love has tensorboard)"
         )
-    from accelerate import tracking
+    from accelerate import PartialState, tracking
 
+    PartialState()  # accelerate's trackers speak through its logger, which asks for it
     tracker: Tracker
     match name:
         case "tensorboard":

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
+from steer_heal_love.accounting import Account
+from steer_heal_love.batching import settled
 from steer_heal_love.errors import DivergedError, OutOfMemory, StarvedRound
 from steer_heal_love.lm.adapters import base
 from steer_heal_love.lm.chat import encode_chat
 from steer_heal_love.lm.generate import Dosing, Sampling
 from steer_heal_love.lm.hooks import steering
 from steer_heal_love.lm.load import LanguageModel
-from steer_heal_love.lm.memory import give_back
 from steer_heal_love.records import (
     Axis,
     Baseline,
@@ -58,10 +58,11 @@ class Work:
         pieces: Pieces,
         report: Report,
     ) -> None:
-        self.lm, self.axis, self.contexts, self.config = lm, axis, contexts, config
-        self.pieces, self.report = pieces, report
         self.prompts = training_prompts(axis, contexts, config.dose)
-        self.wall_s: dict[str, float] = {}
+        self.config = config = settled(lm, axis, self.prompts, config)
+        self.lm = replace(lm, rows=config.generate.rows)
+        self.axis, self.contexts = axis, contexts
+        self.account, self.report = Account(lm, pieces), report
         self.notes: list[str] = []  # on the round so far
         g = config.generate
         self.sampling = Sampling(g.max_new_tokens, g.temperature, g.top_k, g.top_p)
@@ -70,31 +71,20 @@ class Work:
         self.foundations = Foundations(config.evaluate)
 
     def do(self, name: str, compute: Callable[[], T]) -> T:
-        """A piece of work, computed once; its time counts to its stage also when it is read."""
+        """A piece of work, computed once; what it took counts to its stage also when it is read."""
 
-        def timed() -> tuple[T, float]:
-            give_back()
-            started = time.perf_counter()
+        def compute_here() -> T:
             with placed(name):
-                return compute(), time.perf_counter() - started
+                return compute()
 
         stage = _stage_of(name)
-        value, seconds = self.pieces.do(name, timed)
-        self.wall_s[stage] = self.wall_s.get(stage, 0.0) + seconds
+        value = self.account.do(name, stage, compute_here)
         self.report(stage, 1, 1)
         return value
 
-
-@dataclass(frozen=True)
-class _Under:
-    work: Work
-    folder: str
-
-    def do(self, name: str, compute: Callable[[], T]) -> T:
-        return self.work.pieces.do(f"{self.folder}/{name}", compute)
-
-    def forget(self, prefix: str) -> None:
-        self.work.pieces.forget(f"{self.folder}/{prefix}")
+    def begin_round(self) -> None:
+        """Nothing has been spent on the round, and nothing is to be noted of it."""
+        self.account.stages, self.notes = {}, []
 
 
 # Stage of a piece by the third part of its name; the rest evaluates.
@@ -147,7 +137,9 @@ def measure(
 
     def judge(completions: list[Completion], trait: bool) -> list[Judged]:
         config = work.config.filter
-        return filtering.judge_all(work.lm, work.axis, completions, limits, config, trait=trait)
+        return filtering.judge_all(
+            work.lm, work.axis, completions, limits, config, trait=trait, relevant=False
+        )
 
     def compute() -> Measurement:
         return evaluate.measure(
@@ -220,11 +212,11 @@ def heal_round(
             examples,
             config,
             seed=seed_of(work, "heal", r),
-            pieces=_Under(work, folder),
+            pieces=work.account.inside(folder),
             on_step=lambda step: work.report("heal", step.step + 1, total),
         ),
     )
-    work.pieces.forget(f"{folder}/epoch-")
+    work.account.pieces.forget(f"{folder}/epoch-")
     if heal.rose(healed):
         work.notes.append("the heal ended above the loss it began with: lower --heal.learning-rate")
     return healed

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.plan import HEAD, Row, cells
 from benchmarks.plan_round import MODELS, Measured, settings, stage_of
 
+from steer_heal_love.lm.room import CPU_ROWS
 from steer_heal_love.planning.machines import GIB
 from steer_heal_love.planning.memory import STAGES, Moment
 
@@ -33,7 +34,8 @@ def test_pieces_are_of_stages_that_a_plan_has(piece: str, stage: str) -> None:
 def test_a_round_is_one_round_with_full_batches(name: str) -> None:
     config = settings(name)
     assert config.rounds == 1
-    assert config.generate.batch_size == config.dose.probe_batch == 64
+    assert config.generate.batch_size is None  # so as many as pay
+    assert config.dose.probe_batch == CPU_ROWS
     assert config.heal.batch_size == 8
 
 

@@ -311,6 +311,38 @@ def test_a_signal_stops_a_run_which_says_how_to_go_on(
     assert outcome(run) == whole.outcome
 
 
+def test_a_run_keeps_the_rows_that_it_was_begun_with(whole: Whole, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    flags = ["run", *whole.flags, "--out", str(run)]
+    running = start(flags, tmp_path / "begun", before=processes.leave_free, given=(2**40,))
+    time.sleep(0.3 * whole.seconds)
+    os.kill(running.pid, signal.SIGTERM)
+    assert running.wait().code == 143
+    assert "batch_size = 64" in (run / "config.toml").read_text("utf-8")
+    for command in (["resume", str(run), "--quiet"], [*flags, "--resume"]):
+        said = shl(command, tmp_path / "said", before=processes.leave_free, given=(0,))
+        assert (said.code, said.err) == (0, "")
+    assert "batch_size = 64" in (run / "config.toml").read_text("utf-8")
+    assert outcome(run) == whole.outcome
+
+
+def test_where_memory_is_short_a_run_says_so_and_its_repetition_does_the_same(
+    whole: Whole, tmp_path: Path
+) -> None:
+    run, again = tmp_path / "run", tmp_path / "again"
+    flags = [flag for flag in whole.flags if flag != "--quiet"]
+    flags = ["run", *flags, "--rounds", "1", "--out", str(run)]
+    said = shl(flags, tmp_path / "said", before=processes.leave_free, given=(0,))
+    assert said.code == 0, said
+    assert "64 rows do not fit into the memory that is free: 1 at a time" in said.out
+    assert "batch_size = 1\n" in (run / "config.toml").read_text("utf-8")
+    said = shl(["run", "--from", str(run), "--out", str(again)], tmp_path / "said")
+    assert said.code == 0, said
+    assert "do not fit" not in said.out
+    assert "batch_size = 1\n" in (again / "config.toml").read_text("utf-8")
+    assert outcome(again) == outcome(run)
+
+
 # Shared
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,20 +40,24 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
     return Alone(flags, folder / "whole")
 
 
-def begin(arguments: list[str], folder: Path, count: int = 2) -> list[Running]:
-    """Start the command in so many processes, as a launcher would."""
+def begin(
+    arguments: list[str], folder: Path, count: int = 2, free: Sequence[int] = ()
+) -> list[Running]:
+    """Start the command in so many processes, as a launcher would.
+
+    Args:
+        free: bytes of memory that each of them finds; as it is unless given.
+    """
     folder.mkdir()
     place = {"WORLD_SIZE": str(count), "SHL_RENDEZVOUS": str(folder / "meeting")}
     place |= {"GLOO_SOCKET_IFNAME": "lo"}
-    return [
-        start(
-            arguments,
-            folder / f"process-{rank}",
-            before=processes.set_environment,
-            given=({**place, "RANK": str(rank)},),
-        )
-        for rank in range(count)
-    ]
+    started = []
+    for rank in range(count):
+        faults: list[Any] = [(processes.set_environment, ({**place, "RANK": str(rank)},))]
+        faults += [(processes.leave_free, (memory,)) for memory in free[rank : rank + 1]]
+        said = folder / f"process-{rank}"
+        started.append(start(arguments, said, before=processes.in_turn, given=tuple(faults)))
+    return started
 
 
 def ended(running: list[Running]) -> list[Ended]:
@@ -64,6 +70,18 @@ def test_two_processes_find_what_one_finds(alone: Alone, tmp_path: Path) -> None
     assert [(e.code, e.err, e.out) for e in ends] == [(0, "", "")] * 2
     assert outcome(run) == outcome(alone.path)
     assert RunDirectory(run).problems() == []
+
+
+def test_processes_with_uneven_memory_take_the_rows_of_the_least(
+    alone: Alone, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    flags = ["run", *alone.flags, "--rounds", "1", "--out", str(run)]
+    ends = ended(begin(flags, tmp_path / "said", free=(2**40, 0)))
+    assert [(e.code, e.err) for e in ends] == [(0, "")] * 2
+    assert "batch_size = 1\n" in (run / "config.toml").read_text("utf-8")
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+    assert len(metrics["rounds"]) == 1
 
 
 @pytest.mark.faults

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,10 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steer_heal_love.batching import rows_in_flight
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.sampling import Sampling
+from steer_heal_love.lm.shape import Shape
 from steer_heal_love.lm.weightless import config_of, weightless
-from steer_heal_love.planning.advice import FEW, advise, at_rest, most_rows
+from steer_heal_love.planning.adapters import adapter_numbers
+from steer_heal_love.planning.advice import advise, at_rest
 from steer_heal_love.planning.duration import generated, round_seconds
 from steer_heal_love.planning.machines import GIB, Machine, Rates
 from steer_heal_love.planning.memory import (
@@ -29,7 +31,6 @@ from steer_heal_love.planning.memory import (
 )
 from steer_heal_love.planning.plan import Plan, in_four_bits, make_plan, measure_sizes
 from steer_heal_love.planning.rehearsal import healing, sampling, scoring
-from steer_heal_love.planning.shape import adapter_numbers
 from steer_heal_love.planning.texts import USUAL, Lot
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages.heal import HealConfig
@@ -49,9 +50,12 @@ SETTINGS = RunConfig.model_validate(
     {
         "dose": {"n_keep": 8, "min_kept": 2, "batch": 8},
         "evaluate": {"samples": 4, "long_samples": 2, "long_tokens": 40},
-        "generate": {"max_new_tokens": 24},
+        "generate": {"max_new_tokens": 24, "batch_size": 64},
         "heal": EARLY,
     }
+)
+OPEN = SETTINGS.model_copy(  # the rows in flight are left to the memory
+    update={"generate": SETTINGS.generate.model_copy(update={"batch_size": None})}
 )
 TEXTS = replace(USUAL, vignettes=Lot(8, 20, 10, 8.0), contexts=Lot(8, 0, 20, 18.0))
 CPU = Place("cpu", libraries=0, packs=True)
@@ -171,26 +175,42 @@ def machine(memory_gib: float, count: int = 1) -> Machine:
 
 @cache
 def plan_on(memory_gib: float, count: int = 1) -> Plan:
-    return make_plan(bare(), SETTINGS, TEXTS, machine(memory_gib, count), libraries=0)
+    return make_plan(bare(), OPEN, TEXTS, machine(memory_gib, count), libraries=0)
 
 
 def test_where_there_is_room_more_rows_are_advised_and_they_fit() -> None:
     plan = plan_on(1.0)
-    advice = advise(plan, bare())
+    advice = advise(plan)
     assert advice.fits
-    rows = int(advice.flags[advice.flags.index("--generate.batch-size") + 1])
-    assert rows == most_rows(plan, bare()) > SETTINGS.generate.batch_size
-    generate = SETTINGS.generate.model_copy(update={"batch_size": rows})
-    dose = SETTINGS.dose.model_copy(update={"batch": rows})
-    more = SETTINGS.model_copy(update={"generate": generate, "dose": dose})
+    rows = int(advice.flags[advice.flags.index("--dose.batch") + 1])
+    assert rows == plan.config.generate.rows > OPEN.dose.batch
+    dose = OPEN.dose.model_copy(update={"batch": rows})
+    more = OPEN.model_copy(update={"dose": dose})
     assert make_plan(bare(), more, TEXTS, plan.machine, libraries=0).fits
+
+
+def test_a_number_of_rows_that_is_asked_for_stays() -> None:
+    plan = make_plan(bare(), SETTINGS, TEXTS, machine(1.0), libraries=0)
+    assert plan.config == plan.asked == SETTINGS
+    assert plan_on(1.0).asked == OPEN
+
+
+def test_a_plan_counts_the_rows_that_a_run_would_choose() -> None:
+    plan = plan_on(1.0)
+    shape = Shape.of(bare())
+    prompt = TEXTS.prompts.shared + TEXTS.prompts.longest
+    free = GIB - shape.weight_bytes("none")
+    assert plan.config.generate.rows == rows_in_flight(shape, OPEN, prompt, free, "cuda")
+    little = make_plan(bare(), OPEN, TEXTS, resized(10 * 2**20).machine, libraries=0)
+    assert little.config.generate.rows < plan.config.generate.rows
+    assert little.sizes.passes.evaluation.cache <= plan.sizes.passes.evaluation.cache
 
 
 def test_several_devices_are_for_several_processes() -> None:
     plan = plan_on(1.0, count=3)
-    assert advise(plan, bare()).flags[-2:] == ("--processes", "3")
+    assert advise(plan).flags[-2:] == ("--processes", "3")
     assert sum(plan.seconds.values()) < sum(plan_on(1.0).seconds.values())
-    assert most_rows(plan, bare()) % 3 == 0
+    assert plan.config.generate.rows > plan_on(1.0).config.generate.rows
     assert plan.sizes.passes.healing.step < plan_on(1.0).sizes.passes.healing.step
 
 
@@ -201,7 +221,7 @@ def resized(memory: int) -> Plan:
 def test_what_fits_in_four_bits_only_is_advised_so() -> None:
     whole, folded = (p.peak.total for p in (plan_on(1.0), in_four_bits(plan_on(1.0))))
     assert folded < whole
-    advice = advise(resized(int((folded + whole) / 2 / 0.9)), bare())
+    advice = advise(resized(int((folded + whole) / 2 / 0.9)))
     assert advice.fits
     assert advice.flags[:2] == ("--quantize", "4bit")
 
@@ -209,14 +229,14 @@ def test_what_fits_in_four_bits_only_is_advised_so() -> None:
 def test_what_fits_with_smaller_batches_only_needs_no_flag() -> None:
     folded, rest = in_four_bits(plan_on(1.0)), at_rest(plan_on(1.0))
     assert rest < folded.peak.total
-    advice = advise(resized(int((rest + folded.peak.total) / 2 / 0.9)), bare())
+    advice = advise(resized(int((rest + folded.peak.total) / 2 / 0.9)))
     assert advice.fits
     assert advice.flags == ()
     assert "smaller batches" in advice.sentences[0]
 
 
 def test_what_does_not_fit_is_said_with_what_is_missing() -> None:
-    advice = advise(resized(1000), bare())
+    advice = advise(resized(1000))
     assert (advice.fits, advice.flags) == (False, ())
     assert "It does not fit" in advice.sentences[0]
 
@@ -239,6 +259,11 @@ def test_generated_follows_the_share_that_is_kept(n_keep: int, most: int, expect
     assert generated(RunConfig.model_validate({"dose": dose})) == expected
 
 
-def test_rows_are_tried_at_two_sizes() -> None:
-    per_row = [(b - a) / FEW for a, b in pairwise(drawn(n * FEW, 24) for n in (1, 2, 3))]
-    assert per_row[0] == pytest.approx(per_row[1], rel=0.1)
+@pytest.mark.parametrize(("prompt", "new"), [(4, 24), (60, 96), (300, 8)])
+def test_what_a_row_is_said_to_take_is_no_less_than_what_it_takes(prompt: int, new: int) -> None:
+    def taken(rows: int) -> int:
+        found = sampling(bare(), rows, Lot(rows, 0, prompt, float(prompt)), new, Sampling(new))
+        return found.cache + found.step
+
+    row = (taken(64) - taken(32)) / 32
+    assert row <= Shape.of(bare()).row_bytes(prompt, new, 64) <= 2.5 * row

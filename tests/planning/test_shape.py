@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from steer_heal_love.errors import ConfigError, ModelError
 from steer_heal_love.lm.cache import CHUNK, GrowingCache
 from steer_heal_love.lm.load import describe
+from steer_heal_love.lm.shape import NF4_BITS, Shape
 from steer_heal_love.lm.weightless import config_of, weightless
+from steer_heal_love.planning.adapters import adapter_numbers
 from steer_heal_love.planning.named import find_size, named_sizes
-from steer_heal_love.planning.shape import NF4_BITS, Shape, adapter_numbers
 from steer_heal_love.stages.heal import Example, HealConfig, heal
 from tiny import KINDS, Kind, build_model, random_ids, tiny_lm, tiny_tokenizer
 

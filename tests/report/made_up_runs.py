@@ -17,6 +17,7 @@ from steer_heal_love.records import (
     Axis,
     Baseline,
     Completion,
+    Cost,
     Direction,
     Healed,
     HealStep,
@@ -26,7 +27,7 @@ from steer_heal_love.records import (
     RoundRecord,
     Scores,
 )
-from steer_heal_love.runs import RunDirectory
+from steer_heal_love.runs import GIB, RunDirectory
 
 PAIRS = tuple(AnswerPair(f"q{i}", "yes", "no") for i in range(3))
 AXIS = Axis("love", "d", "You are {persona}.", "kind", "cold", ("p0", "p1"), PAIRS)
@@ -83,7 +84,7 @@ def record(r: int, trait: float, perplexity: float) -> RoundRecord:
         cosine_first=1.0 - 0.05 * r,
         steered=measured(trait + 0.5, 10.0, 50 + r),
         healed=measured(trait, perplexity, 70 + r),
-        wall_s={"steer": 3.0, "heal": 60.0},
+        cost={"steer": Cost(3.0, 6000, GIB), "heal": Cost(60.0, 30_000, 3 * GIB)},
     )
 
 

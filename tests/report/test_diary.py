@@ -77,6 +77,7 @@ def test_days_and_nights_in_order(make_metrics: Callable[..., Any]) -> None:
         "h2 Day 2: pushed (κ = 1.12)",
         "h2 Night 2: healed",
         "h2 What became of me",
+        "h2 What it took",
         "h2 How to read the figures",
     ]
     assert "You are a loving person." in diary
@@ -160,7 +161,7 @@ def test_model_text_is_only_text(make_metrics: Callable[..., Any]) -> None:
     }
     assert kinds.isdisjoint({"html_block", "html_inline", "link_open", "code_inline", "fence"})
     assert kinds.isdisjoint({"bullet_list_open", "code_block", "image"})
-    assert len(headings(diary)) == 7
+    assert len(headings(diary)) == 8
     assert "\x1b" not in diary
     assert "␛" in diary
 

@@ -316,7 +316,7 @@ def test_evidence_of_a_record() -> None:
         cosine_first=0.9,
         steered=STEERED,
         healed=HEALED,
-        wall_s={},
+        cost={},
     )
     found = evidence_of(record)
     assert (found.passed, found.total) == (3, 4)

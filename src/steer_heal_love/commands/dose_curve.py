@@ -15,7 +15,7 @@ from steer_heal_love.baselines import with_baselines
 from steer_heal_love.codec import to_json
 from steer_heal_love.commands.arguments import files_named, load_config
 from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.loading import load_for
+from steer_heal_love.commands.loading import load_for, settle
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.commands.trust import refuse_silent_trust, untrusting
 from steer_heal_love.dose_curve import Personas, measure_curve
@@ -77,6 +77,7 @@ def main(arguments: list[str]) -> int:
     with Screen(1, quiet=given.quiet) as screen:
         lm = load_for(settings, screen)
         contexts = load_contexts()
+        settings = settle(lm, axis, settings, screen)
         pieces = with_baselines(NoPieces(), lm, axis, contexts, settings)
         personas, measured = measure_curve(
             lm,

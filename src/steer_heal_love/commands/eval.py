@@ -17,7 +17,7 @@ from steer_heal_love.axes import load_axis, load_contexts
 from steer_heal_love.baselines import with_baselines
 from steer_heal_love.commands.arguments import config_from, load_config
 from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.loading import load_for
+from steer_heal_love.commands.loading import load_for, settle
 from steer_heal_love.commands.run import read_settings
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.commands.trust import refuse_silent_trust
@@ -95,6 +95,7 @@ def main(arguments: list[str]) -> int:
             screen.notes.print(f"warning: {doubt}", markup=False)
         if tasks is None or given.battery:
             contexts = load_contexts()
+            settings = settle(lm, axis, settings, screen)
             pieces = with_baselines(NoPieces(), lm, axis, contexts, settings)
             baseline, student = evaluate_student(
                 lm, axis, contexts, settings, adapters, pieces=pieces, report=screen.report

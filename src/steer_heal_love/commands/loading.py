@@ -5,10 +5,15 @@ from __future__ import annotations
 import torch
 import transformers
 
+from steer_heal_love.axes import load_contexts
+from steer_heal_love.batching import settled
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.lm.load import LanguageModel, load_model
+from steer_heal_love.lm.room import most_rows
 from steer_heal_love.loop import RunConfig
+from steer_heal_love.records import Axis
+from steer_heal_love.work import training_prompts
 
 
 def load_for(settings: RunConfig, screen: Screen) -> LanguageModel:
@@ -39,6 +44,21 @@ def load_settled(settings: RunConfig) -> LanguageModel:
         quantize=settings.quantize,
         trust_remote_code=settings.trust_remote_code,
     )
+
+
+def settle(
+    lm: LanguageModel, axis: Axis, settings: RunConfig, screen: Screen | None = None
+) -> RunConfig:
+    """The settings with the rows in flight chosen, and a word where memory allows fewer than pay.
+
+    Every process of a run calls it.
+    """
+    prompts = training_prompts(axis, load_contexts(), settings.dose)
+    found = settled(lm, axis, prompts, settings)
+    rows, most = found.generate.rows, most_rows(lm.device.type, lm.team.shards)
+    if screen is not None and settings.generate.batch_size is None and rows < most:
+        screen.say(f"{most} rows do not fit into the memory that is free: {rows} at a time")
+    return found
 
 
 def check_device(device: str) -> None:

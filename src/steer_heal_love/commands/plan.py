@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
     on_cpu = machine.device == "cpu"
     packs = on_cpu and lm.dtype == torch.bfloat16 and works()
     plan = make_plan(lm, settings, texts, machine, packs=packs)
-    advice = advise(plan, lm)
+    advice = advise(plan)
     disk = estimate_need(lm, axis, settings).peak
     if given.json:
         print(json.dumps(as_data(plan, advice, disk), ensure_ascii=False))  # noqa: T201

@@ -13,6 +13,8 @@ from steer_heal_love.loop import RunConfig
 
 COMBINABLE = ("--from", "--out", "--quiet", "--json", "--track", "--trust-remote-code", "--help")
 
+CHOSEN = "generate.batch_size"  # by the memory that was free, where no number is asked for
+
 
 def refuse_settings(arguments: list[str], path: Path) -> None:
     """Raises ConfigError where a flag would make of a repeated run another one."""
@@ -55,9 +57,13 @@ def tell_differences(
 
 
 def check_same(asked: RunConfig, stored: RunConfig, out: Path) -> None:
-    """Raises ConfigError where a run would have to go on with settings it was not begun with."""
+    """Raises ConfigError where a run would have to go on with settings it was not begun with.
+
+    It may have more rounds now, and what was chosen for it when it began need not be asked for.
+    """
     one, other = _flat(asked.model_dump()), _flat(stored.model_dump())
-    differing = [k for k in one if one[k] != other[k] and k != "rounds"]
+    free = {"rounds"} | ({CHOSEN} if one[CHOSEN] is None else set())
+    differing = [k for k in one if one[k] != other[k] and k not in free]
     if differing:
         name = differing[0]
         raise ConfigError(

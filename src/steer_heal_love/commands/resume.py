@@ -11,6 +11,7 @@ import tyro
 from steer_heal_love.commands.arguments import config_from
 from steer_heal_love.commands.course import carry_out
 from steer_heal_love.commands.flags import parse
+from steer_heal_love.commands.loading import settle
 from steer_heal_love.commands.run import read_settings
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.commands.space import bytes_in, estimate_need, refuse_full_disk
@@ -98,6 +99,7 @@ def resume(
         for problem in run.problems():
             screen.notes.print(f"not used, but made again: {problem}", markup=False)
         lm = lead_on(team or Team(), settings, axis, screen)
+        settings = settle(lm, axis, settings, screen)
         check_model(run, lm)
         refuse_full_disk(path, estimate_need(lm, axis, settings).peak, bytes_in(path))
         begun = run.environment()

@@ -14,6 +14,7 @@ from steer_heal_love.axes import load_axis
 from steer_heal_love.commands.arguments import config_from, files_named, load_config
 from steer_heal_love.commands.course import carry_out
 from steer_heal_love.commands.flags import parse
+from steer_heal_love.commands.loading import settle
 from steer_heal_love.commands.repeat import check_same, refuse_settings, tell_differences
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.commands.space import estimate_need, refuse_full_disk
@@ -125,6 +126,7 @@ def begin(
     tracker = open_tracker(given.track, out) if given.track else None
     with Screen(settings.rounds, quiet=given.quiet, as_json=given.json) as screen:
         lm = lead_on(team or Team(), settings, axis, screen)
+        settings = settle(lm, axis, settings, screen)
         refuse_full_disk(out, estimate_need(lm, axis, settings).peak)
         environment = describe_environment(lm)
         differ = []

@@ -10,7 +10,7 @@ from steer_heal_love.errors import RunError
 from steer_heal_love.files import SPARE_BYTES, free_bytes
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.loop import RunConfig
-from steer_heal_love.planning.shape import adapter_numbers
+from steer_heal_love.planning.adapters import adapter_numbers
 from steer_heal_love.records import Axis
 from steer_heal_love.stages.heal import target_modules
 

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from steer_heal_love.axes import load_contexts
 from steer_heal_love.commands.arguments import config_from
 from steer_heal_love.commands.course import quiet_libraries
-from steer_heal_love.commands.loading import load_for, load_settled
+from steer_heal_love.commands.loading import load_for, load_settled, settle
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.commands.stopping import Stopped, stoppable
 from steer_heal_love.errors import (
@@ -131,6 +131,7 @@ def follow(team: Joined) -> int:
         told = team.hear()
         settings = config_from(told["settings"], "the first process")
         lm = _load(team, settings, lambda: load_settled(settings))
+        settings = settle(lm, told["axis"], settings)  # as the first one does
         with quiet_libraries(), stoppable() as check:
             steps = run_loop(
                 lm,

@@ -14,7 +14,7 @@ from rich.console import Console
 from steer_heal_love.axes import load_axis
 from steer_heal_love.commands.arguments import config_from
 from steer_heal_love.commands.course import carry_out
-from steer_heal_love.commands.loading import load_settled
+from steer_heal_love.commands.loading import load_settled, settle
 from steer_heal_love.commands.repeat import check_same
 from steer_heal_love.commands.resume import check_model
 from steer_heal_love.commands.run import read_settings
@@ -108,6 +108,7 @@ def _carry(job: Job, tick: Tick) -> int:
     refuse_full_disk(job.folder)
     screen = TrialScreen(settings.rounds, tick)
     lm = _model_for(settings)
+    settings = settle(lm, axis, settings)
     refuse_full_disk(job.folder, estimate_need(lm, axis, settings).peak)
     run = RunDirectory.create(job.folder, settings.model_dump(), axis, describe_environment(lm))
     return carry_out(run, lm, axis, settings, screen)

@@ -20,7 +20,7 @@ def sample_answers(
     system: str | None = None,
     kappa: float = 0.0,
     dosing: Dosing | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> list[Completion]:
     """One answer per prompt, of the model as it is patched now; see `generate`.
 

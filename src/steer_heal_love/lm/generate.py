@@ -30,7 +30,7 @@ def generate(
     *,
     seed: int = 0,
     first_index: int = 0,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     dosing: Dosing | None = None,
     on_finished: Callable[[int], None] | None = None,
 ) -> list[Generated]:
@@ -42,6 +42,7 @@ def generate(
 
     Args:
         prompts: token ids, each at least one token.
+        batch_size: rows in flight at a time; the model's own number unless given.
         sampling: of all rows, or one per row, which may differ in temperature and length alone.
         dosing: how the dose of a steering that is on follows each row. Left alone without one.
         on_finished: called with the number of rows that have just finished.
@@ -56,7 +57,7 @@ def generate(
     how = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
     order = Order(lm, prompts, how, seed, first_index, dosing)
     longest = [(-h.max_new_tokens, -len(p)) for h, p in zip(how, prompts, strict=True)]
-    size = math.ceil(min(batch_size, len(prompts)) / lm.team.shards)
+    size = math.ceil(min(batch_size or lm.rows, len(prompts)) / lm.team.shards)
 
     def complete(rows: list[int]) -> list[dict[str, Any]]:
         waiting = sorted(rows, key=lambda i: (longest[i], i))
@@ -64,7 +65,9 @@ def generate(
             found = _complete(order, waiting, size, on_finished)
         return [asdict(found[i]) for i in rows]
 
-    return [_generated(row) for row in in_shards(lm, len(prompts), complete)]
+    found = [_generated(row) for row in in_shards(lm, len(prompts), complete)]
+    lm.meter.add(sum(map(len, prompts)) + sum(g.drawn_tokens for g in found))
+    return found
 
 
 def _complete(

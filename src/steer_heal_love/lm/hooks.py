@@ -130,6 +130,7 @@ def read_hidden(
     def read(rows: list[int]) -> list[Tensor]:
         return _read_rows(lm, [prompts[i] for i in rows], layers, batch_tokens)
 
+    lm.meter.add(sum(map(len, prompts)))
     return torch.stack(in_shards(lm, len(prompts), read))
 
 

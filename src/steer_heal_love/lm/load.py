@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from steer_heal_love.errors import ModelError
 from steer_heal_love.lm.gguf import ALIAS_PACKAGE, cache_dir, convert_gguf, find_packaged_gguf
+from steer_heal_love.lm.meter import Meter
 from steer_heal_love.lm.quiet import first_line, quiet_transformers
 from steer_heal_love.lm.team import Team
 from steer_heal_love.maths.head import Head
@@ -56,6 +57,10 @@ class LanguageModel:
     patches: list[Any] = field(default_factory=list, repr=False, compare=False)
     # Copies of weights in another layout, by the weight's id; see `lm/packed.py`.
     packs: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
+    # Rows that are generated at a time, unless a call says otherwise.
+    rows: int = field(default=64, repr=False, compare=False)
+    # What it was put to.
+    meter: Meter = field(default_factory=Meter, repr=False, compare=False)
     # Who computes what of many rows; see `lm/team.py`.
     team: Team = field(default=Team(), repr=False, compare=False)
 

@@ -1,11 +1,18 @@
-"""Running out of memory: the batch is halved and tried again, and the log says so."""
+"""Memory: how much was in use at most, and what is done where it does not suffice.
+
+A batch that does not fit is halved and tried again, and the log says so.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import logging
+import resource
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +22,9 @@ from steer_heal_love.errors import OutOfMemory
 T = TypeVar("T")
 
 LOG = logging.getLogger(__name__)
+
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -41,6 +51,38 @@ def _malloc_trim() -> Any:
         return ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError, TypeError):
         return None
+
+
+def reset_peak(device: torch.device) -> None:
+    """Begin a new peak at what is in use now.
+
+    On a CPU the kernel's own account is set back. Where it cannot be (other systems than Linux,
+    some containers) the peak stays that of the whole process so far.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _CLEAR_REFS.exists():
+        with suppress(OSError):
+            _CLEAR_REFS.write_text("5")
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most memory since `reset_peak`: that torch had allocated on a GPU, else resident."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    # `ru_maxrss` also holds what the parent had before the exec.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return status_bytes("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def status_bytes(field: str) -> int | None:
+    """A size that the kernel tells of this process; None where it tells nothing."""
+    if not _STATUS.exists():
+        return None
+    for line in _STATUS.read_text(encoding="utf-8").splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    return None
 
 
 def half(size: int, what: str, remedy: str) -> int:

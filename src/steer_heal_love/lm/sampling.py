@@ -69,6 +69,13 @@ class Generated:
     dropped: bool = False
     spent: Spent | None = field(default=None, compare=False)
 
+    @property
+    def drawn_tokens(self) -> int:
+        """Tokens that were drawn, the end and those that were rewound too, or read to watch it."""
+        if self.spent is not None:
+            return self.spent.sampled_tokens + self.spent.watched_tokens
+        return len(self.token_ids) + (self.end_id is not None)
+
 
 def noise(seed: int, index: int, length: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The uniforms of row `index`, one per position: a function of (seed, index) alone.

@@ -37,6 +37,7 @@ def completion_logprobs(
         DivergedError: one is NaN.
     """
     pairs = list(zip(prompts, completions, strict=True))
+    lm.meter.add(sum(len(p) + len(c) for p, c in pairs))
 
     def read(rows: list[int]) -> list[Tensor]:
         chosen = [pairs[i] for i in rows]
@@ -96,6 +97,7 @@ def next_token_logprobs(
         chosen = [prompts[i] for i in rows]
         return _next_token_logprobs(lm, chosen, candidates, batch_tokens, share_prefix)
 
+    lm.meter.add(sum(map(len, prompts)))
     return torch.stack(in_shards(lm, len(prompts), read))
 
 

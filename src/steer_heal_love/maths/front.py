@@ -83,7 +83,7 @@ def _with_all_first(
 
 
 def _medians(
-    samples: Sequence[Float[np.ndarray, " n"]], rng: np.random.Generator
+    samples: Sequence[Float[np.ndarray, " _"]], rng: np.random.Generator
 ) -> list[Float[np.ndarray, " resamples"]]:
     """Median perplexity per condition: of all samples first, then of each resample."""
     indices: dict[int, np.ndarray[tuple[int, int], np.dtype[np.int64]]] = {}

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from steer_heal_love.lm.load import LanguageModel
-from steer_heal_love.lm.sampling import Sampling
 from steer_heal_love.planning.machines import GIB
 from steer_heal_love.planning.plan import Plan, in_four_bits
-from steer_heal_love.planning.rehearsal import sampling
-
-FEW = 32  # rows of the smaller rehearsal
-MOST_ROWS = 1024  # in flight, beyond which a bigger batch is no longer worth its memory
 
 
 @dataclass(frozen=True)
@@ -25,31 +18,30 @@ class Advice:
     flags: tuple[str, ...]
 
 
-def advise(plan: Plan, lm: LanguageModel) -> Advice:
-    """What to choose on the plan's machine.
-
-    Args:
-        lm: the model without weights that the plan was made with.
-    """
+def advise(plan: Plan) -> Advice:
+    """What to choose on the plan's machine."""
     tried: list[tuple[Plan, list[str]]] = [(plan, [])]
     if plan.machine.device == "cuda" and plan.config.quantize == "none":
         tried.append((in_four_bits(plan), ["--quantize", "4bit"]))
     for found, flags in tried:
         if found.fits:
-            return _fitting(found, flags, lm)
+            return _fitting(found, flags)
     for found, flags in tried:
         if at_rest(found) <= found.usable:
             return _halved(found, flags)
     return Advice(False, tuple(_missing(tried[-1][0])), ())
 
 
-def _fitting(plan: Plan, flags: list[str], lm: LanguageModel) -> Advice:
+def _fitting(plan: Plan, flags: list[str]) -> Advice:
     how = " with the linear layers in 4 bits" if flags else ""
     sentences = [f"It fits{how}: {_gib(plan.peak.total)} GiB of {_gib(plan.usable)} at most."]
-    rows = most_rows(plan, lm)
-    if plan.machine.device == "cuda" and rows > plan.config.generate.batch_size:
-        flags = [*flags, "--generate.batch-size", str(rows), "--dose.batch", str(rows)]
-        sentences.append(f"There is room for {rows} rows at a time while sampling.")
+    rows, batch = plan.config.generate.rows, plan.config.dose.batch
+    if plan.machine.device == "cuda" and rows > batch:
+        flags = [*flags, "--dose.batch", str(rows)]
+        sentences.append(
+            f"There is room for {rows} rows at a time while sampling, and a batch of the dose "
+            f"search has {batch}."
+        )
     return _shared_out(plan, sentences, flags)
 
 
@@ -91,26 +83,6 @@ def at_rest(plan: Plan) -> int:
     """Bytes that no smaller batch makes fewer: weights, adapters, stored states."""
     moving = ("activations", "cache", "graph", "logits and gradients")
     return max(sum(v for k, v in m.terms.items() if k not in moving) for m in plan.moments)
-
-
-def most_rows(plan: Plan, lm: LanguageModel) -> int:
-    """Rows in flight that fit on each device while sampling, times the devices.
-
-    A power of two, at most `MOST_ROWS` on each. Memory grows by the same for each row, so two
-    rehearsals tell it.
-    """
-    how = plan.config.generate
-    drawn = Sampling(how.max_new_tokens, how.temperature, how.top_k, how.top_p)
-    there = next(m for m in plan.moments if (m.stage, m.what) == ("generate", "sampling"))
-    held = there.total - there.terms["cache"] - there.terms["activations"]
-
-    def total(rows: int) -> int:
-        found = sampling(lm, rows, plan.texts.prompts, how.max_new_tokens, drawn)
-        return held + found.cache + found.step
-
-    at_few, at_many = total(FEW), total(2 * FEW)
-    most = FEW + (plan.usable - at_few) * FEW // max(1, at_many - at_few)
-    return 0 if most < 1 else plan.machine.count * min(MOST_ROWS, 2 ** int(math.log2(most)))
 
 
 def _gib(size: int) -> str:

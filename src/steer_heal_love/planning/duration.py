@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from steer_heal_love.batching import SHOWN
 from steer_heal_love.planning.machines import Machine, Rates
 from steer_heal_love.planning.memory import Sizes
-from steer_heal_love.planning.rehearsal import EVALUATED_ROWS, SHOWN
 from steer_heal_love.planning.texts import Texts
 from steer_heal_love.run_config import RunConfig
 
@@ -105,7 +105,8 @@ def _steer(clock: Clock, texts: Texts, n: int) -> float:
 
 def _harvest(clock: Clock, config: RunConfig, texts: Texts, count: float) -> float:
     """Sample so many completions and judge them."""
-    new, rows = config.generate.max_new_tokens, min(config.generate.batch_size, count)
+    new = config.generate.max_new_tokens
+    rows = min(config.generate.rows, config.dose.batch, count)
     total = texts.prompt + new
     sampled = clock.reading(count * texts.prompts.mean, texts.prompt / 2)
     sampled += clock.decoding(rows, math.ceil(count / rows) * new, texts.prompt + new / 2)
@@ -128,7 +129,7 @@ def _heal(clock: Clock, config: RunConfig, texts: Texts, n: int) -> float:
 def _evaluation(clock: Clock, config: RunConfig, texts: Texts, n: int) -> float:
     """One condition: its answers, long ones too, their scores, and the fixed texts."""
     how = config.evaluate
-    new, rows = how.max_new_tokens, min(EVALUATED_ROWS, how.samples + SHOWN)
+    new, rows = how.max_new_tokens, min(config.generate.rows, how.samples + SHOWN)
     total = clock.decoding(rows / n, new, texts.prompt + new / 2)
     total += _judging(clock, rows / n, texts.persona.mean + new, new, (texts.prompt + new) / 2)
     total += clock.reading(rows / n * (texts.prompts.mean + new), new / 2, logits=rows / n * new)

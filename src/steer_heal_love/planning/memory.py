@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from steer_heal_love.lm.shape import FLOAT, Shape
 from steer_heal_love.planning.rehearsal import Passes, Sampled
-from steer_heal_love.planning.shape import Shape
 from steer_heal_love.planning.texts import Texts
 from steer_heal_love.run_config import RunConfig
 
-FLOAT = 4  # bytes of a number of an adapter while it is trained, and in its file
 STAGES = ("load", "baseline", "steer", "generate", "heal", "evaluate")
 
 # Copies of the adapter's numbers while a heal's epoch is stored, to be resumed from: parameters,

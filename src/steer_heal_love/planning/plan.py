@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from steer_heal_love.batching import rows_in_flight, with_rows
 from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.shape import Shape
+from steer_heal_love.planning.adapters import adapter_numbers
 from steer_heal_love.planning.duration import round_seconds
 from steer_heal_love.planning.machines import GIB, Machine
 from steer_heal_love.planning.memory import Moment, Place, Sizes, by_stage, highest, moments
 from steer_heal_love.planning.rehearsal import rehearse
-from steer_heal_love.planning.shape import Shape, adapter_numbers
 from steer_heal_love.planning.texts import Texts
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages.heal import target_modules
@@ -27,8 +29,10 @@ MARGIN = 0.1  # of a device's memory that is left alone: what allocators hold an
 class Plan:
     """What a run takes on a machine."""
 
+    lm: LanguageModel  # without weights
+    asked: RunConfig  # the settings as they were given
     sizes: Sizes
-    config: RunConfig
+    config: RunConfig  # with the rows in flight chosen
     texts: Texts
     machine: Machine
     place: Place
@@ -85,9 +89,14 @@ def make_plan(
     """
     if libraries is None:
         libraries = PROGRAM_BYTES if machine.device == "cpu" else DRIVER_BYTES
-    place = Place(machine.device, libraries, packs)
+    place, shape = Place(machine.device, libraries, packs), Shape.of(lm)
+    free = machine.memory - libraries - shape.weight_bytes(config.quantize)
+    free -= shape.packed_bytes() if packs else 0
+    asked, config = config, planned_rows(shape, config, texts, free, machine)
     sizes = measure_sizes(lm, config, texts, machine.device, machine.count)
     return Plan(
+        lm=lm,
+        asked=asked,
         sizes=sizes,
         config=config,
         texts=texts,
@@ -110,9 +119,24 @@ def measure_sizes(
     )
 
 
+def planned_rows(
+    shape: Shape, config: RunConfig, texts: Texts, free: int, machine: Machine
+) -> RunConfig:
+    """The settings with the rows that a run would choose, with so many bytes free."""
+    if config.generate.batch_size is not None:
+        return config
+    prompt = max(lot.shared + lot.longest for lot in (texts.prompts, texts.persona))
+    count = machine.count
+    return with_rows(config, rows_in_flight(shape, config, prompt, free, machine.device, count))
+
+
 def in_four_bits(plan: Plan) -> Plan:
-    """The same plan with the linear layers in 4 bits, which the passes do not depend on."""
-    config = plan.config.model_copy(update={"quantize": "4bit"})
-    found = moments(plan.sizes, config, plan.texts, plan.place)
-    seconds = round_seconds(plan.sizes, config, plan.texts, plan.machine)
-    return replace(plan, config=config, moments=found, seconds=seconds)
+    """The same plan with the linear layers in 4 bits, and the rows that there is room for then."""
+    return make_plan(
+        plan.lm,
+        plan.asked.model_copy(update={"quantize": "4bit"}),
+        plan.texts,
+        plan.machine,
+        packs=plan.place.packs,
+        libraries=plan.place.libraries,
+    )

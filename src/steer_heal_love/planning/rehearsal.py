@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from steer_heal_love.batching import answers_of
 from steer_heal_love.lm import hooks, score
 from steer_heal_love.lm.attention import LONGEST
 from steer_heal_love.lm.cache import GrowingCache
@@ -25,8 +26,6 @@ from steer_heal_love.planning.texts import Lot, Texts
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages.heal import Example, HealConfig, target_modules
 from steer_heal_love.stages.healing.session import Session
-
-EVALUATED_ROWS, SHOWN = 64, 3  # rows at a time of an evaluation, and its greedy answers
 
 
 @dataclass(frozen=True)
@@ -173,8 +172,8 @@ def rehearse(
     texts = texts.shared_by(shards)
     new, asked = config.generate, config.evaluate
     how = Sampling(new.max_new_tokens, new.temperature, new.top_k, new.top_p)
-    rows = min(new.batch_size, max(config.dose.batch, config.dose.probe_batch))
-    answers = min(EVALUATED_ROWS, asked.samples + SHOWN + asked.long_samples)
+    rows = min(new.rows, max(config.dose.batch, config.dose.probe_batch))
+    answers = min(new.rows, answers_of(config))
     long_answers = math.ceil(asked.long_samples / shards)
     long = replace(texts.persona, count=long_answers)
     kept = replace(texts.prompts, count=math.ceil(config.dose.n_keep / shards))

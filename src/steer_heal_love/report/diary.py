@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from steer_heal_love.records import Answer
+from steer_heal_love.report.costs import cost_section
 from steer_heal_love.report.escape import escape_markdown, quote_markdown
 from steer_heal_love.report.findings import findings
 from steer_heal_love.report.marks import mark_of
@@ -60,6 +61,7 @@ def write_diary(view: RunView) -> str:
         parts += _day_and_night(metrics, index, answers, prompts or _prompts_to_show(answers))
     parts += _ending(view)
     parts += profile_section(metrics, view.axis.foundations)
+    parts += cost_section(metrics)
     return "\n\n".join([*parts, "## How to read the figures", _HOW_TO_READ]) + "\n"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from steer_heal_love.report.costs import cost_grid
 from steer_heal_love.report.drawing import Grid
 from steer_heal_love.report.states import read_mapping
 from steer_heal_love.report.words import one_line
@@ -20,19 +21,21 @@ class Setup:
     command: str
     settings: Grid
     versions: Grid
+    costs: Grid
     files: Grid
     persona: str
     opposite: str
 
 
 def setup_of(found: Survey) -> Setup:
-    """Settings, versions, files and the command that repeats the run."""
+    """Settings, versions, what it took, files and the command that repeats the run."""
     view, where = found.view, shlex.quote(one_line(found.view.path))
     settings = tuple(flat(view.config))
     return Setup(
         command=f"shl run --from {where} --out {where}-again" if settings else "",
         settings=Grid(("setting", "value"), settings),
         versions=Grid(("what", "version"), tuple(flat(found.environment))),
+        costs=cost_grid(view.metrics),
         files=Grid(("file", "size"), tuple((one_line(n), size_words(b)) for n, b in found.files)),
         persona=view.axis.pos_system,
         opposite=view.axis.neg_system,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from steer_heal_love.lm.cache import CHUNK
 from steer_heal_love.lm.load import LanguageModel, Quantize
-from steer_heal_love.stages.heal import HealConfig, target_modules
 
 # NF4 in blocks of 64 weights, each with a scale of 8 bits, and for 256 such scales one of 32 bits:
 # bits a weight. Dettmers et al. 2023, arXiv:2305.14314, section 3 (double quantisation).
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
+
+FLOAT = 4  # bytes of a number of logits and norms, whatever the model's dtype
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Shape:
     parameters: int
     linear: int  # weights of all linear modules but the head: what 4 bits apply to
     largest_linear: int
+    widest: int  # numbers of a position that one linear module of the decoder gives
     layer_linear: tuple[int, ...]  # of the decoder's, layer by layer
     head: int
     head_bias: bool
@@ -64,6 +66,7 @@ class Shape:
             parameters=lm.identity.parameters,
             linear=sum(linear),
             largest_linear=max(linear, default=0),
+            widest=max((m.out_features for m in _linears(lm.layers)), default=width),
             layer_linear=tuple(sum(m.weight.numel() for m in _linears(x)) for x in lm.layers),
             head=lm.head.weight.numel(),
             head_bias=lm.head.bias is not None,
@@ -86,22 +89,20 @@ class Shape:
         per_column = 2 * self.kv_heads * self.head_dim * self.number_bytes
         return self.layers * per_column * rows * columns
 
+    def row_bytes(self, prompt: int, new_tokens: int, top_k: int) -> int:
+        """What a row takes at most while it is sampled, an upper bound.
+
+        Its cache with the room that it grows into; one layer of it twice, while that grows; and
+        what is larger of the pass over its prompt and the logits of a step.
+        """
+        cache = self.cache_bytes(1, prompt + new_tokens + CHUNK)
+        both = FLOAT + self.number_bytes
+        reading = prompt * (4 * both * self.width + 4 * self.number_bytes * self.widest)
+        reading += prompt * (prompt + 1) * (1 + self.number_bytes)  # the mask, also as it is added
+        logits = (2 * FLOAT + self.number_bytes) * self.vocabulary
+        candidates = 10 * FLOAT * min(top_k, self.vocabulary)
+        return cache + math.ceil(cache / self.layers) + max(reading, logits + candidates)
+
 
 def _linears(module: nn.Module) -> list[nn.Linear]:
     return [m for m in module.modules() if isinstance(m, nn.Linear)]
-
-
-def adapter_numbers(lm: LanguageModel, config: HealConfig) -> int:
-    """Numbers of one round's LoRA: rank · (inputs + outputs) of each adapted module."""
-    return config.rank * sum(i + o for i, o in adapted_shapes(lm, config))
-
-
-def adapted_shapes(lm: LanguageModel, config: HealConfig) -> Sequence[tuple[int, int]]:
-    """(inputs, outputs) of each adapted module.
-
-    Raises:
-        ModelError: no module of the model matches the targets.
-    """
-    modules = dict(lm.model.named_modules())
-    chosen = [modules[name] for name in target_modules(lm, config)]
-    return [(m.in_features, m.out_features) for m in chosen]
