@@ -23,7 +23,7 @@ DEMO := runs/demo
 DEMO_ARGS := run --axis love --rounds 3 --dose.n-keep 48 --dose.top-share 1 --dose.min-prompts 96 --evaluate.samples 32 --evaluate.rivals
 LOVE := $(BIN)/shl
 
-.PHONY: help setup demo demo-again test test-faults test-scale test-browser lint format bench bench-plan scale-page results-dose readme-table report-image playground-image docs package clean
+.PHONY: help setup demo demo-again test test-faults test-scale test-browser lint format bench bench-plan scale-page results results-heal results-barrier results-loop results-axes results-dose results-planted results-side-effects readme-table report-image playground-image docs package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name what; do \
@@ -96,8 +96,28 @@ bench-plan: $(VENV)/.dev-installed ## memory that shl plan foretells, against me
 scale-page: $(VENV)/.dev-installed ## memory and time by model size, into docs/scale.md
 	@$(BIN)/python -m results.scale_page
 
+results: results-dose results-heal results-planted results-loop results-side-effects results-axes results-barrier ## all of docs/RESULTS.md: a day and more; goes on where it stopped
+
+results-heal: $(VENV)/.installed ## one round beside its rivals, three seeds: an hour; goes on where it stopped
+	@$(BIN)/python -m results.runs heal
+
+results-barrier: $(VENV)/.installed ## rmse, mean, p95, max, none; λ, τ, reference: a day; goes on where it stopped
+	@$(BIN)/python -m results.runs barrier
+
+results-loop: $(VENV)/.installed ## eight rounds, three seeds, and its goals: hours; goes on where it stopped
+	@$(BIN)/python -m results.runs loop
+
+results-axes: $(VENV)/.installed ## further axes, one round each: hours; goes on where it stopped
+	@$(BIN)/python -m results.runs axes
+
 results-dose: $(VENV)/.installed ## ways to give a dose, into docs/RESULTS.md: an hour; goes on where it stopped
 	@$(BIN)/python -m results.dose
+
+results-planted: $(VENV)/.installed ## what each barrier sees of planted loops: half an hour; goes on where it stopped
+	@$(BIN)/python -m results.planted
+
+results-side-effects: $(VENV)/.installed ## what else changed in the students of finished runs; goes on where it stopped
+	@$(BIN)/python -m results.side_effects
 
 readme-table: $(VENV)/.installed ## write the demo's figures into README.md
 	@$(BIN)/python -m results.readme_table

@@ -34,6 +34,7 @@ from results.dose.words import (
 from results.page import write_block
 from results.store import Store
 from steer_heal_love.axes import load_axis, load_contexts
+from steer_heal_love.batching import settled
 from steer_heal_love.codec import to_json
 from steer_heal_love.commands.arguments import load_config
 from steer_heal_love.environment import describe_environment
@@ -41,6 +42,7 @@ from steer_heal_love.errors import SteerHealLoveError
 from steer_heal_love.files import write_text
 from steer_heal_love.lm.load import load_model
 from steer_heal_love.run_config import RunConfig
+from steer_heal_love.work import training_prompts
 
 ROOT = Path(__file__).parents[2]
 SEEDS = (0, 1, 2)
@@ -140,11 +142,12 @@ def make_study(options: argparse.Namespace) -> Study:
     config = load_config(options.config)
     if options.tiny:
         config = shortened(config)
+    lm = load_model(options.model)
     return Study(
-        lm=load_model(options.model),
+        lm=lm,
         axis=axis,
         contexts=contexts,
-        config=config,
+        config=settled(lm, axis, training_prompts(axis, contexts, config.dose), config),
         seeds=SEEDS[:2] if options.tiny else SEEDS,
         samples=8 if options.tiny else SAMPLES,
         store=Store(options.store),

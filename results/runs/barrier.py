@@ -1,0 +1,205 @@
+"""The barrier's aggregates beside one another, round by round, and the grid of λ, τ, reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from results.page import table
+from results.runs.chance import sampled
+from results.runs.conditions import (
+    Pick,
+    coherence,
+    healed_at,
+    ratio,
+    round_at,
+    seeds_of,
+    share,
+    share_excess,
+    trait_shift,
+)
+from results.runs.records import Run, SweepFigures
+from results.runs.saying import (
+    bullets,
+    decided,
+    made_of,
+    nats,
+    not_run,
+    points,
+    shares,
+    times,
+    words_of,
+)
+from steer_heal_love.records import Interval
+from steer_heal_love.verdicts.answers import Answer
+
+TARGET = "results-barrier"
+ORDER = ("rmse", "mean", "p95", "max", "none")
+SETTINGS = {"barrier": "standard", "barrier-hard": "hard"}
+HEAD = ["barrier", "seeds", "trait shift", "perplexity × base", "relevance × base"]
+HEAD += ["distinct-2 × base", "loops", "long loops", "as coherent as base?"]
+
+
+def barrier_words(found: Mapping[str, SweepFigures | None]) -> dict[str, str]:
+    """The blocks `barrier`, `barrier-hard` and `barrier-grid`."""
+    blocks = {name: _setting_words(found[name], name) for name in SETTINGS}
+    return blocks | {"barrier-grid": _grid_words(found["barrier-grid"])}
+
+
+def _setting_words(figures: SweepFigures | None, name: str) -> str:
+    if figures is None or not figures.runs:
+        return not_run(TARGET)
+    groups = by_barrier(figures)
+    last = last_common_round(list(groups.values()))
+    return "\n\n".join(
+        [
+            made_of(figures, TARGET),
+            f"After round {last}, the last that a run of every barrier has:",
+            table(HEAD, [_row(label, runs, last) for label, runs in groups.items()]),
+            difference_words(groups),
+            f"![Barriers, round by round, {SETTINGS[name]} setting](results/{name}.svg)",
+        ]
+    )
+
+
+def label_of(run: Run, figures: SweepFigures) -> str:
+    """The barrier of a run: its aggregate, or none."""
+    settings = {**figures.settings, **run.settings}
+    divergence = settings.get("heal.divergence")
+    return "none" if divergence == "none" else str(settings.get("heal.aggregate"))
+
+
+def by_barrier(figures: SweepFigures) -> dict[str, list[Run]]:
+    """The runs by their barrier, in the order of `ORDER`."""
+    labels = [label_of(run, figures) for run in figures.runs]
+    known = [name for name in ORDER if name in labels]
+    names = [*known, *sorted(set(labels) - set(ORDER))]
+    return {
+        name: [run for run, label in zip(figures.runs, labels, strict=True) if label == name]
+        for name in names
+    }
+
+
+def last_common_round(groups: Sequence[Sequence[Run]]) -> int:
+    """The last round that at least one run of every group has finished."""
+    return min(max(run.rounds[-1].number for run in runs) for runs in groups)
+
+
+def _row(label: str, runs: Sequence[Run], at: int) -> list[str]:
+    there = [run for run in runs if round_at(run, at)]
+    pick = healed_at(at)
+    return [
+        label,
+        words_of(seeds_of(there)),
+        nats(trait_shift(there, pick)),
+        times(ratio(there, pick, "perplexity")),
+        times(ratio(there, pick, "relevance")),
+        times(ratio(there, pick, "distinct_2")),
+        shares(share(there, pick, "loop_share")),
+        shares(share(there, pick, "long_loop_share")),
+        decided(coherence(there, pick).answer),
+    ]
+
+
+def difference_words(groups: Mapping[str, Sequence[Run]]) -> str:
+    """rmse against mean, seed by seed, at the last round that every seed has finished with both."""
+    pairs = paired_runs(groups.get("rmse", ()), groups.get("mean", ()))
+    if not pairs:
+        return "No seed has a run of both rmse and mean yet."
+    rmse, mean = ([pair[side] for pair in pairs] for side in (0, 1))
+    at = min(run.rounds[-1].number for run in (*rmse, *mean))
+    pick = healed_at(at)
+    other = of_same_seed(mean, pick)
+    quotients = {n: quotient(rmse, mean, pick, n) for n in ("perplexity", "relevance")}
+    loops = share_excess(rmse, pick, "loop_share", other)
+    states = [coherence(runs, pick) for runs in (rmse, mean)]
+    broken = f" ({' and '.join(states[1].broken)} beyond the limit)" if states[1].broken else ""
+    return bullets(
+        [
+            f"rmse against mean after round {at}, seeds {words_of(seeds_of(rmse))}: trait "
+            f"{nats(trait_shift(rmse, pick, other))} nats per token, perplexity "
+            f"{times(quotients['perplexity'])} times, relevance {times(quotients['relevance'])} "
+            f"times, loops {points(loops)} points.",
+            "Does the mean barrier collapse where the rmse one holds? "
+            f"**{collapse(states[0].answer, states[1].answer).capitalize()}**. As coherent as "
+            f"base with rmse: {decided(states[0].answer)}; with mean: "
+            f"{decided(states[1].answer)}{broken}.",
+        ]
+    )
+
+
+def collapse(rmse: Answer, mean: Answer) -> str:
+    """Whether mean is clearly less coherent than base where rmse is as coherent as base."""
+    if mean == "yes":
+        return "no"
+    if mean == rmse == "no":
+        return "no: both do"
+    return "yes" if mean == "no" and rmse == "yes" else "not decided"
+
+
+def paired_runs(first: Sequence[Run], second: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """The runs of two barriers, seed by seed, where both have one."""
+    by_seed = {run.seed: run for run in second}
+    return [(run, by_seed[run.seed]) for run in first if run.seed in by_seed]
+
+
+def of_same_seed(runs: Sequence[Run], pick: Pick) -> Pick:
+    """For a run, the condition in that one of these which has the same seed."""
+    by_seed = {run.seed: run for run in runs}
+    return lambda run: pick(by_seed[run.seed])
+
+
+def quotient(first: Sequence[Run], second: Sequence[Run], pick: Pick, name: str) -> Interval | None:
+    """A ratio to base of one barrier over another's, seed by seed, over the seeds."""
+    found = []
+    for a, b in zip(first, second, strict=True):
+        above, below = ratio([a], pick, name), ratio([b], pick, name)
+        if above is not None and below is not None and below.value > 0:
+            found.append(above.value / below.value)
+    return sampled(found)
+
+
+GRID = {"heal.reference": "reference", "heal.lam": "λ", "heal.tau": "τ"}
+GRID_HEAD = [*GRID.values(), "seeds", "trait shift", "perplexity × base", "relevance × base"]
+GRID_HEAD += ["loops", "as coherent as base?"]
+
+
+def _grid_words(figures: SweepFigures | None) -> str:
+    if figures is None or not figures.runs:
+        return not_run(TARGET)
+    cells = by_cell(figures)
+    last = last_common_round(list(cells.values()))
+    return "\n\n".join(
+        [
+            made_of(figures, TARGET),
+            f"After round {last}, the last that a run of every cell has:",
+            table(GRID_HEAD, [_grid_row(cell, runs, last) for cell, runs in cells.items()]),
+            "![Trait against perplexity over λ, τ and reference](results/barrier-grid.svg)",
+        ]
+    )
+
+
+def by_cell(figures: SweepFigures) -> dict[tuple[str, ...], list[Run]]:
+    """The runs by reference, λ and τ, in ascending order."""
+    cells: dict[tuple[Any, ...], list[Run]] = {}
+    for run in figures.runs:
+        settings = {**figures.settings, **run.settings}
+        cells.setdefault(tuple(settings.get(key) for key in GRID), []).append(run)
+    return {
+        tuple(f"{v:g}" if isinstance(v, int | float) else str(v) for v in cell): cells[cell]
+        for cell in sorted(cells)
+    }
+
+
+def _grid_row(cell: tuple[str, ...], runs: Sequence[Run], at: int) -> list[str]:
+    there = [run for run in runs if round_at(run, at)]
+    pick = healed_at(at)
+    return [
+        *cell,
+        words_of(seeds_of(there)),
+        nats(trait_shift(there, pick)),
+        times(ratio(there, pick, "perplexity")),
+        times(ratio(there, pick, "relevance")),
+        shares(share(there, pick, "loop_share")),
+        decided(coherence(there, pick).answer),
+    ]

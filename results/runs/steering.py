@@ -1,0 +1,110 @@
+"""A condition beside raw steering of the base model at the condition's own perplexity."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from results.runs.chance import Estimate, over_runs
+from results.runs.conditions import Pick, above_base, round_at
+from results.runs.records import Measured, Run
+from steer_heal_love.maths.front import FrontPoint, Matched, match_perplexity
+from steer_heal_love.records import Interval
+
+Place = Literal["within", "below", "beyond"]  # where a model's perplexity is on the front
+
+_Z = 1.959964  # a 95 % interval's half-width in standard errors
+
+
+@dataclass(frozen=True)
+class Steering:
+    """A model beside raw steering of the base model at the model's own perplexity."""
+
+    shift: Interval  # the most that steering shifts the trait at no more perplexity
+    margin: Interval  # the model's shift − factor · that
+    share: float | None  # model's mean shift over steering's; None where steering has none
+    places: Counter[Place]  # runs by where the model's perplexity is on the front
+
+    @property
+    def note(self) -> str:
+        """Where the front does not reach to the model's perplexity, in words; else empty."""
+        said: dict[Place, str] = {
+            "below": "has less perplexity than any dose, base included, and is held against the "
+            "dose with the least",
+            "beyond": "has more perplexity than any dose, and is held against all of them",
+        }
+        runs = sum(self.places.values())
+        notes = [
+            f"in {self.places[place]} of {runs} runs the model {words}"
+            for place, words in said.items()
+            if self.places[place]
+        ]
+        return "; ".join(notes)
+
+
+def beside_steering(runs: Sequence[Run], pick: Pick, factor: float = 1.0) -> Steering | None:
+    """A condition against raw steering; None where no run has measured a front."""
+    found = [
+        matched
+        for run in runs
+        if (measured := pick(run)) is not None
+        and (matched := _match(run, measured, factor)) is not None
+    ]
+    shift = over_runs([steering for steering, _, _ in found])
+    margin = over_runs([margin for _, margin, _ in found])
+    if shift is None or margin is None:
+        return None
+    own = margin.value + factor * shift.value
+    return Steering(
+        shift=shift,
+        margin=margin,
+        share=own / shift.value if shift.low > 0 else None,
+        places=Counter(place for _, _, place in found),
+    )
+
+
+def _match(run: Run, measured: Measured, factor: float) -> tuple[Estimate, Estimate, Place] | None:
+    """Of one run: steering's shift, the model's margin over it, and the place on the front."""
+    first = round_at(run, 0)
+    own = tuple(above_base(run, measured))
+    front = (
+        [(0.0, run.base), *((dose.kappa, dose.measured) for dose in first.front)] if first else []
+    )
+    points = tuple(
+        (kappa, tuple(above_base(run, m)), m.items.get("perplexity", ())) for kappa, m in front
+    )
+    perplexity = measured.items.get("perplexity", ())
+    if not own or not perplexity or len(points) < 2:
+        return None
+    nothing = _matched(tuple(0.0 for _ in own), perplexity, points, 1.0)
+    margin = _matched(own, perplexity, points, factor)
+    if nothing is None or margin is None:
+        return None
+    steering = _estimate(nothing.advantage, len(own))
+    steering = Estimate(-steering.value, steering.error, steering.items)
+    place: Place = "within" if margin.bracketed else "beyond"
+    if margin.perplexity < margin.lowest:
+        place = "below"
+    return steering, _estimate(margin.advantage, len(own)), place
+
+
+@cache  # the tables and the figure ask for the same ones
+def _matched(
+    trait: tuple[float | None, ...],
+    perplexity: tuple[float | None, ...],
+    points: tuple[tuple[float, tuple[float | None, ...], tuple[float | None, ...]], ...],
+    factor: float,
+) -> Matched | None:
+    """The trait and the front's, `factor` times as high, at the model's perplexity."""
+    front = [
+        FrontPoint(kappa, [None if t is None else factor * t for t in items], samples)
+        for kappa, items, samples in points
+    ]
+    return match_perplexity(trait, perplexity, front)
+
+
+def _estimate(interval: Interval, items: int) -> Estimate:
+    return Estimate(interval.value, (interval.high - interval.low) / (2 * _Z), items)

@@ -1,0 +1,165 @@
+"""The whole command on a tiny model, and the sweeps that the project publishes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tomli_w
+from results.runs import __main__ as command
+from results.runs.gather import read_front
+from results.runs.questions import QUESTIONS
+from results.runs.records import read_figures
+from results.runs.tiny import merged, write_small
+
+from steer_heal_love.axes import load_axis
+from steer_heal_love.commands.sweep import job_of
+from steer_heal_love.sweep.file import read_sweep
+from tiny import save_tiny_model
+from tiny_run import axis_data, config_data
+
+ROOT = command.ROOT
+SWEEPS = [name for question in QUESTIONS.values() for name in question.sweeps]
+EVALUATE = {"rivals": ["sft"], "relevance_others": 1, "long_samples": 2, "long_tokens": 16}
+FLAGS = ("--model", "--axis", "--config", "--store", "--docs")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "docs").mkdir()
+    page = (ROOT / "docs" / "RESULTS.md").read_text(encoding="utf-8")
+    (folder / "docs" / "RESULTS.md").write_text(page, encoding="utf-8")
+    save_tiny_model(folder / "model")
+    (folder / "axis").with_suffix(".toml").write_text(tomli_w.dumps(axis_data()), encoding="utf-8")
+    settings = config_data(evaluate=EVALUATE)
+    (folder / "config.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
+    assert run(folder) == 0
+    return folder
+
+
+def run(folder: Path, *more: str) -> int:
+    values = ("model", "axis.toml", "config.toml", "store", "docs")
+    flags = [
+        word
+        for flag, value in zip(FLAGS, values, strict=True)
+        for word in (flag, str(folder / value))
+    ]
+    return command.main(["heal", "--tiny", *flags, *more])
+
+
+def block_of(folder: Path) -> str:
+    text = (folder / "docs" / "RESULTS.md").read_text(encoding="utf-8")
+    return text.split("<!-- heal:begin -->")[1].split("<!-- heal:end -->")[0]
+
+
+def test_the_runs_are_carried_out_and_the_page_is_written(done: Path) -> None:
+    block = block_of(done)
+    assert "2 runs (seeds 0, 1), 1 round each" in block
+    for name in (
+        "persona as system prompt",
+        "steered, at",
+        "plain distillation",
+        "**healed**",
+    ):
+        assert f"| {name}" in block
+    assert (done / "docs" / "results" / "heal.png").read_bytes()[:4] == b"\x89PNG"
+    assert "healed" in (done / "docs" / "results" / "heal.svg").read_text(encoding="utf-8")
+
+
+def test_the_figures_are_those_of_the_runs(done: Path) -> None:
+    figures = read_figures(done / "docs" / "results" / "heal.json")
+    assert figures is not None
+    for found in figures.runs:
+        metrics = json.loads((done / "store" / "heal" / found.trial / "metrics.json").read_text())
+        healed = metrics["rounds"][0]["healed"]
+        own = found.rounds[0].healed
+        assert own.figures["trait_nats"][0] == pytest.approx(healed["trait_nats"], rel=1e-4)
+        assert own.counts["long_loop_share"][1] == 2
+        assert len(own.items["trait_nats"]) == len(found.base.items["trait_nats"]) == 2
+        assert set(found.rounds[0].rivals) == {"sft"}
+    assert "heal.lam" in figures.settings
+    assert {run.seed for run in figures.runs} == {0, 1}
+
+
+def test_doses_of_raw_steering_come_with_their_items(tmp_path: Path) -> None:
+    entry = {"round": 0, "front": [{"dose": 0.5, "trait_nats": 0.25, "perplexity": 9.0}]}
+    file = tmp_path / "rounds" / "00" / "metrics.json"
+    file.parent.mkdir(parents=True)
+    items = [{"trait_nats": [0.0, 0.5], "perplexity": [9.0, None]}]
+    file.write_text(json.dumps({**entry, "front_items": items}), encoding="utf-8")
+    (found,) = read_front(tmp_path, entry)
+    assert found.kappa == 0.5
+    assert found.measured.items == {"trait_nats": (0.0, 0.5), "perplexity": (9.0, None)}
+    assert found.measured.figures["trait_nats"] == (0.25, None, None)
+    assert read_front(tmp_path, {"round": 1, "front": []}) == ()
+
+
+def test_the_page_is_rebuilt_from_the_json_file_alone(
+    done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = block_of(done)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a run was begun or read")
+
+    monkeypatch.setattr(command.sweep_command, "main", refuse)
+    monkeypatch.setattr(command, "gather", refuse)
+    (done / "docs" / "results" / "heal.svg").unlink()
+    assert run(done, "--page-only") == 0
+    assert block_of(done) == before
+    assert (done / "docs" / "results" / "heal.svg").is_file()
+
+
+def test_runs_are_collected_as_they_are(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = block_of(done)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a run was begun")
+
+    monkeypatch.setattr(command.sweep_command, "main", refuse)
+    assert run(done, "--collect") == 0
+    assert block_of(done) == before
+
+
+def test_a_model_of_ones_own_is_for_a_trial_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command.parse(["heal", "--model", "other"])
+    assert "are for --tiny" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_published_sweep_can_be_begun(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    sweep = read_sweep(ROOT / "sweeps" / f"{name}.toml")
+    assert sweep.text.startswith("# ")
+    for trial in sweep.trials:
+        job = job_of(trial.name, trial.values, tmp_path, trust=False)
+        axis = load_axis(job.settings["axis"])
+        assert len(axis.pairs) >= 24
+    write_small(sweep, tmp_path / "small.toml", {"model": "other"})
+    small = read_sweep(tmp_path / "small.toml")
+    assert 2 <= len(small.trials) <= 10
+    assert {trial.values["model"] for trial in small.trials} == {"other"}
+    assert max(trial.values["rounds"] for trial in small.trials) <= 2
+
+
+@pytest.mark.parametrize("name", list(QUESTIONS))
+def test_the_published_page_has_a_place_for_every_block(name: str) -> None:
+    question = QUESTIONS[name]
+    text = (ROOT / "docs" / "RESULTS.md").read_text(encoding="utf-8")
+    for block in question.words(dict.fromkeys((*question.sweeps, *question.beside), None)):
+        assert text.count(f"<!-- {block}:begin -->") == text.count(f"<!-- {block}:end -->") == 1
+
+
+def test_settings_are_merged_table_by_table() -> None:
+    below = {"a": 1, "b": {"c": 2, "d": 3}}
+    assert merged(below, {"b": {"c": 4}, "e": {"f": 5}}) == {
+        "a": 1,
+        "b": {"c": 4, "d": 3},
+        "e": {"f": 5},
+    }
+    assert below["b"] == {"c": 2, "d": 3}
