@@ -18,6 +18,7 @@ LAYER_S = 4e-4  # of the program itself, Python and launches, for a layer in a p
 KEPT_SHARE = 0.3  # of the completions that the filter keeps, as in the demo
 
 JUDGED = 3  # passes over a text that is judged: plain, and under either persona
+ASKED = 0.45  # share of the texts that relevance is asked of: those that nothing else drops
 CONDITIONS = 2  # that a round evaluates: steered and healed
 BASES = 3  # that are measured before the first round: the base, and under either persona
 LIMITS = 64  # samples of the base that set the filter's limits
@@ -110,7 +111,13 @@ def _harvest(clock: Clock, config: RunConfig, texts: Texts, count: float) -> flo
     total = texts.prompt + new
     sampled = clock.reading(count * texts.prompts.mean, texts.prompt / 2)
     sampled += clock.decoding(rows, math.ceil(count / rows) * new, texts.prompt + new / 2)
-    return sampled + _judging(clock, count, texts.persona.mean + new, new, total / 2)
+    sampled += _judging(clock, count, texts.persona.mean + new, new, total / 2)
+    if config.filter.relevance_quantile == 0:
+        return sampled
+    asked = ASKED * count * config.filter.relevance_others
+    return sampled + clock.reading(
+        asked * (texts.prompts.mean + new), total / 2, logits=asked * new
+    )
 
 
 def _judging(clock: Clock, count: float, tokens: float, new: int, context: float) -> float:

@@ -83,7 +83,7 @@ class FilterConfig(StageConfig):
     """A completion must carry more trait than this share of the base model's samples."""
     trait_floor: float | None = None
     """Absolute floor of the trait score (nats per token), in place of the base quantile."""
-    relevance_quantile: float = Field(0.0, ge=0, lt=1)
+    relevance_quantile: float = Field(0.25, ge=0, lt=1)
     """A completion must be as relevant to its prompt as this share of the base model's samples is
     at most; 0 for no floor."""
     relevance_others: int = Field(2, ge=1)
