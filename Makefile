@@ -27,7 +27,7 @@ LOVE := $(BIN)/shl
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name what; do \
-		printf '  %-14s %s\n' "$$name" "$$what"; \
+		printf '  %-21s %s\n' "$$name" "$$what"; \
 	done
 
 setup: $(VENV)/.dev-installed ## make the environment: pinned versions, the package, its tools
