@@ -55,6 +55,7 @@ def config_data(**changes: Any) -> dict[str, Any]:
             "repetition_factor": 1e9,
             "min_tokens": 1,
             "trait_floor": -1e9,
+            "relevance_quantile": 0.0,
         },
         "generate": {"max_new_tokens": 8},
         # Random weights learn nothing that way, but the adapters come out far from zero.

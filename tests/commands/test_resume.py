@@ -314,7 +314,7 @@ def test_a_signal_stops_a_run_which_says_how_to_go_on(
 def test_a_run_keeps_the_rows_that_it_was_begun_with(whole: Whole, tmp_path: Path) -> None:
     run = tmp_path / "run"
     flags = ["run", *whole.flags, "--out", str(run)]
-    running = start(flags, tmp_path / "begun", before=processes.leave_free, given=(2**40,))
+    running = begin(whole, run, before=processes.leave_free, given=(2**40,))
     time.sleep(0.3 * whole.seconds)
     os.kill(running.pid, signal.SIGTERM)
     assert running.wait().code == 143
