@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,30 @@ def docs_folder(name: str, *, aside: bool) -> Path:
     folder.mkdir(exist_ok=True)
     shutil.copy(ROOT / "docs" / "RESULTS.md", folder)
     return folder
+
+
+def add_shared_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of every question that measures texts itself: its size, its subject, its places."""
+    parser.add_argument("--tiny", action="store_true", help="a few texts: does the code run?")
+    parser.add_argument("--fresh", action="store_true", help="forget what has been measured")
+    parser.add_argument("--model", default="smollm2", help="as shl run --model takes it")
+    parser.add_argument("--axis", default="love", help="as shl run --axis takes it")
+    parser.add_argument("--config", type=Path, help="settings as shl run --config takes them")
+    parser.add_argument("--store", type=Path, help="folder of what has been measured")
+    parser.add_argument("--docs", type=Path, help="folder with RESULTS.md")
+
+
+def find_places(options: argparse.Namespace, name: str, *, aside: bool) -> None:
+    """Fill in the store and the folder of the page where no flag gave them.
+
+    Args:
+        aside: the page is not to be the project's own.
+    """
+    if options.store is None:
+        folder = f"{name}-tiny" if options.tiny else name
+        options.store = ROOT / "runs" / "results" / folder
+    if options.docs is None:
+        options.docs = docs_folder(name, aside=aside)
 
 
 def teller() -> Callable[[str], None]:

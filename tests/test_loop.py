@@ -16,7 +16,8 @@ from steer_heal_love.axes import load_contexts, parse_axis
 from steer_heal_love.errors import DivergedError, StarvedRound
 from steer_heal_love.lm.adapters import student
 from steer_heal_love.lm.chat import encode_chat
-from steer_heal_love.lm.load import LanguageModel, weights_hash
+from steer_heal_love.lm.fingerprint import weights_hash
+from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.loop import RunConfig, run_loop
 from steer_heal_love.records import Axis, Baseline, Completion, Judged, RoundRecord, Scores
 from steer_heal_love.runs import GIB, RunDirectory

@@ -11,14 +11,12 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import tempfile
-import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+from results.command import add_shared_flags, find_places, teller
 from results.dose.cells import Study
 from results.dose.figure import dose_figure, save_dose_figure
 from results.dose.findings import Comparison, compare
@@ -44,7 +42,6 @@ from steer_heal_love.lm.load import load_model
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.work import training_prompts
 
-ROOT = Path(__file__).parents[2]
 SEEDS = (0, 1, 2)
 SAMPLES = 64  # prompts of a cell
 POOL = 192  # texts of a seed to choose from
@@ -59,18 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shutil.rmtree(options.store, ignore_errors=True)
     techniques = choose_techniques(options.only)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    started = time.monotonic()
+    tell = teller()
     study = make_study(options)
     target = study.config.dose.target_keep
-    found = compare(study, techniques, target, lambda what: tell(what, started))
+    found = compare(study, techniques, target, tell)
     searches = {seed: measure_searches(study, seed) for seed in study.seeds}
-    tell("searches measured", started)
+    tell("searches measured")
     kappa = found.knees[0].kappa if found.knees else CONSTANT.kappas[1]
     pool, n_keep = (16, 4) if options.tiny else (POOL, N_KEEP)
     chosen = {}
     for seed in study.seeds:
         chosen[seed] = measure_selection(study, seed, kappa, pool, n_keep)
-        tell(f"selection measured, seed {seed}", started)
+        tell(f"selection measured, seed {seed}")
     about = {
         "command": "make results-dose",
         "model": study.lm.identity.name,
@@ -102,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_text(options.docs / "results" / "dose.json", to_json(values))
     for name, block in zip(BLOCKS, blocks, strict=True):
         write_block(options.docs / "RESULTS.md", name, block)
-    tell(f"written: {options.docs / 'RESULTS.md'}, {', '.join(map(str, files))}", started)
+    tell(f"written: {options.docs / 'RESULTS.md'}, {', '.join(map(str, files))}")
     return 0
 
 
@@ -111,22 +108,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     names = [t.name for t in TECHNIQUES]
     parser = argparse.ArgumentParser(prog="python -m results.dose", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=names, metavar="TECHNIQUE")
-    parser.add_argument("--tiny", action="store_true", help="a few texts: does the code run?")
-    parser.add_argument("--fresh", action="store_true", help="forget what has been measured")
-    parser.add_argument("--model", default="smollm2", help="as shl run --model takes it")
-    parser.add_argument("--axis", default="love", help="as shl run --axis takes it")
-    parser.add_argument("--config", type=Path, help="settings as shl run --config takes them")
-    parser.add_argument("--store", type=Path, help="folder of what has been measured")
-    parser.add_argument("--docs", type=Path, help="folder with RESULTS.md")
+    add_shared_flags(parser)
     options = parser.parse_args(arguments)
-    if options.store is None:
-        options.store = ROOT / "runs" / "results" / ("dose-tiny" if options.tiny else "dose")
-    if options.docs is None:
-        options.docs = ROOT / "docs"
-        if options.tiny or options.only or options.config:
-            options.docs = Path(tempfile.gettempdir()) / "shl-results-dose"
-            options.docs.mkdir(exist_ok=True)
-            shutil.copy(ROOT / "docs" / "RESULTS.md", options.docs)
+    find_places(options, "dose", aside=bool(options.tiny or options.only or options.config))
     return options
 
 
@@ -194,11 +178,6 @@ def values_of(found: Comparison) -> dict[str, Any]:
 def plain(figures: Any) -> dict[str, Any]:
     """Intervals as plain data."""
     return {name: None if f is None else asdict(f) for name, f in figures.items()}
-
-
-def tell(what: str, started: float) -> None:
-    """A line on standard error, with the minutes so far."""
-    print(f"{(time.monotonic() - started) / 60:6.1f} min  {what}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

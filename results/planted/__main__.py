@@ -15,10 +15,9 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from results.command import ROOT, docs_folder, teller
+from results.command import add_shared_flags, find_places, teller
 from results.page import write_block
 from results.planted.figure import planted_figure
 from results.planted.findings import Found, seen_by, shown_text, students
@@ -90,20 +89,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m results.planted", description=__doc__)
     parser.add_argument("--share", type=_share, default=SHARE, help="of texts with a loop, 0 to 1")
     parser.add_argument("--tau", type=_tau, default=TAU, help="of every barrier, nats")
-    parser.add_argument("--tiny", action="store_true", help="a few texts: does the code run?")
-    parser.add_argument("--fresh", action="store_true", help="forget what has been measured")
-    parser.add_argument("--model", default="smollm2", help="as shl run --model takes it")
-    parser.add_argument("--axis", default="love", help="whose probes are answered")
-    parser.add_argument("--config", type=Path, help="settings as shl run --config takes them")
-    parser.add_argument("--store", type=Path, help="folder of what has been measured")
-    parser.add_argument("--docs", type=Path, help="folder with RESULTS.md")
+    add_shared_flags(parser)
     options = parser.parse_args(arguments)
     changed = options.share != SHARE or options.tau != TAU
-    aside = bool(options.tiny or options.config or changed)
-    if options.store is None:
-        options.store = ROOT / "runs" / "results" / ("planted-tiny" if options.tiny else "planted")
-    if options.docs is None:
-        options.docs = docs_folder("planted", aside=aside)
+    find_places(options, "planted", aside=bool(options.tiny or options.config or changed))
     return options
 
 

@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from steer_heal_love.errors import ModelError
 from steer_heal_love.lm.adapters import base, stack, student, subtract
-from steer_heal_love.lm.load import LanguageModel, weights_hash
+from steer_heal_love.lm.fingerprint import weights_hash
+from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.records import Adapter
 from tiny import KINDS, Kind, build_model, random_adapter, random_ids, tiny_lm
 

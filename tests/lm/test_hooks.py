@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from steer_heal_love.errors import HookError
 from steer_heal_love.lm.adapters import base, student
+from steer_heal_love.lm.fingerprint import weights_hash
 from steer_heal_love.lm.hooks import hidden_of, read_hidden, steering, with_hidden
-from steer_heal_love.lm.load import LanguageModel, weights_hash
+from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.maths.direction import Gate, Operator
 from steer_heal_love.records import Direction
 from tiny import KINDS, N_LAYERS, WIDTH, random_adapter, random_ids, tiny_lm

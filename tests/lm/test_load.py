@@ -14,6 +14,7 @@ from torch import nn
 
 from steer_heal_love.errors import ModelError
 from steer_heal_love.lm import gguf, load
+from steer_heal_love.lm.fingerprint import weights_hash
 from tiny import END, KINDS, Kind, build_model, save_tiny_model, tiny_lm, tiny_tokenizer
 
 
@@ -266,11 +267,11 @@ def _whole(folder: Path) -> None:
 
 def test_weights_hash_sees_a_single_bit() -> None:
     lm = tiny_lm()
-    before = load.weights_hash(lm.model)
-    assert load.weights_hash(build_model("llama")) == before
+    before = weights_hash(lm.model)
+    assert weights_hash(build_model("llama")) == before
     weight = lm.layers[0].mlp.up_proj.weight
     weight.view(torch.int32)[0, 0] ^= 1
-    assert load.weights_hash(lm.model) != before
+    assert weights_hash(lm.model) != before
 
 
 def test_own_code_of_a_model_needs_consent() -> None:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from steer_heal_love.lm import packed as module
 from steer_heal_love.lm.adapters import base, student
+from steer_heal_love.lm.fingerprint import weights_hash
 from steer_heal_love.lm.generate import Sampling, generate
-from steer_heal_love.lm.load import LanguageModel, describe, weights_hash
+from steer_heal_love.lm.load import LanguageModel, describe
 from steer_heal_love.lm.packed import Packed, head_logits, packed
 from tiny import KINDS, Kind, random_adapter, random_ids, tiny_lm
 

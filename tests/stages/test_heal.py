@@ -18,7 +18,8 @@ from transformers import get_scheduler
 from steer_heal_love.codec import pack, unpack
 from steer_heal_love.errors import DivergedError, ModelError, OutOfMemory
 from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.load import LanguageModel, weights_hash
+from steer_heal_love.lm.fingerprint import weights_hash
+from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.maths.divergence import HealTerms
 from steer_heal_love.records import Adapter, Healed, HealStep
 from steer_heal_love.stages import heal as module

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any, Literal
 import torch
 import transformers
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from steer_heal_love.errors import ModelError
+from steer_heal_love.lm.fingerprint import revision_of, sha256
 from steer_heal_love.lm.gguf import ALIAS_PACKAGE, cache_dir, convert_gguf, find_packaged_gguf
 from steer_heal_love.lm.meter import Meter
 from steer_heal_love.lm.quiet import first_line, quiet_transformers
@@ -136,7 +136,7 @@ def load_model(
         tokenizer,
         name=name,
         source=source,
-        revision=_revision(model, folder),
+        revision=revision_of(model, folder),
     )
 
 
@@ -360,35 +360,6 @@ def _resolve_alias() -> str:
             f"the hub cannot be reached: run `{REMEDY}`"
         ) from error
     return ALIAS_HUB_ID
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def weights_hash(model: nn.Module) -> str:
-    """SHA-256 over the names and bytes of all parameters and buffers, hexadecimal."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(_bytes(tensor))
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-
-
-def _revision(model: Any, source: str) -> str:
-    folder = Path(source)
-    if folder.is_dir():
-        digest = hashlib.sha256()
-        for file in sorted(folder.glob("*.safetensors")):
-            digest.update(sha256(file).encode())
-        return f"sha256:{digest.hexdigest()}"
-    return str(getattr(model.config, "_commit_hash", None) or "unknown")
 
 
 def _load_failure(spec: str, error: Exception) -> str:

@@ -14,7 +14,8 @@ import torch
 
 from steer_heal_love.errors import ConfigError, DataError
 from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.load import LanguageModel, weights_hash
+from steer_heal_love.lm.fingerprint import weights_hash
+from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.score import completion_logprobs
 from steer_heal_love.maths.paired import paired_difference
 from steer_heal_love.records import Adapter, Interval
