@@ -294,6 +294,7 @@ class HealStep:
     grad_nll: float
     grad_barrier: float
     grad_norm: float = 0.0  # of the adapter's gradient, before it is clipped
+    anchor_nats: float = 0.0  # KL(base ‖ student) per token of the step's anchors
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ def measure_rivals(
 ) -> Mapping[str, Measurement]:
     """What each rival of `evaluate.rivals` reaches; the work's notes say where one starves.
 
-    sft: plain distillation of the texts that the heal learns from, λ = 0. arithmetic: that adapter
-    minus the one that plain distillation makes of negatively steered texts, at the same dose and
-    as many of them.
+    sft: plain distillation of the texts that the heal learns from: no barrier, no anchors.
+    arithmetic: that adapter minus the one that plain distillation makes of negatively steered
+    texts, at the same dose and as many of them.
 
     Runs on the base model: inside `student(lm, [])`.
     """
@@ -51,7 +51,7 @@ def _adapter(
 
 
 def _distil(work: Work, harvest: Harvest, side: str) -> Adapter:
-    config = work.config.heal.model_copy(update={"lam": 0.0})
+    config = work.config.heal.model_copy(update={"lam": 0.0, "anchor": 0.0})
     return heal_round(work, 0, harvest, config=config, folder=f"{FOLDER}/{side}/heal").adapter
 
 

@@ -354,6 +354,7 @@ def _round_figures(record: RoundRecord) -> dict[str, Any]:
             "nll": sum(s.nll for s in last) / n,
             "divergence": sum(s.divergence_mean for s in last) / n,
             "over_tau": sum(s.over_tau for s in last) / n,
+            "anchor": sum(s.anchor_nats for s in last) / n,
         },
         "steered": _figures(record.steered),
         "healed": _figures(record.healed),

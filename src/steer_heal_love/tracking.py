@@ -25,6 +25,7 @@ _CURVE = (
     "grad_nll",
     "grad_barrier",
     "grad_norm",
+    "anchor_nats",
 )
 
 

@@ -13,6 +13,7 @@ from steer_heal_love.accounting import Account
 from steer_heal_love.batching import settled
 from steer_heal_love.errors import DivergedError, OutOfMemory, StarvedRound
 from steer_heal_love.lm.adapters import base
+from steer_heal_love.lm.answers import sample_answers
 from steer_heal_love.lm.chat import encode_chat
 from steer_heal_love.lm.generate import Dosing, Sampling
 from steer_heal_love.lm.hooks import steering
@@ -41,6 +42,7 @@ from steer_heal_love.stages.instruments.ratios import with_ratios
 T = TypeVar("T")
 
 SHIFT_CONTEXTS = 32  # that the internalised shift is read over
+ANCHORS = 64  # ordinary messages that the base answers, for the heal to hold on to
 LONG_CONDITIONS = {"base", "healed"}  # that long answers are sampled of
 
 Report = Callable[[str, float, float], None]  # (stage, done, of how many)
@@ -203,6 +205,7 @@ def heal_round(
         Example(tuple(encode_chat(work.lm, c.prompt)), (*c.token_ids, *_end(c)))
         for c in (j.completion for j in harvest.kept)
     ]
+    anchors = base_anchors(work) if config.anchor > 0 else []
     total = config.epochs * math.ceil(len(examples) / config.batch_size)
     folder = folder or f"rounds/{r:02d}/heal"
     healed: Healed = work.do(
@@ -212,6 +215,7 @@ def heal_round(
             examples,
             config,
             seed=seed_of(work, "heal", r),
+            anchors=anchors,
             pieces=work.account.inside(folder),
             on_step=lambda step: work.report("heal", step.step + 1, total),
         ),
@@ -220,6 +224,18 @@ def heal_round(
     if heal.rose(healed):
         work.notes.append("the heal ended above the loss it began with: lower --heal.learning-rate")
     return healed
+
+
+def base_anchors(work: Work) -> list[Example]:
+    """What the base model answers to ordinary messages, as plain texts: nobody's turn in a chat."""
+
+    def compute() -> list[Completion]:
+        messages = [c.text for c in steer.spread(work.contexts, ANCHORS)]
+        with base(work.lm):
+            return sample_answers(work.lm, messages, work.sampling, seed=seed_of(work, "anchors"))
+
+    texts: list[Completion] = work.do("baseline/anchors", compute)
+    return [Example(t.token_ids[:1], t.token_ids[1:]) for t in texts if len(t.token_ids) > 1]
 
 
 def _end(completion: Completion) -> tuple[int, ...]:

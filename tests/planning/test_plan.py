@@ -34,6 +34,7 @@ from steer_heal_love.planning.rehearsal import healing, sampling, scoring
 from steer_heal_love.planning.texts import USUAL, Lot
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages.heal import HealConfig
+from steer_heal_love.work import ANCHORS
 
 LAYERS, HEADS = 2, 4
 CONFIG = {
@@ -131,9 +132,13 @@ def test_of_an_adapter_there_are_many_copies_while_an_epoch_is_stored_on_a_cpu()
     stored = moment("heal", "storing an epoch")
     assert stored.terms["adapter and optimiser"] == STORED_COPIES * numbers == 19 * numbers
     assert all(m.what != "storing an epoch" for m in found(Place("cuda", 0, packs=False)))
-    no_barrier = SETTINGS.heal.model_copy(update={"lam": 0.0})
+    no_barrier = SETTINGS.heal.model_copy(update={"lam": 0.0, "anchor": 0.0})
     one = [m.terms["stored states"] for m in found(heal=no_barrier) if m.stage == "heal"]
-    assert set(one) == {0}  # no reference, and no layer below the adapter
+    assert set(one) == {0}  # no reference, no anchors, and no layer below the adapter
+    anchors = SETTINGS.heal.model_copy(update={"lam": 0.0})
+    held = [m.terms["stored states"] for m in found(heal=anchors) if m.stage == "heal"]
+    row = sizes().shape.width * sizes().shape.number_bytes
+    assert set(held) == {ANCHORS * SETTINGS.generate.max_new_tokens * row}
 
 
 def test_sampling_holds_its_cache_and_the_room_that_it_grows_into() -> None:

@@ -10,6 +10,7 @@ from steer_heal_love.planning.machines import Machine, Rates
 from steer_heal_love.planning.memory import Sizes
 from steer_heal_love.planning.texts import Texts
 from steer_heal_love.run_config import RunConfig
+from steer_heal_love.work import ANCHORS
 
 # Assumed of every machine, not measured: see docs/scale.md.
 PRODUCT_REACH = 0.35  # of the peak of its products that a whole pass comes to
@@ -84,6 +85,8 @@ def round_seconds(
     clock, n = Clock(sizes, machine.rates, weights), machine.count
     measured = _evaluation(clock, config, texts, n)
     base = BASES * measured + _harvest(clock, config, texts, LIMITS / n)
+    if config.heal.anchor > 0:
+        base += _sampled(clock, config, texts, ANCHORS / n)
     return {
         "baseline": base,
         "steer": _steer(clock, texts, n),
@@ -107,10 +110,8 @@ def _steer(clock: Clock, texts: Texts, n: int) -> float:
 def _harvest(clock: Clock, config: RunConfig, texts: Texts, count: float) -> float:
     """Sample so many completions and judge them."""
     new = config.generate.max_new_tokens
-    rows = min(config.generate.rows, config.dose.batch, count)
     total = texts.prompt + new
-    sampled = clock.reading(count * texts.prompts.mean, texts.prompt / 2)
-    sampled += clock.decoding(rows, math.ceil(count / rows) * new, texts.prompt + new / 2)
+    sampled = _sampled(clock, config, texts, count)
     sampled += _judging(clock, count, texts.persona.mean + new, new, total / 2)
     if config.filter.relevance_quantile == 0:
         return sampled
@@ -118,6 +119,13 @@ def _harvest(clock: Clock, config: RunConfig, texts: Texts, count: float) -> flo
     return sampled + clock.reading(
         asked * (texts.prompts.mean + new), total / 2, logits=asked * new
     )
+
+
+def _sampled(clock: Clock, config: RunConfig, texts: Texts, count: float) -> float:
+    new = config.generate.max_new_tokens
+    rows = min(config.generate.rows, config.dose.batch, count)
+    read = clock.reading(count * texts.prompts.mean, texts.prompt / 2)
+    return read + clock.decoding(rows, math.ceil(count / rows) * new, texts.prompt + new / 2)
 
 
 def _judging(clock: Clock, count: float, tokens: float, new: int, context: float) -> float:
@@ -129,8 +137,13 @@ def _heal(clock: Clock, config: RunConfig, texts: Texts, n: int) -> float:
     width = texts.prompt + new
     steps = math.ceil(count / config.heal.batch_size) * config.heal.epochs
     trained = config.heal.epochs * count
-    once = clock.reading(count * width, width / 2)
-    return once + clock.training(trained * width, trained * new, width / 2, steps)
+    total = clock.reading(count * width, width / 2)
+    total += clock.training(trained * width, trained * new, width / 2, steps)
+    if config.heal.anchor == 0:
+        return total
+    anchors = steps * config.heal.anchor_batch * new
+    total += clock.reading(ANCHORS / n * new, new / 2)
+    return total + clock.training(anchors, anchors, new / 2, steps)
 
 
 def _evaluation(clock: Clock, config: RunConfig, texts: Texts, n: int) -> float:

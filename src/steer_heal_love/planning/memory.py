@@ -10,6 +10,7 @@ from steer_heal_love.lm.shape import FLOAT, Shape
 from steer_heal_love.planning.rehearsal import Passes, Sampled
 from steer_heal_love.planning.texts import Texts
 from steer_heal_love.run_config import RunConfig
+from steer_heal_love.work import ANCHORS
 
 STAGES = ("load", "baseline", "steer", "generate", "heal", "evaluate")
 
@@ -134,13 +135,18 @@ def _heal(
 
 
 def stored_states(sizes: Sizes, config: RunConfig, texts: Texts) -> int:
-    """Hidden states that a heal reads once: the reference's, and those under the lowest adapter."""
+    """Hidden states that a heal reads once, of its texts and its anchors: the reference's, and
+    those under the lowest adapter.
+    """
     row = sizes.shape.width * sizes.shape.number_bytes
     new, count = config.generate.max_new_tokens, config.dose.n_keep
     barrier = config.heal.divergence != "none" and config.heal.lam > 0
     reference = new if barrier else 0
     lower = texts.prompt + new - 1 if sizes.adapted_from else 0
-    return count * row * (reference + lower)
+    held = count * row * (reference + lower)
+    if config.heal.anchor == 0:
+        return held
+    return held + ANCHORS * row * (new + (new - 1 if sizes.adapted_from else 0))
 
 
 def highest(found: Sequence[Moment]) -> Moment:

@@ -24,6 +24,7 @@ def heal(
     config: HealConfig,
     *,
     seed: int,
+    anchors: Sequence[Example] = (),
     pieces: Pieces | None = None,
     on_step: Callable[[HealStep], None] | None = None,
 ) -> Healed:
@@ -32,6 +33,10 @@ def heal(
     Runs on the model as it is patched now: inside `adapters.student` the history is part of the
     frozen model. The reference's hidden states are computed once. Each epoch is one piece.
 
+    Args:
+        anchors: texts on which the student is to stay as the base is, with the weight
+            `config.anchor`: every token counts, whatever comes before it as `prompt` is not learnt.
+
     Raises:
         DivergedError: loss or gradient became NaN or infinite; says where.
         ModelError: no module of the model matches the targets.
@@ -39,7 +44,9 @@ def heal(
     if not examples:
         raise ValueError("nothing to heal on: no examples")
     train, held_out = split(examples, config.validation_share, seed)
-    session = Session(lm, config, target_modules(lm, config), seed, train, held_out, on_step)
+    held_to = anchors if config.anchor > 0 else ()
+    modules = target_modules(lm, config)
+    session = Session(lm, config, modules, seed, train, held_out, on_step, held_to)
     pieces = pieces or NoPieces()
     with session:
         state = session.initial_state()

@@ -10,7 +10,10 @@ from steer_heal_love.stages.settings import StageConfig
 
 
 class HealConfig(StageConfig):
-    """loss = nll + λ · relu(D − τ), D an aggregate over positions of the per-token KL."""
+    """loss = nll + λ · relu(D − τ) + anchor · KL(base ‖ student) on the anchors.
+
+    D is an aggregate over positions of the per-token KL. Anchors are plain texts of the base's own.
+    """
 
     aggregate: Literal["mean", "rmse", "p95", "max"] = "rmse"
     """How the per-position divergences of a sequence become D; a mean misses short loops."""
@@ -22,6 +25,11 @@ class HealConfig(StageConfig):
     """Weight λ of the barrier."""
     tau: float = Field(1.0, ge=0)
     """Divergence τ (nats) under which the barrier is silent."""
+    anchor: float = Field(1.0, ge=0)
+    """Weight of the divergence on the anchors, what the base writes read as plain text; 0 for no
+    anchors."""
+    anchor_batch: int = Field(4, ge=1)
+    """Anchors beside the texts of each optimiser step."""
     rank: int = Field(16, ge=1)
     """LoRA rank."""
     alpha: float = Field(32.0, gt=0)

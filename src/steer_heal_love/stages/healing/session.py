@@ -19,7 +19,7 @@ from steer_heal_love.lm.attention import quick_attention
 from steer_heal_love.lm.below import Below
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.memory import half, is_out_of_memory
-from steer_heal_love.maths.divergence import HealTerms, heal_loss
+from steer_heal_love.maths.divergence import HealTerms, aggregate_per_sequence, heal_loss
 from steer_heal_love.maths.head import head_losses
 from steer_heal_love.records import Adapter, HealStep
 from steer_heal_love.stages.healing.config import HealConfig
@@ -45,15 +45,17 @@ class Session:
         train: list[Example],
         held_out: list[Example],
         on_step: Callable[[HealStep], None] | None,
+        anchors: Sequence[Example] = (),
     ) -> None:
         self.lm, self.config, self.seed = lm, config, seed
         self.modules = modules
         self.depth = lowest_layer(lm, modules)
         self.below = Below(lm, self.depth)
         self.stack = ExitStack()
-        self.max_grad_norm = config.max_grad_norm
+        self.max_grad_norm, self.anchor = config.max_grad_norm, config.anchor
         self.micro = config.batch_size
         self.train, self.held_out, self.on_step = train, held_out, on_step
+        self.anchors = list(anchors)
 
     def __enter__(self) -> Session:
         self.model_config = dict(vars(self.lm.model.config))
@@ -62,6 +64,9 @@ class Session:
         self.reference = (
             reference_states(self.lm, texts, self.config.reference) if needs_reference else None
         )
+        if self.anchors:
+            self.anchor_reference = reference_states(self.lm, self.anchors, "base")
+        texts += self.anchors
         if self.depth:
             self.stack.enter_context(self.below.attached())
             self.lower = self.below.read(sequences(texts))
@@ -109,7 +114,9 @@ class Session:
         while True:
             try:
                 trained = self._train_epoch(epoch, state)
-                self.lm.meter.add(sum(map(len, sequences(self.train))))
+                anchors = [i for step in self.anchors_of(epoch, self._n_batches()) for i in step]
+                read = [*self.train, *(self.anchors[i] for i in anchors)]
+                self.lm.meter.add(sum(map(len, sequences(read))))
                 return trained
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -127,7 +134,8 @@ class Session:
         schedule = self._schedule(optimizer, state)
         # The trainer seeds the global generator when it is made.
         with tempfile.TemporaryDirectory() as scratch, torch.random.fork_rng(devices=[]):
-            trainer = HealTrainer(self, batches, epoch, schedule, scratch)
+            anchors = self.anchors_of(epoch, len(batches))
+            trainer = HealTrainer(self, batches, anchors, epoch, schedule, scratch)
             trainer.train()
         self.lm.model.eval()
         if not all(bool(p.isfinite().all()) for p in parameters.values()):
@@ -169,7 +177,7 @@ class Session:
         return optimizer
 
     def _schedule(self, optimizer: torch.optim.AdamW, state: dict[str, Any]) -> Any:
-        total = self.config.epochs * math.ceil(len(self.train) / self.config.batch_size)
+        total = self.config.epochs * self._n_batches()
         factor = transformers.get_scheduler(
             self.config.schedule,
             optimizer,
@@ -193,6 +201,21 @@ class Session:
             batches += [part[i : i + size] for i in range(0, len(part), size)]
         return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
+    def _n_batches(self) -> int:
+        return math.ceil(len(self.train) / self.config.batch_size)
+
+    def anchors_of(self, epoch: int, n_batches: int) -> list[list[int]]:
+        """Indices of the anchors beside each batch of an epoch: all in turn, shuffled anew."""
+        if not self.anchors:
+            return [[] for _ in range(n_batches)]
+        size, count = self.config.anchor_batch, len(self.anchors)
+        generator = torch.Generator().manual_seed((self.seed + 1_000_003 * epoch + 1) % 2**63)
+        turns = math.ceil(size * n_batches / count)
+        order = [
+            i for _ in range(turns) for i in torch.randperm(count, generator=generator).tolist()
+        ]
+        return [order[n * size : (n + 1) * size] for n in range(n_batches)]
+
     def _length(self, index: int) -> int:
         example = (self.train + self.held_out)[index]
         return len(example.prompt) + len(example.completion)
@@ -203,14 +226,32 @@ class Session:
         lower = [self.lower[i] for i in indices] if self.depth else None
         return make_batch(self.lm, texts, indices, self.reference, lower)
 
-    def terms(self, batch: Batch) -> tuple[HealTerms, Tensor]:
-        """The heal loss of a batch, and the hidden states that it is a function of."""
+    def collate_anchors(self, indices: Sequence[int]) -> Batch:
+        """The batch of these anchors."""
+        first = len(self.train) + len(self.held_out)
+        lower = [self.lower[first + i] for i in indices] if self.depth else None
+        return make_batch(self.lm, self.anchors, indices, self.anchor_reference, lower)
+
+    def anchor_divergence(self, batch: Batch) -> Tensor:
+        """KL(base ‖ student) per token of a batch of anchors, mean over its sequences, in nats."""
+        _, kl = head_losses(
+            self._hidden(batch), batch.reference, batch.targets, self.lm.head, "forward"
+        )
+        return aggregate_per_sequence(kl, batch.rows, len(batch.input_ids), "mean").mean()
+
+    def _hidden(self, batch: Batch) -> Tensor:
+        """Final hidden states [tokens, d] where the batch's targets are predicted."""
         # Padding is on the right, where causal attention never looks from a real token: without a
         # padding mask the fused causal kernel runs.
         lower = nullcontext() if batch.lower is None else self.below.giving(batch.lower)
         with lower:
             states = self.lm.decoder(input_ids=batch.input_ids, use_cache=False).last_hidden_state
-        hidden = states[batch.rows, batch.columns]
+        hidden: Tensor = states[batch.rows, batch.columns]
+        return hidden
+
+    def terms(self, batch: Batch) -> tuple[HealTerms, Tensor]:
+        """The heal loss of a batch, and the hidden states that it is a function of."""
+        hidden = self._hidden(batch)
         nll, kl = head_losses(
             hidden, batch.reference, batch.targets, self.lm.head, self.config.divergence
         )

@@ -36,11 +36,18 @@ class Session(Protocol):
     model: Any  # the model with the adapter attached
     seed: int
     max_grad_norm: float
+    anchor: float  # weight of the anchors' divergence
     micro: int  # sequences whose graph is in memory at a time
     on_step: Callable[[HealStep], None] | None
 
     def collate(self, indices: Sequence[int]) -> Batch:
         """The batch of these texts."""
+
+    def collate_anchors(self, indices: Sequence[int]) -> Batch:
+        """The batch of these anchors."""
+
+    def anchor_divergence(self, batch: Batch) -> Tensor:
+        """Divergence from the base on a batch of anchors, nats per token."""
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """What is trained."""
@@ -53,11 +60,18 @@ class HealTrainer(transformers.Trainer):  # type: ignore[misc]
     """transformers' training loop over one epoch of the heal loss."""
 
     def __init__(
-        self, session: Session, batches: list[list[int]], epoch: int, schedule: Any, scratch: str
+        self,
+        session: Session,
+        batches: list[list[int]],
+        anchors: list[list[int]],
+        epoch: int,
+        schedule: Any,
+        scratch: str,
     ) -> None:
         self.session, self.batches, self.epoch_index = session, batches, epoch
         self.steps: list[HealStep] = []
         self.found: list[dict[str, float]] = []  # of the parts of the present batch
+        self.aside: dict[str, Tensor] = {}  # gradients of the present batch's earlier shards
         on_cpu = session.lm.device.type == "cpu"
         # It warns of processes that it does not share the work out to: that is done here.
         with quiet_transformers():
@@ -79,7 +93,7 @@ class HealTrainer(transformers.Trainer):  # type: ignore[misc]
         super().__init__(
             model=session.model,
             args=arguments,
-            train_dataset=batches,
+            train_dataset=list(zip(batches, anchors, strict=True)),
             optimizers=(schedule.optimizer, schedule),
         )
         self.remove_callback(transformers.PrinterCallback)
@@ -87,17 +101,20 @@ class HealTrainer(transformers.Trainer):  # type: ignore[misc]
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The epoch's batches in their fixed order; one item of the loader is one batch."""
 
-        def collate(indices: list[int]) -> dict[str, Any]:
-            parts = self._parts(indices)
-            return {"parts": [self.session.collate(p) for p in parts], "total": len(indices)}
+        def collate(step: tuple[list[int], list[int]]) -> dict[str, Any]:
+            texts, anchors = step
+            parts = []
+            for shard in self.session.lm.team.own:
+                parts += [(shard, self._anchors_loss, p) for p in self._parts(anchors, shard)]
+                parts += [(shard, self._texts_loss, p) for p in self._parts(texts, shard)]
+            return {"parts": parts, "totals": {"texts": len(texts), "anchors": len(anchors)}}
 
-        return DataLoader(self.batches, batch_size=None, collate_fn=collate)  # type: ignore[arg-type]
+        return DataLoader(self.train_dataset, batch_size=None, collate_fn=collate)  # type: ignore[arg-type]
 
-    def _parts(self, indices: list[int]) -> list[list[int]]:
-        """The texts of a batch that this process learns from, as many at a time as fit."""
-        team, size = self.session.lm.team, self.session.micro
-        own = [indices[shard :: team.shards] for shard in team.own]
-        return [texts[i : i + size] for texts in own for i in range(0, len(texts), size)]
+    def _parts(self, indices: list[int], shard: int) -> list[list[int]]:
+        """The texts of a batch that are this shard's, as many at a time as fit."""
+        own, size = indices[shard :: self.session.lm.team.shards], self.session.micro
+        return [own[i : i + size] for i in range(0, len(own), size)]
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
@@ -107,10 +124,12 @@ class HealTrainer(transformers.Trainer):  # type: ignore[misc]
         Where one process runs out of memory, all do, so that all begin the epoch again.
         """
         self.found.clear()
+        self.aside.clear()
         problem: str | None = None
         loss = torch.zeros(())
         try:
             loss = super().training_step(model, inputs, num_items_in_batch)
+            self._take_back()
         except (RuntimeError, MemoryError) as error:
             if self.session.lm.team.processes == 1 or not is_out_of_memory(error):
                 raise
@@ -130,19 +149,47 @@ class HealTrainer(transformers.Trainer):  # type: ignore[misc]
     ) -> Tensor:
         """Heal loss of one batch, or of a process's share of it, which may come in parts.
 
-        The loss is a mean over sequences, so the parts' gradients add up to the batch's. All but
-        the last part's are made here.
+        The loss is a mean over sequences, plus one over anchors, so the parts' gradients add up to
+        the batch's. All but the last part's are made here. Shards' gradients are each summed on
+        their own, as they are where each shard has its own process.
         """
         # Of no part at all the loss is zero, with a gradient of zeros.
         loss = torch.stack([p.sum() * 0.0 for p in self.session.parameters().values()]).sum()
-        for k, part in enumerate(inputs["parts"], start=1):
-            terms, hidden = self.session.terms(part)
-            share = len(part.input_ids) / inputs["total"]
-            self.found.append({"share": share, **_part_figures(terms, hidden)})
-            loss = terms.loss * share
+        before = None
+        for k, (shard, loss_of, indices) in enumerate(inputs["parts"], start=1):
+            if before not in (None, shard):
+                self._set_aside()
+            before = shard
+            loss = loss_of(indices, inputs["totals"])
             if k < len(inputs["parts"]):
                 loss.backward()
         return loss
+
+    def _anchors_loss(self, indices: list[int], totals: Mapping[str, int]) -> Tensor:
+        part = self.session.collate_anchors(indices)
+        share = len(indices) / totals["anchors"]
+        divergence = self.session.anchor_divergence(part)
+        self.found.append({"anchor_nats": share * float(divergence.detach())})
+        return self.session.anchor * share * divergence
+
+    def _texts_loss(self, indices: list[int], totals: Mapping[str, int]) -> Tensor:
+        terms, hidden = self.session.terms(self.session.collate(indices))
+        share = len(indices) / totals["texts"]
+        self.found.append({"share": share, **_part_figures(terms, hidden)})
+        return terms.loss * share
+
+    def _set_aside(self) -> None:
+        """Take the gradients so far away, and add them again at the end of the step."""
+        for name, p in self.session.parameters().items():
+            if p.grad is not None:
+                self.aside[name] = p.grad + self.aside.get(name, 0.0)
+                p.grad = None
+
+    def _take_back(self) -> None:
+        for name, p in self.session.parameters().items():
+            if name in self.aside:
+                gradient = self.aside.pop(name)
+                p.grad = gradient if p.grad is None else gradient + p.grad
 
     def _record(self, parts: Sequence[Mapping[str, float]]) -> None:
         step = self.epoch_index * len(self.batches) + len(self.steps)
@@ -226,12 +273,14 @@ def _part_figures(terms: HealTerms, hidden: Tensor) -> dict[str, float]:
 
 def joined_figures(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Figures of a batch from its parts': means by `share` of the sequences, the largest maximum,
-    and norms of what lies side by side.
+    and norms of what lies side by side. Parts of anchors have `anchor_nats` alone, which add up.
     """
-    whole = {name: sum(p["share"] * p[name] for p in parts) for name in _MEANS}
-    whole["divergence_max"] = max(p["divergence_max"] for p in parts)
+    texts = [p for p in parts if "share" in p]
+    whole = {name: sum(p["share"] * p[name] for p in texts) for name in _MEANS}
+    whole["divergence_max"] = max(p["divergence_max"] for p in texts)
     for name in ("grad_nll", "grad_barrier"):
-        whole[name] = math.sqrt(sum((p["share"] * p[name]) ** 2 for p in parts))
+        whole[name] = math.sqrt(sum((p["share"] * p[name]) ** 2 for p in texts))
+    whole["anchor_nats"] = sum(p.get("anchor_nats", 0.0) for p in parts)
     return whole
 
 

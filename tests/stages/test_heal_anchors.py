@@ -1,0 +1,172 @@
+"""The anchors of a heal: their loss against a naive one, and what they do to the student."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from steer_heal_love.lm.adapters import student
+from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.records import Adapter
+from steer_heal_love.stages.heal import Example, HealConfig, heal, split, target_modules
+from steer_heal_love.stages.healing.session import Session
+from tiny import KINDS, Kind, random_adapter, random_ids, tiny_lm
+
+EXAMPLES = [
+    Example(tuple(prompt), tuple(completion))
+    for prompt, completion in zip(
+        random_ids(5, 1, 24, 9, 12, 6, 3), random_ids(7, 12, 1, 20, 4, 9, 3, seed=4), strict=True
+    )
+]
+ANCHORS = [Example(tuple(ids[:1]), tuple(ids[1:])) for ids in random_ids(9, 4, 17, 2, 11, seed=8)]
+QUICK = HealConfig(
+    epochs=2, batch_size=4, learning_rate=3e-3, rank=4, validation_share=0.3, anchor_batch=3
+)
+
+
+def naive_divergence(student_model: Any, base_model: Any) -> Tensor:
+    """KL(base ‖ student) of the anchors from full logits, text by text, in float64."""
+    found = []
+    for e in ANCHORS:
+        ids = torch.tensor([[*e.prompt, *e.completion]])
+        ours = student_model(ids)[0, :-1].double().log_softmax(-1)
+        theirs = base_model(ids)[0, :-1].double().log_softmax(-1)
+        found.append((theirs.exp() * (theirs - ours)).sum(-1).mean())
+    return torch.stack(found).mean()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_their_divergence_and_its_gradient_equal_the_naive_ones(kind: Kind) -> None:
+    lm = tiny_lm(kind)
+    modules = target_modules(lm, QUICK)
+    with Session(lm, QUICK, modules, 0, EXAMPLES, [], None, ANCHORS) as session:
+        with torch.no_grad():
+            for p in session.parameters().values():
+                p.normal_(std=0.15, generator=torch.Generator().manual_seed(p.numel()))
+        parameters = list(session.parameters().values())
+        value = session.anchor_divergence(session.collate_anchors(range(len(ANCHORS))))
+        found = torch.autograd.grad(value, parameters)
+
+        def base_logits(ids: Tensor) -> Tensor:
+            with session.model.disable_adapter(), torch.no_grad():
+                logits: Tensor = session.model(input_ids=ids).logits
+            return logits
+
+        naive = naive_divergence(lambda ids: session.model(input_ids=ids).logits, base_logits)
+        expected = torch.autograd.grad(naive, parameters)
+    assert naive > 0.01
+    torch.testing.assert_close(value.double(), naive, rtol=1e-4, atol=1e-4)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_training_with_them_equals_a_plain_loop() -> None:
+    config = QUICK.model_copy(update={"anchor": 2.5, "schedule": "constant_with_warmup"})
+    found = heal(tiny_lm(), EXAMPLES, config, seed=0, anchors=ANCHORS)
+    train, held_out = split(EXAMPLES, config.validation_share, 0)
+    lm = tiny_lm()
+    modules = target_modules(lm, config)
+    divergences = []
+    with Session(lm, config, modules, 0, train, held_out, None, ANCHORS) as session:
+        parameters = session.parameters()
+        optimizer = torch.optim.AdamW(
+            parameters.values(), config.learning_rate, weight_decay=config.weight_decay
+        )
+        every = [session._epoch_batches(epoch) for epoch in range(config.epochs)]
+        warmup = -(-sum(map(len, every)) // 10)  # a tenth, rounded up
+        done = 0
+        for epoch, batches in enumerate(every):
+            anchors = session.anchors_of(epoch, len(batches))
+            for texts, held_to in zip(batches, anchors, strict=True):
+                for group in optimizer.param_groups:
+                    group["lr"] = config.learning_rate * min(1.0, done / warmup)
+                divergence = session.anchor_divergence(session.collate_anchors(held_to))
+                divergences.append(float(divergence.detach()))
+                loss = session.terms(session.collate(texts))[0].loss + 2.5 * divergence
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm)
+                optimizer.step()
+                optimizer.zero_grad()
+                done += 1
+    expected = {n.replace(".default", ""): p.detach() for n, p in parameters.items()}
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found.adapter.tensors[name], tensor, rtol=1e-4, atol=1e-5)
+    assert [s.anchor_nats for s in found.steps] == pytest.approx(divergences, abs=1e-4)
+
+
+def test_a_batch_in_parts_gives_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = heal(tiny_lm(), EXAMPLES, QUICK, seed=0, anchors=ANCHORS)
+    plain = Session.__enter__
+
+    def in_ones(session: Session) -> Session:
+        session.micro = 1
+        return plain(session)
+
+    monkeypatch.setattr(Session, "__enter__", in_ones)
+    parts = heal(tiny_lm(), EXAMPLES, QUICK, seed=0, anchors=ANCHORS)
+    for name, tensor in whole.adapter.tensors.items():
+        torch.testing.assert_close(parts.adapter.tensors[name], tensor, rtol=1e-3, atol=1e-5)
+    for a, b in zip(whole.steps, parts.steps, strict=True):
+        assert a.anchor_nats == pytest.approx(b.anchor_nats, rel=1e-3, abs=1e-6)
+
+
+def distance(lm: LanguageModel, adapters: list[Adapter]) -> float:
+    """Of this student from the base on the anchors, nats a token."""
+    with torch.no_grad():
+        plain = {len(e.completion): lm.model(ids_of(e)).logits for e in ANCHORS}
+        with student(lm, adapters):
+            return float(
+                naive_divergence(
+                    lambda ids: lm.model(ids).logits, lambda ids: plain[ids.shape[1] - 1]
+                )
+            )
+
+
+def ids_of(example: Example) -> Tensor:
+    return torch.tensor([[*example.prompt, *example.completion]])
+
+
+def test_the_student_stays_nearer_to_the_base_on_them() -> None:
+    config = QUICK.model_copy(update={"epochs": 12, "lam": 0.0})
+
+    def final(weight: float) -> float:
+        lm, settings = tiny_lm(), config.model_copy(update={"anchor": weight})
+        return distance(lm, [heal(lm, EXAMPLES, settings, seed=0, anchors=ANCHORS).adapter])
+
+    assert 0 < final(30.0) < 0.5 * final(0.0)
+
+
+def test_they_hold_on_to_the_base_whatever_the_barrier_holds_on_to() -> None:
+    lm = tiny_lm()
+    history = [random_adapter(lm)]
+    config = QUICK.model_copy(update={"reference": "previous", "batch_size": 8, "anchor_batch": 5})
+    with student(lm, history):
+        first = heal(lm, EXAMPLES, config, seed=0, anchors=ANCHORS).steps[0]
+    assert first.anchor_nats == pytest.approx(distance(lm, history), rel=1e-3)
+    assert first.anchor_nats > 0.01 > first.divergence_mean
+
+
+def test_all_of_them_come_in_turn() -> None:
+    lm = tiny_lm()
+    session = Session(lm, QUICK, target_modules(lm, QUICK), 0, EXAMPLES, [], None, ANCHORS)
+    epochs = [session.anchors_of(e, 5) for e in range(4)]
+    for steps in epochs:
+        assert [len(step) for step in steps] == [3] * 5
+        drawn = [i for step in steps for i in step]
+        for turn in range(3):
+            assert sorted(drawn[turn * 5 : turn * 5 + 5]) == list(range(5))
+    assert epochs[0] == session.anchors_of(0, 5)
+    assert any(steps != epochs[0] for steps in epochs)
+
+
+@pytest.mark.parametrize(("weight", "anchors"), [(0.0, ANCHORS), (1.0, [])])
+def test_without_them_it_is_the_heal_alone(weight: float, anchors: list[Example]) -> None:
+    config = QUICK.model_copy(update={"anchor": weight})
+    found = heal(tiny_lm(), EXAMPLES, config, seed=0, anchors=anchors)
+    plain = heal(tiny_lm(), EXAMPLES, QUICK, seed=0)
+    for name, tensor in plain.adapter.tensors.items():
+        assert torch.equal(found.adapter.tensors[name], tensor)
+    assert all(step.anchor_nats == 0 for step in found.steps)
