@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from results.command import add_shared_flags, find_places, teller
@@ -46,6 +47,7 @@ SEEDS = (0, 1, 2)
 SAMPLES = 64  # prompts of a cell
 POOL = 192  # texts of a seed to choose from
 N_KEEP = 48  # of them
+SETTINGS = Path(__file__).parent / "settings.toml"
 BLOCKS = ("dose-techniques", "dose-backtracking", "dose-search", "dose-selection")
 
 
@@ -123,7 +125,7 @@ def choose_techniques(only: Sequence[str] | None) -> tuple[Technique, ...]:
 def make_study(options: argparse.Namespace) -> Study:
     """The model, the axis and the default settings of a run; with --tiny a few short texts."""
     axis, contexts = load_axis(options.axis), load_contexts()
-    config = load_config(options.config)
+    config = load_config(options.config or SETTINGS)
     if options.tiny:
         config = shortened(config)
     lm = load_model(options.model)

@@ -25,7 +25,7 @@ Sample = Callable[[float, int, int], list[Judged]]
 class DoseConfig(StageConfig):
     """How strong to steer, and how many completions to keep."""
 
-    kappa_start: float = Field(1.0, gt=0)
+    kappa_start: float = Field(0.8, gt=0)
     """Dose that the search begins at, and the highest it tries; 1 is the persona's own shift."""
     kappa_min: float = Field(0.1, gt=0)
     """Smallest dose that the search tries."""

@@ -25,7 +25,7 @@ class HealConfig(StageConfig):
     """Weight λ of the barrier."""
     tau: float = Field(1.0, ge=0)
     """Divergence τ (nats) under which the barrier is silent."""
-    anchor: float = Field(1.0, ge=0)
+    anchor: float = Field(0.3, ge=0)
     """Weight of the divergence on the anchors, what the base writes read as plain text; 0 for no
     anchors."""
     anchor_batch: int = Field(4, ge=1)
@@ -42,7 +42,7 @@ class HealConfig(StageConfig):
     """Names of the linear modules to adapt, such as q_proj; none given means all in a layer."""
     epochs: int = Field(3, ge=1)
     """Passes over the kept completions."""
-    learning_rate: float = Field(4e-4, gt=0)
+    learning_rate: float = Field(8e-4, gt=0)
     """Peak learning rate of AdamW."""
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     """Learning-rate schedule."""
