@@ -163,6 +163,11 @@ class Judged:
         """Whether no filter but the floors of trait and relevance dropped it."""
         return not set(self.reasons) - LEFT_OVER - CONTENT
 
+    @property
+    def answers(self) -> bool:
+        """Whether it is coherent, and not known to be beside the point."""
+        return self.coherent and "irrelevant" not in self.reasons
+
 
 @dataclass(frozen=True)
 class Effort:

@@ -29,7 +29,7 @@ class GenerateConfig(StageConfig):
     """The likeliest tokens that what is learnt from is drawn from. The student is asked with
     `top_k` and `top_p` again: learnt from texts that were cut so already, it would lose its tail
     twice, and write ever more alike."""
-    learn_top_p: float = Field(1.0, gt=0, le=1)
+    learn_top_p: float = Field(0.98, gt=0, le=1)
     """Nucleus inside of these."""
     batch_size: int | None = Field(None, ge=1)
     """Rows in flight at a time; by default as many as memory allows when the run begins, up to 64

@@ -207,9 +207,10 @@ def test_the_starved_message_names_the_worst_filter_first() -> None:
     assert "dropped by none" in starved_message([], 0, 0.1, SMALL)
 
 
-def test_the_coherent_share_leaves_the_trait_aside() -> None:
+def test_the_coherent_share_leaves_the_trait_aside_but_not_relevance() -> None:
     rows = [judged(0), judged(1, "trait"), judged(2, "trait", "loop"), judged(3, "loop")]
     assert coherent_share(rows) == 0.5
+    assert coherent_share([*rows, judged(4, "irrelevant")]) == 0.4
     assert coherent_share([]) == 0.0
 
 

@@ -154,7 +154,8 @@ def test_the_relevance_floor() -> None:
     assert judge(scored(relevance_nats=0.5), at, FilterConfig()).kept
     irrelevant = judge(scored(relevance_nats=0.49), at, FilterConfig())
     assert irrelevant.reasons == ("irrelevant",)
-    assert irrelevant.coherent  # so it does not count against the dose
+    assert irrelevant.coherent
+    assert not irrelevant.answers  # so it counts against the dose
     assert judge(scored(relevance_nats=None), at, FilterConfig()).kept  # nothing to compare with
 
 

@@ -25,7 +25,7 @@ Sample = Callable[[float, int, int], list[Judged]]
 class DoseConfig(StageConfig):
     """How strong to steer, and how many completions to keep."""
 
-    kappa_start: float = Field(0.8, gt=0)
+    kappa_start: float = Field(0.64, gt=0)
     """Dose that the search begins at, and the highest it tries; 1 is the persona's own shift."""
     kappa_min: float = Field(0.1, gt=0)
     """Smallest dose that the search tries."""
@@ -38,7 +38,8 @@ class DoseConfig(StageConfig):
     bisect_tolerance: float = Field(0.25, gt=0)
     """How close the bisection comes, in log κ."""
     target_keep: float = Field(0.5, gt=0, le=1)
-    """Share of coherent completions that a dose must reach for the search to settle on it."""
+    """Share of coherent and relevant completions that a dose must reach for the search to settle
+    on it."""
     probe_batch: int = Field(24, ge=1)
     """Completions of the cheap batch that is tried before a full one."""
     batch: int = Field(64, ge=1)
@@ -158,8 +159,8 @@ def top_up(bank: Sequence[Judged], kappa: float, config: DoseConfig) -> int:
 
 
 def coherent_share(judged: Sequence[Judged]) -> float:
-    """Share that no filter but the trait floor dropped: the dose is about coherence."""
-    return sum(j.coherent for j in judged) / max(1, len(judged))
+    """Share that no filter but the trait floor dropped; relevance counts, where it was asked."""
+    return sum(j.answers for j in judged) / max(1, len(judged))
 
 
 def starved_message(bank: Sequence[Judged], kept: int, kappa: float, config: DoseConfig) -> str:

@@ -25,7 +25,7 @@ class HealConfig(StageConfig):
     """Weight λ of the barrier."""
     tau: float = Field(1.0, ge=0)
     """Divergence τ (nats) under which the barrier is silent."""
-    anchor: float = Field(0.3, ge=0)
+    anchor: float = Field(0.5, ge=0)
     """Weight of the divergence on the anchors, what the base writes read as plain text; 0 for no
     anchors."""
     anchor_batch: int = Field(4, ge=1)
