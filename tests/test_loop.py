@@ -111,7 +111,9 @@ def test_what_each_stage_took_is_recorded(done: Done) -> None:
 
 def test_what_is_learnt_from_is_drawn_otherwise_than_what_is_measured(tmp_path: Path) -> None:
     greedy = {"max_new_tokens": 8, "top_k": 1, "learn_top_k": 50, "learn_top_p": 1.0}
-    (found,) = carry_out(tmp_path / "run", settings(rounds=1, generate=greedy, dose={"n_keep": 6})).rounds
+    (found,) = carry_out(
+        tmp_path / "run", settings(rounds=1, generate=greedy, dose={"n_keep": 6})
+    ).rounds
     with_tail = [j.completion for j in found.judged]
     measured = [a for a in found.healed.answers if a.mode == "sampled"]
     shown = {a.prompt: a.text for a in found.healed.answers if a.mode == "greedy"}
