@@ -1,9 +1,9 @@
-"""Fill the marked block of README.md with the demo's figures: `make readme-table`.
+"""Fill the marked block of README.md with the figures of one run: `make readme-table`.
 
     python -m results.readme_table [RUN] [README]
 
-Reads RUN/metrics.json (by default runs/demo) and rewrites what stands between the two markers of
-`demo-table`.
+Reads RUN/metrics.json (by default the first of `make results-loop`) and rewrites what stands
+between the two markers of `run-table`.
 """
 
 from __future__ import annotations
@@ -27,25 +27,29 @@ from steer_heal_love.report.states import (
 )
 from steer_heal_love.report.words import number, one_line, percent, plain, signed
 
-BLOCK = "demo-table"
-DEMO_ROUNDS = 3  # as in the Makefile
+BLOCK = "run-table"
+RUN = Path("runs/results/loop/seed-0")
 
-HEADINGS = ["condition", "dose κ", "kept / total", "trait, nats per token", "perplexity", "loops"]
+HEADINGS = [
+    *("condition", "dose κ", "kept / total", "trait, nats per token", "perplexity", "loops"),
+    *("relevance", "distinct-2", "capability"),
+]
+OF_BASE = ("relevance", "distinct_2", "capability_perplexity")  # shown × base
 
 
 def main(arguments: list[str]) -> int:
     """Read the run, rewrite the block, say so. Returns the exit code."""
     root = Path(__file__).parents[1]
-    run = Path(arguments[0]) if arguments else root / "runs" / "demo"
+    run = Path(arguments[0]) if arguments else root / RUN
     readme = Path(arguments[1]) if len(arguments) > 1 else root / "README.md"
     try:
         metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return fail(f"{run} holds no metrics.json: run `make demo` first")
+        return fail(f"{run} holds no metrics.json: run `make results-loop` first")
     except ValueError as error:
         return fail(f"{run / 'metrics.json'} is not JSON: {error}")
     environment = read_environment(run / "environment.json")
-    made_by = command(metrics, by_make=run.resolve() == (root / "runs" / "demo").resolve())
+    made_by = command(metrics, by_make=run.resolve() == (root / RUN).resolve())
     try:
         write_block(readme, BLOCK, demo_block(metrics, environment, made_by))
     except ValueError as error:
@@ -70,9 +74,9 @@ def read_environment(path: Path) -> Mapping[str, Any]:
 
 def command(metrics: Mapping[str, Any], *, by_make: bool) -> str:
     """The command that made the run, as far as the figures tell; config.toml has every setting."""
+    if by_make:
+        return "make results-loop"
     rounds = len(read_rounds(metrics))
-    if by_make and rounds == DEMO_ROUNDS:
-        return "make demo"
     return (
         f"shl run --axis {one_line(metrics.get('axis'))} --model {one_line(metrics.get('model'))} "
         f"--rounds {rounds} --seed {number(metrics.get('seed'), 0)}"
@@ -86,17 +90,20 @@ def demo_block(metrics: Mapping[str, Any], environment: Mapping[str, Any], made_
 
 def rows(metrics: Mapping[str, Any]) -> Iterator[list[str]]:
     """A row for each condition, in the order in which they were measured."""
-    yield row("base model", metrics.get("base"))
-    yield row("persona as system prompt", metrics.get("prompt_pos"))
-    yield row("opposite persona as system prompt", metrics.get("prompt_neg"))
+    base = metrics.get("base")
+    yield row("base model", base, base)
+    yield row("persona as system prompt", metrics.get("prompt_pos"), base)
+    yield row("opposite persona as system prompt", metrics.get("prompt_neg"), base)
     for index, entry in enumerate(read_rounds(metrics)):
         name = f"round {number(entry.get('round', index), 0)}"
-        yield row(f"{name}, steered", entry.get("steered"), number(entry.get("dose")))
+        yield row(f"{name}, steered", entry.get("steered"), base, number(entry.get("dose")))
         kept = f"{number(entry.get('kept'), 0)} / {number(entry.get('total'), 0)}"
-        yield row(f"{name}, healed", entry.get("healed"), kept=kept)
+        yield row(f"{name}, healed", entry.get("healed"), base, kept=kept)
 
 
-def row(condition: str, measurement: object, dose: str = "", kept: str = "") -> list[str]:
+def row(
+    condition: str, measurement: object, base: object, dose: str = "", kept: str = ""
+) -> list[str]:
     """The cells of one condition."""
     return [
         condition,
@@ -105,7 +112,15 @@ def row(condition: str, measurement: object, dose: str = "", kept: str = "") -> 
         with_interval(read_figure(measurement, TRAIT), signed),
         with_interval(read_figure(measurement, PERPLEXITY), plain),
         with_interval(read_figure(measurement, LOOPS), percent),
+        *(of_base(read_figure(measurement, name), read_figure(base, name)) for name in OF_BASE),
     ]
+
+
+def of_base(figure: Figure | None, base: Figure | None) -> str:
+    """A figure over the base's, or a dash."""
+    if figure is None or base is None or base.value == 0:
+        return "–"
+    return f"{figure.value / base.value:.2f}×"
 
 
 def with_interval(figure: Figure | None, say: Any) -> str:

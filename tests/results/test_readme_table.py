@@ -13,6 +13,7 @@ MEASURED = {
     "trait_nats": 0.5,
     "perplexity": 6.25,
     "loop_share": 0.125,
+    "relevance": 0.4,
     "intervals": {"trait_nats": [0.25, 0.75]},
 }
 METRICS = {
@@ -22,7 +23,7 @@ METRICS = {
         | {"steered": MEASURED, "healed": MEASURED}
     ],
 }  # fmt: skip
-PAGE = "Above\n<!-- demo-table:begin -->\nold\n<!-- demo-table:end -->\nbelow\n"
+PAGE = "Above\n<!-- run-table:begin -->\nold\n<!-- run-table:end -->\nbelow\n"
 
 
 @pytest.fixture
@@ -38,12 +39,12 @@ def test_every_condition_has_a_row(place: list[str], capsys: Any) -> None:
     readme = Path(place[1])
     assert main(place) == 0
     text = readme.read_text("utf-8")
-    assert text.startswith("Above\n<!-- demo-table:begin -->\n\n| condition |")
-    assert text.endswith("<!-- demo-table:end -->\nbelow\n")
+    assert text.startswith("Above\n<!-- run-table:begin -->\n\n| condition |")
+    assert text.endswith("<!-- run-table:end -->\nbelow\n")
     lines = text.splitlines()
-    assert "| --- | ---: | ---: | ---: | ---: | ---: |" in lines
-    assert "| base model |  |  | +0.50 (+0.25 to +0.75) | 6.2 | 12 % |" in lines
-    assert "| persona as system prompt |  |  | – | – | – |" in lines
+    assert "| --- |" + 8 * " ---: |" in lines
+    assert "| base model |  |  | +0.50 (+0.25 to +0.75) | 6.2 | 12 % | 1.00× | – | – |" in lines
+    assert "| persona as system prompt |  |  | – | – | – | – | – | – |" in lines
     assert any(line.startswith("| round 0, steered | 0.80 |") for line in lines)
     assert any(line.startswith("| round 0, healed |  | 5 / 9 |") for line in lines)
     assert "`shl run --axis love --model tiny --rounds 1 --seed 3`" in text
@@ -56,8 +57,8 @@ def test_every_condition_has_a_row(place: list[str], capsys: Any) -> None:
     ("file", "content", "words"),
     [
         ("run/metrics.json", "{", "is not JSON"),
-        ("run/metrics.json", None, "run `make demo` first"),
-        ("README.md", "no markers", "needs the line <!-- demo-table:begin --> once"),
+        ("run/metrics.json", None, "run `make results-loop` first"),
+        ("README.md", "no markers", "needs the line <!-- run-table:begin --> once"),
     ],
 )
 def test_what_is_missing_is_told(
