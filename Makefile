@@ -119,7 +119,7 @@ results-planted: $(VENV)/.installed ## what each barrier sees of planted loops: 
 results-side-effects: $(VENV)/.installed ## what else changed in the students of finished runs; goes on where it stopped
 	@$(BIN)/python -m results.side_effects
 
-readme-table: $(VENV)/.installed ## write the figures of the first run of results-loop into README.md
+readme-table: $(VENV)/.installed ## write the demo's figures into README.md
 	@$(BIN)/python -m results.readme_table
 
 docs: $(VENV)/.dev-installed ## the documentation as a site, into site/: open site/index.html

@@ -2,7 +2,7 @@
 
     python -m results.readme_table [RUN] [README]
 
-Reads RUN/metrics.json (by default the first of `make results-loop`) and rewrites what stands
+Reads RUN/metrics.json (by default runs/demo) and rewrites what stands
 between the two markers of `run-table`.
 """
 
@@ -28,7 +28,7 @@ from steer_heal_love.report.states import (
 from steer_heal_love.report.words import number, one_line, percent, plain, signed
 
 BLOCK = "run-table"
-RUN = Path("runs/results/loop/seed-0")
+DEMO_ROUNDS = 3  # as in the Makefile
 
 HEADINGS = [
     *("condition", "dose κ", "kept / total", "trait, nats per token", "perplexity", "loops"),
@@ -40,16 +40,16 @@ OF_BASE = ("relevance", "distinct_2", "capability_perplexity")  # shown × base
 def main(arguments: list[str]) -> int:
     """Read the run, rewrite the block, say so. Returns the exit code."""
     root = Path(__file__).parents[1]
-    run = Path(arguments[0]) if arguments else root / RUN
+    run = Path(arguments[0]) if arguments else root / "runs" / "demo"
     readme = Path(arguments[1]) if len(arguments) > 1 else root / "README.md"
     try:
         metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return fail(f"{run} holds no metrics.json: run `make results-loop` first")
+        return fail(f"{run} holds no metrics.json: run `make demo` first")
     except ValueError as error:
         return fail(f"{run / 'metrics.json'} is not JSON: {error}")
     environment = read_environment(run / "environment.json")
-    made_by = command(metrics, by_make=run.resolve() == (root / RUN).resolve())
+    made_by = command(metrics, by_make=run.resolve() == (root / "runs" / "demo").resolve())
     try:
         write_block(readme, BLOCK, demo_block(metrics, environment, made_by))
     except ValueError as error:
@@ -74,9 +74,9 @@ def read_environment(path: Path) -> Mapping[str, Any]:
 
 def command(metrics: Mapping[str, Any], *, by_make: bool) -> str:
     """The command that made the run, as far as the figures tell; config.toml has every setting."""
-    if by_make:
-        return "make results-loop"
     rounds = len(read_rounds(metrics))
+    if by_make and rounds == DEMO_ROUNDS:
+        return "make demo"
     return (
         f"shl run --axis {one_line(metrics.get('axis'))} --model {one_line(metrics.get('model'))} "
         f"--rounds {rounds} --seed {number(metrics.get('seed'), 0)}"

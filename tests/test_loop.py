@@ -109,19 +109,6 @@ def test_what_each_stage_took_is_recorded(done: Done) -> None:
             assert entry["peak_gib"][stage] == pytest.approx(cost.peak_bytes / GIB, abs=6e-4)
 
 
-def test_what_is_learnt_from_is_drawn_otherwise_than_what_is_measured(tmp_path: Path) -> None:
-    greedy = {"max_new_tokens": 8, "top_k": 1, "learn_top_k": 50, "learn_top_p": 1.0}
-    (found,) = carry_out(
-        tmp_path / "run", settings(rounds=1, generate=greedy, dose={"n_keep": 6})
-    ).rounds
-    with_tail = [j.completion for j in found.judged]
-    measured = [a for a in found.healed.answers if a.mode == "sampled"]
-    shown = {a.prompt: a.text for a in found.healed.answers if a.mode == "greedy"}
-    assert shown.keys() <= {a.prompt for a in measured}
-    assert all(a.text == shown.get(a.prompt, a.text) for a in measured)  # one token to draw from
-    assert len({c.text for c in with_tail}) > len({c.prompt for c in with_tail})
-
-
 def test_what_the_search_spent_is_recorded(done: Done) -> None:
     for record, entry in zip(done.rounds, done.run.metrics()["rounds"], strict=True):
         effort = record.effort

@@ -82,8 +82,7 @@ def bytes_in_flight(
     if rows < answers_of(config):  # those that join beside long answers are as wide as these
         width = max(width, longest)
     readers = 2 if config.dosing.backtrack else 1  # the base model has a cache of its own
-    drawn_from = max(new.top_k, new.learn_top_k)
-    ordinary = readers * each * shape.row_bytes(prompt, width, drawn_from)
+    ordinary = readers * each * shape.row_bytes(prompt, width, new.top_k)
     return max(ordinary, min(each, few) * shape.row_bytes(prompt, longest, new.top_k))
 
 

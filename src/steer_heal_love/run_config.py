@@ -15,7 +15,7 @@ from steer_heal_love.stages.steer import SteerConfig
 
 
 class GenerateConfig(StageConfig):
-    """How answers are sampled: those that are measured, and those that are learnt from."""
+    """How completions are sampled, for training and for evaluation."""
 
     max_new_tokens: int = Field(96, ge=8)
     """Length limit of a completion, tokens."""
@@ -25,12 +25,6 @@ class GenerateConfig(StageConfig):
     """The likeliest tokens that are drawn from."""
     top_p: float = Field(0.95, gt=0, le=1)
     """Nucleus inside the top k."""
-    learn_top_k: int = Field(1024, ge=1)
-    """The likeliest tokens that what is learnt from is drawn from. The student is asked with
-    `top_k` and `top_p` again: learnt from texts that were cut so already, it would lose its tail
-    twice, and write ever more alike."""
-    learn_top_p: float = Field(0.98, gt=0, le=1)
-    """Nucleus inside of these."""
     batch_size: int | None = Field(None, ge=1)
     """Rows in flight at a time; by default as many as memory allows when the run begins, up to 64
     on a CPU and 1024 on a GPU."""

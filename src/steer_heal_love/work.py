@@ -67,9 +67,9 @@ class Work:
         self.account, self.report = Account(lm, pieces), report
         self.notes: list[str] = []  # on the round so far
         g = config.generate
-        self.sampling = Sampling(g.max_new_tokens, g.temperature, g.learn_top_k, g.learn_top_p)
+        self.sampling = Sampling(g.max_new_tokens, g.temperature, g.top_k, g.top_p)
         length = config.evaluate.max_new_tokens
-        self.evaluation_sampling = Sampling(length, g.temperature, g.top_k, g.top_p)
+        self.evaluation_sampling = replace(self.sampling, max_new_tokens=length)
         self.foundations = Foundations(config.evaluate)
 
     def do(self, name: str, compute: Callable[[], T]) -> T:
@@ -232,8 +232,7 @@ def base_anchors(work: Work) -> list[Example]:
     def compute() -> list[Completion]:
         messages = [c.text for c in steer.spread(work.contexts, ANCHORS)]
         with base(work.lm):
-            how = work.evaluation_sampling
-            return sample_answers(work.lm, messages, how, seed=seed_of(work, "anchors"))
+            return sample_answers(work.lm, messages, work.sampling, seed=seed_of(work, "anchors"))
 
     texts: list[Completion] = work.do("baseline/anchors", compute)
     return [Example(t.token_ids[:1], t.token_ids[1:]) for t in texts if len(t.token_ids) > 1]

@@ -57,7 +57,7 @@ def test_every_condition_has_a_row(place: list[str], capsys: Any) -> None:
     ("file", "content", "words"),
     [
         ("run/metrics.json", "{", "is not JSON"),
-        ("run/metrics.json", None, "run `make results-loop` first"),
+        ("run/metrics.json", None, "run `make demo` first"),
         ("README.md", "no markers", "needs the line <!-- run-table:begin --> once"),
     ],
 )

@@ -125,7 +125,7 @@ def _sample(
     lm: LanguageModel, prompts: Sequence[str], settings: RunConfig, kappa: float
 ) -> list[Completion]:
     g = settings.generate
-    how = Sampling(g.max_new_tokens, g.temperature, g.learn_top_k, g.learn_top_p)
+    how = Sampling(g.max_new_tokens, g.temperature, g.top_k, g.top_p)
     return sample_answers(
         lm, prompts, how, seed=settings.seed, kappa=kappa, batch_size=g.batch_size
     )

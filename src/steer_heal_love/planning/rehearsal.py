@@ -172,7 +172,6 @@ def rehearse(
     texts = texts.shared_by(shards)
     new, asked = config.generate, config.evaluate
     how = Sampling(new.max_new_tokens, new.temperature, new.top_k, new.top_p)
-    learnt = replace(how, top_k=new.learn_top_k, top_p=new.learn_top_p)
     rows = min(new.rows, max(config.dose.batch, config.dose.probe_batch))
     answers = min(new.rows, answers_of(config))
     long_answers = math.ceil(asked.long_samples / shards)
@@ -185,9 +184,7 @@ def rehearse(
         healed = healing(lm, batch, texts.prompt, new.max_new_tokens)
     return Passes(
         reading=reading(lm, texts.contexts),
-        generation=sampling(
-            lm, math.ceil(rows / shards), texts.prompts, new.max_new_tokens, learnt
-        ),
+        generation=sampling(lm, math.ceil(rows / shards), texts.prompts, new.max_new_tokens, how),
         judging=scoring(lm, texts.persona, new.max_new_tokens),
         evaluation=sampling(
             lm, math.ceil(answers / shards), texts.persona, asked.max_new_tokens, how
