@@ -22,6 +22,7 @@ from steer_heal_love.records import Answer, Ceilings, Limits
 from steer_heal_love.report import write_comparison_page, write_report
 from steer_heal_love.report.page import run_page
 from steer_heal_love.report.page.explorer import MOST_COMPLETIONS, borderline, explorer_rows
+from steer_heal_love.report.page.headline import _standing
 from steer_heal_love.report.page.parcel import as_json, as_parcel, script_hash
 from steer_heal_love.report.page.setup import flat, size_words
 from steer_heal_love.report.page.spoken import (
@@ -266,3 +267,17 @@ def test_sizes() -> None:
     assert [size_words(n) for n in (0, 1023, 1024, 1 << 21)] == [
         "0 bytes", "1023 bytes", "1.0 KiB", "2.0 MiB",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("last", "whole", "words"),
+    [
+        ("round", True, "finished 01 January 1970, 00:01 UTC"),  # the log will say so in a moment
+        ("round", False, "not finished; begun 01 January 1970, 00:00 UTC"),
+        ("done", True, "finished 01 January 1970, 00:01 UTC"),
+        ("failed", True, "failed 01 January 1970, 00:01 UTC: unknown"),
+    ],
+)
+def test_the_page_says_whether_the_run_is_finished(last: str, whole: bool, words: str) -> None:
+    events = [{"event": "start", "time": 0.0}, {"event": last, "time": 60.0}]
+    assert _standing(events, whole=whole) == words

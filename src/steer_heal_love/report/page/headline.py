@@ -117,11 +117,11 @@ def _facts(view: RunView) -> list[str]:
             f"to {one_line(heal.get('reference'))}, λ {number(heal.get('lam'), 1)}, "
             f"τ {number(heal.get('tau'), 1)}"
         )
-    return [*facts, _standing(view.events())]
+    return [*facts, _standing(view.events(), whole=bool(wanted) and rounds >= (wanted or 0))]
 
 
-def _standing(events: Sequence[Mapping[str, Any]]) -> str:
-    """Whether the run is finished, by its log."""
+def _standing(events: Sequence[Mapping[str, Any]], *, whole: bool) -> str:
+    """Whether the run is finished, by its log; its page is written before the log says so."""
     told = [e for e in events if e.get("event") in ("start", "done", "failed", "interrupted")]
     if not told:
         return "not known whether it is finished"
@@ -134,6 +134,8 @@ def _standing(events: Sequence[Mapping[str, Any]]) -> str:
             return f"failed {when}: {one_line(last.get('message'))}"
         case "interrupted":
             return f"interrupted {when}"
+        case _ if whole:
+            return f"finished {_time(events[-1].get('time'))}"
         case _:
             return f"not finished; begun {when}"
 
