@@ -49,6 +49,7 @@ def test_bad_input_is_one_line(
     given: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inputs = write_inputs(tmp_path)[:4]
+    capsys.readouterr()  # what saving the model said
     with pytest.raises(SystemExit) as stop:
         shl(["audit-filter", *given, *inputs])
     assert stop.value.code == 2
