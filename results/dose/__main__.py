@@ -123,7 +123,7 @@ def choose_techniques(only: Sequence[str] | None) -> tuple[Technique, ...]:
 
 
 def make_study(options: argparse.Namespace) -> Study:
-    """The model, the axis and the default settings of a run; with --tiny a few short texts."""
+    """The model, the axis and the settings as published; with --tiny a few short texts."""
     axis, contexts = load_axis(options.axis), load_contexts()
     config = load_config(options.config or SETTINGS)
     if options.tiny:

@@ -162,7 +162,8 @@ def heal(
     Args:
         texts: what `answer` gave, or (prompt, answer) pairs; the end token is learnt where the
             model chose it, and after every pair.
-        config: rank, learning rate, barrier; the defaults of a run unless given.
+        config: rank, learning rate, barrier; the defaults of a run unless given. There are no
+            anchors here: `config.anchor` has no effect.
 
     Raises:
         DivergedError: a loss or gradient went bad.

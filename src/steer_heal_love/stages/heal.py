@@ -34,8 +34,8 @@ def heal(
     frozen model. The reference's hidden states are computed once. Each epoch is one piece.
 
     Args:
-        anchors: texts on which the student is to stay as the base is, with the weight
-            `config.anchor`: every token counts, whatever comes before it as `prompt` is not learnt.
+        anchors: texts on whose completions the student is to stay as the base is, with the
+            weight `config.anchor`; none by default, whatever the weight.
 
     Raises:
         DivergedError: loss or gradient became NaN or infinite; says where.
