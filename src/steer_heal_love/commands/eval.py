@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +16,7 @@ from rich.text import Text
 from steer_heal_love.axes import load_axis, load_contexts
 from steer_heal_love.baselines import with_baselines
 from steer_heal_love.commands.arguments import config_from, load_config
+from steer_heal_love.commands.battery_table import battery_table, cell
 from steer_heal_love.commands.flags import parse
 from steer_heal_love.commands.loading import load_for, settle
 from steer_heal_love.commands.run import read_settings
@@ -29,7 +30,6 @@ from steer_heal_love.loop import RunConfig, evaluate_student
 from steer_heal_love.maths.paired import paired_difference
 from steer_heal_love.records import Axis, Baseline, Interval, Measurement, NoPieces
 from steer_heal_love.report.escape import escape_terminal
-from steer_heal_love.report.marks import mark_of
 from steer_heal_love.runs import read_adapter, read_run
 from steer_heal_love.stages.instruments.harness import (
     HarnessConfig,
@@ -38,7 +38,7 @@ from steer_heal_love.stages.instruments.harness import (
     measure_tasks,
 )
 from steer_heal_love.stages.instruments.harness_tasks import load_tasks
-from steer_heal_love.verdicts import INVALID, all_verdicts, coherent, to_json
+from steer_heal_love.verdicts import all_verdicts, coherent, to_json
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def _show_battery(
         "model": student,
     }
     judged = {"verdicts": to_json(all_verdicts(baseline, [], foundations=axis.foundations))}
-    screen.say(_battery_table(conditions, axis, judged))
+    screen.say(battery_table(conditions, axis, judged, screen.console.width))
     screen.say(_words(baseline, student))
     return {
         name: {
@@ -182,35 +182,11 @@ def _show_battery(
     }
 
 
-def _battery_table(
-    conditions: Mapping[str, Measurement], axis: Axis, judged: Mapping[str, Any]
-) -> Table:
-    """A row per figure; what is measured as a multiple of base has it beside the model's own.
-
-    Figures of an instrument that `judged` finds not valid on the model have a star.
-    """
-    title = Text(f"axis {escape_terminal(axis.name)}, 95 % intervals")
-    table = Table(title=title, box=None, caption=f"* {INVALID}", caption_justify="left")
-    table.add_column("figure", overflow="fold")
-    for name in (*conditions, "model / base"):
-        table.add_column(name, justify="right")
-    names = {figure: None for m in conditions.values() for figure in m.figures}
-    ratios = conditions["model"].figures
-    for figure in names:
-        if figure.removesuffix("_ratio") in names and figure.endswith("_ratio"):
-            continue
-        cells = [_cell(m.figures.get(figure)) for m in conditions.values()]
-        ratio = ratios.get(f"{figure}_ratio")
-        star = "*" if mark_of(judged, figure) else ""
-        table.add_row(f"{figure}{star}", *cells, "" if ratio is None else f"× {_cell(ratio)}")
-    return table
-
-
 def _words(baseline: Baseline, student: Measurement) -> str:
     shift = paired_difference(student.items["trait_nats"], baseline.base.items["trait_nats"])
     verdict = coherent(student, baseline.base)
     trait = (
-        "The trait could not be paired." if shift is None else f"Trait shift {_cell(shift)} nats."
+        "The trait could not be paired." if shift is None else f"Trait shift {cell(shift)} nats."
     )
     return f"{trait} As coherent as base? {verdict.answer}. {verdict.words}"
 
@@ -228,7 +204,7 @@ def _task_table(figures: Sequence[TaskFigure]) -> Table:
     for name in ("items", "base", "model", "model - base"):
         table.add_column(name, justify="right")
     for f in figures:
-        intervals = [_cell(f.base), _cell(f.student), _cell(f.difference, signed=True)]
+        intervals = [cell(f.base), cell(f.student), cell(f.difference, signed=True)]
         names = [Text(escape_terminal(name)) for name in (f.task, f.metric)]
         table.add_row(*names, str(f.count), *intervals)
     return table
@@ -244,15 +220,6 @@ def _plain(figure: TaskFigure) -> dict[str, Any]:
         "difference": _bounds(figure.difference),
         "items": {"base": _finite(figure.base_items), "model": _finite(figure.student_items)},
     }
-
-
-def _cell(interval: Interval | None, *, signed: bool = False) -> str:
-    if interval is None:
-        return "–"
-    shape = "+.3g" if signed else ".3g"
-    value, low, high = (format(x, shape) for x in (interval.value, interval.low, interval.high))
-    bounded = math.isfinite(interval.low) and math.isfinite(interval.high)
-    return f"{value} [{low}, {high}]" if bounded else value
 
 
 def _bounds(interval: Interval) -> list[float | None]:
