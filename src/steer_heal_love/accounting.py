@@ -31,7 +31,7 @@ class Account:
 
         def measured() -> Costed:
             give_back()
-            reset_peak(self.lm.device)
+            reset_peak(*self.lm.devices)
             self._read = Cost()
             found = self._measured(compute)
             return replace(found, cost=self._of_team(found.cost + self._read))
@@ -63,7 +63,7 @@ class Account:
         before, started = meter.tokens, time.perf_counter()
         value = compute()
         seconds = time.perf_counter() - started
-        return Costed(value, Cost(seconds, meter.tokens - before, peak_bytes(self.lm.device)))
+        return Costed(value, Cost(seconds, meter.tokens - before, peak_bytes(*self.lm.devices)))
 
     def _of_team(self, cost: Cost) -> Cost:
         """Memory is that of the process that took most; the rest is the same in each."""

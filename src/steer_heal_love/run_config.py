@@ -45,7 +45,7 @@ class RunConfig(StageConfig):
     model: str = "smollm2"
     """Hub id, local folder, .gguf file, or the alias smollm2."""
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:1, …"""
+    """Where to compute: auto, cpu, cuda, cuda:1, …; cuda:0,cuda:1 shares the layers out to both."""
     dtype: DType = "auto"
     """Precision of the model: auto is bfloat16 where the device has it."""
     quantize: Quantize = "none"

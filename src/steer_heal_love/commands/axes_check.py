@@ -17,7 +17,8 @@ from steer_heal_love.commands.arguments import config_from
 from steer_heal_love.commands.flags import parse
 from steer_heal_love.commands.loading import load_for
 from steer_heal_love.commands.screen import Screen
-from steer_heal_love.lm.load import ALIAS, DType, Quantize
+from steer_heal_love.lm.load import DType, Quantize
+from steer_heal_love.lm.sources import ALIAS
 from steer_heal_love.records import Axis
 from steer_heal_love.report.escape import escape_terminal
 from steer_heal_love.verdicts.answers import signed

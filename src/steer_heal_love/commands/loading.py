@@ -8,9 +8,10 @@ import transformers
 from steer_heal_love.axes import load_contexts
 from steer_heal_love.batching import settled
 from steer_heal_love.commands.screen import Screen
-from steer_heal_love.errors import ConfigError
+from steer_heal_love.errors import ConfigError, ModelError
 from steer_heal_love.lm.load import LanguageModel, load_model
 from steer_heal_love.lm.room import most_rows
+from steer_heal_love.lm.split import devices_of
 from steer_heal_love.loop import RunConfig
 from steer_heal_love.records import Axis
 from steer_heal_love.work import training_prompts
@@ -66,7 +67,10 @@ def check_device(device: str) -> None:
     if device == "auto":
         return
     try:
-        torch.empty(1, device=device)
+        for one in devices_of(device):
+            torch.empty(1, device=one)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(f"--device {device} cannot be used: {reason}: try cpu or auto") from None
+    except ModelError as error:
+        raise ConfigError(f"--{error}") from None

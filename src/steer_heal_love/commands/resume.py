@@ -15,7 +15,7 @@ from steer_heal_love.commands.loading import settle
 from steer_heal_love.commands.run import read_settings
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.commands.space import bytes_in, estimate_need, refuse_full_disk
-from steer_heal_love.commands.together import check_shards, lead_on, together
+from steer_heal_love.commands.together import check_shares, lead_on, together
 from steer_heal_love.environment import describe_environment, differences
 from steer_heal_love.errors import ConfigError, RunError
 from steer_heal_love.lm.load import LanguageModel
@@ -91,7 +91,7 @@ def resume(
     run = RunDirectory(path)
     run.check_foundations()
     settings, axis = read_settings(path, trust=trust)
-    check_shards(settings, team or Team())
+    check_shares(settings, team or Team())
     if rounds is not None:
         settings = extended(settings, rounds, path)
     tracker = open_tracker(track, path) if track else None

@@ -18,7 +18,7 @@ from steer_heal_love.commands.loading import settle
 from steer_heal_love.commands.repeat import check_same, refuse_settings, tell_differences
 from steer_heal_love.commands.screen import Screen
 from steer_heal_love.commands.space import estimate_need, refuse_full_disk
-from steer_heal_love.commands.together import check_shards, lead_on, shared_out, together
+from steer_heal_love.commands.together import check_shares, lead_on, shared_out, together
 from steer_heal_love.commands.trust import refuse_silent_trust, untrusting
 from steer_heal_love.environment import describe_environment
 from steer_heal_love.errors import RunError
@@ -87,7 +87,7 @@ def lead(given: RunArguments, team: Team) -> int:
     trust = given.settings.trust_remote_code
     if given.source is not None:  # as that run was begun, in a folder of its own
         settings, axis = read_settings(given.source, trust=trust)
-        check_shards(settings, team)
+        check_shares(settings, team)
         return begin(out, axis, settings, given, team)
     if given.resume and (out / "config.toml").is_file():
         from steer_heal_love.commands.resume import resume

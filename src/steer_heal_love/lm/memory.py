@@ -53,23 +53,27 @@ def _malloc_trim() -> Any:
         return None
 
 
-def reset_peak(device: torch.device) -> None:
-    """Begin a new peak at what is in use now.
+def reset_peak(*devices: torch.device) -> None:
+    """Begin a new peak at what is in use now, on each of a model's devices.
 
     On a CPU the kernel's own account is set back. Where it cannot be (other systems than Linux,
     some containers) the peak stays that of the whole process so far.
     """
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    if devices[0].type == "cuda":
+        for device in devices:
+            torch.cuda.reset_peak_memory_stats(device)
     elif _CLEAR_REFS.exists():
         with suppress(OSError):
             _CLEAR_REFS.write_text("5")
 
 
-def peak_bytes(device: torch.device) -> int:
-    """Most memory since `reset_peak`: that torch had allocated on a GPU, else resident."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
+def peak_bytes(*devices: torch.device) -> int:
+    """Most memory since `reset_peak`: that torch had allocated on a GPU, else resident.
+
+    Of several GPUs it is the sum of what each had at most.
+    """
+    if devices[0].type == "cuda":
+        return sum(int(torch.cuda.max_memory_allocated(device)) for device in devices)
     # `ru_maxrss` also holds what the parent had before the exec.
     unit = 1 if sys.platform == "darwin" else 1024
     return status_bytes("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import psutil
-import torch
 
+from steer_heal_love.lm import split
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.packed import applies
 from steer_heal_love.lm.shape import Shape
+from steer_heal_love.lm.split import device_of
 
 CPU_ROWS = 64  # of all processes; there the products are the limit, and more rows are no faster
 GPU_ROWS = 1024  # of each process; what is read of the weights is shared by enough rows then
@@ -37,15 +39,18 @@ def fitting(free: int, need: Callable[[int], int], most: int) -> int:
 
 
 def free_bytes(lm: LanguageModel, shape: Shape) -> int:
-    """Memory of the model's device that rows may take.
+    """Memory of the model's devices that rows may take.
+
+    A device with a part of the layers has that part of a row's cache to hold; the first, which has
+    the logits too, is taken to hold all of it.
 
     On a CPU the weights are counted as if they were not there yet: those that are mapped from a
     file come in as they are read. Copies that are still to be packed are taken off too.
     """
     if lm.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(lm.device)
-        held = torch.cuda.memory_reserved(lm.device) - torch.cuda.memory_allocated(lm.device)
-        return int(free + held)
+        layers = Counter(map(device_of, lm.layers))
+        shares = {d: n / len(lm.layers) for d, n in layers.items()} | {lm.device: 1.0}
+        return int(min(split.free_bytes(device) / share for device, share in shares.items()))
     copies = shape.packed_bytes() if applies(lm) and not lm.packs else 0
     available = psutil.virtual_memory().available - shape.weight_bytes("none") - copies
     return max(0, available)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from steer_heal_love.lm.adapters import LowRank, adapted_module, stack
 from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.split import device_of
 from steer_heal_love.records import Adapter
 
 
@@ -62,7 +63,9 @@ def student_rows(
         modules = dict(lm.model.named_modules()) if needed else {}
         for name, terms in _by_module(needed).items():
             linear = adapted_module(modules, name, *(term for _, term in terms))
-            handles.callback(linear.register_forward_hook(_row_hook(lm, terms, state)).remove)
+            handles.callback(
+                linear.register_forward_hook(_row_hook(linear, lm.dtype, terms, state)).remove
+            )
         lm.patches.append(state)
         handles.callback(lm.patches.remove, state)
         yield state
@@ -77,15 +80,21 @@ def _by_module(adapters: Sequence[Adapter]) -> dict[str, list[tuple[int, LowRank
     return found
 
 
-def _row_hook(lm: LanguageModel, terms: Sequence[tuple[int, LowRank]], state: StudentRows) -> Any:
-    a = torch.cat([term.A for _, term in terms], 0).to(lm.device, lm.dtype).t().contiguous()
-    b = torch.cat([term.B for _, term in terms], 1).to(lm.device, lm.dtype).t().contiguous()
+def _row_hook(
+    linear: nn.Module,
+    dtype: torch.dtype,
+    terms: Sequence[tuple[int, LowRank]],
+    state: StudentRows,
+) -> Any:
+    device = device_of(linear)
+    a = torch.cat([term.A for _, term in terms], 0).to(device, dtype).t().contiguous()
+    b = torch.cat([term.B for _, term in terms], 1).to(device, dtype).t().contiguous()
     rounds = tuple(index for index, term in terms for _ in range(term.A.shape[0]))
 
     def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if not state.enabled:
             return None
-        low = (args[0] @ a) * state.mask(rounds, lm.dtype)
+        low = (args[0] @ a) * state.mask(rounds, dtype).to(device)
         return output + low @ b
 
     return hook

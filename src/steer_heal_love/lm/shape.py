@@ -9,11 +9,8 @@ import torch
 from torch import nn
 
 from steer_heal_love.lm.cache import CHUNK
+from steer_heal_love.lm.four_bits import NF4_BITS
 from steer_heal_love.lm.load import LanguageModel, Quantize
-
-# NF4 in blocks of 64 weights, each with a scale of 8 bits, and for 256 such scales one of 32 bits:
-# bits a weight. Dettmers et al. 2023, arXiv:2305.14314, section 3 (double quantisation).
-NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 
 FLOAT = 4  # bytes of a number of logits and norms, whatever the model's dtype
 

@@ -97,6 +97,10 @@ class HealTrainer(transformers.Trainer):  # type: ignore[misc]
             optimizers=(schedule.optimizer, schedule),
         )
         self.remove_callback(transformers.PrinterCallback)
+        self.args._n_gpu = 1  # of several it would make copies of the model
+
+    def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
+        """The session's model is where it should be."""
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The epoch's batches in their fixed order; one item of the loader is one batch."""
@@ -138,7 +142,7 @@ class HealTrainer(transformers.Trainer):  # type: ignore[misc]
         if any(trouble is not None for _, trouble in told):
             raise MemoryError("a process of this run ran out of memory")
         self._record([figures for found, _ in told for figures in found])
-        return loss
+        return loss.to(self.args.device)  # the trainer keeps its sum there
 
     def compute_loss(
         self,
