@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -27,9 +27,16 @@ from steer_heal_love.planning.memory import (
     Moment,
     Place,
     Sizes,
+    first_weights,
     moments,
 )
-from steer_heal_love.planning.plan import Plan, in_four_bits, make_plan, measure_sizes
+from steer_heal_love.planning.plan import (
+    Plan,
+    in_four_bits,
+    make_plan,
+    measure_sizes,
+    with_shared_layers,
+)
 from steer_heal_love.planning.rehearsal import healing, sampling, scoring
 from steer_heal_love.planning.texts import USUAL, Lot
 from steer_heal_love.run_config import RunConfig
@@ -60,6 +67,7 @@ OPEN = SETTINGS.model_copy(  # the rows in flight are left to the memory
 )
 TEXTS = replace(USUAL, vignettes=Lot(8, 20, 10, 8.0), contexts=Lot(8, 0, 20, 18.0))
 CPU = Place("cpu", libraries=0, packs=True)
+GPU = Place("cuda", libraries=0, packs=False)
 
 
 @cache
@@ -109,7 +117,7 @@ def test_memory_grows_with_rank_and_rounds(rank: int, rounds: int, more: int) ->
     def heal(rank: int) -> HealConfig:
         return EARLY.model_copy(update={"rank": rank})
 
-    for place in (CPU, Place("cuda", 0, packs=False)):
+    for place in (CPU, GPU):
         assert highest(place, heal=heal(rank)) <= highest(place, heal=heal(rank + more))
         assert highest(place, rounds=rounds) <= highest(place, rounds=rounds + more)
 
@@ -131,7 +139,7 @@ def test_of_an_adapter_there_are_many_copies_while_an_epoch_is_stored_on_a_cpu()
     numbers = FLOAT * sizes().adapter
     stored = moment("heal", "storing an epoch")
     assert stored.terms["adapter and optimiser"] == STORED_COPIES * numbers == 19 * numbers
-    assert all(m.what != "storing an epoch" for m in found(Place("cuda", 0, packs=False)))
+    assert all(m.what != "storing an epoch" for m in found(GPU))
     no_barrier = SETTINGS.heal.model_copy(update={"lam": 0.0, "anchor": 0.0})
     one = [m.terms["stored states"] for m in found(heal=no_barrier) if m.stage == "heal"]
     assert set(one) == {0}  # no reference, no anchors, and no layer below the adapter
@@ -238,6 +246,35 @@ def test_what_fits_with_smaller_batches_only_needs_no_flag() -> None:
     assert advice.fits
     assert advice.flags == ()
     assert "smaller batches" in advice.sentences[0]
+
+
+def test_what_fits_on_no_device_is_shared_by_all() -> None:
+    whole, folded = plan_on(1.0, count=2), in_four_bits(plan_on(1.0, count=2))
+    shared = with_shared_layers(folded)
+    assert at_rest(shared) < at_rest(folded) < at_rest(whole)
+    small = replace(machine(1.0, 2), memory=int((at_rest(shared) + at_rest(folded)) / 2 / 0.9))
+    advice = advise(replace(whole, machine=small))
+    assert advice.fits
+    assert advice.flags[-2:] == ("--device", "cuda:0,cuda:1")
+    assert "--processes" not in advice.flags
+    assert "share its layers" in " ".join(advice.sentences)
+    alone = advise(replace(plan_on(1.0), machine=replace(small, count=1)))
+    assert "--device" not in alone.flags
+
+
+@given(sharing=st.integers(1, 8), quantize=st.sampled_from(["none", "4bit"]))
+def test_sharing_takes_the_layers_off_the_first_device_and_nothing_else(
+    sharing: int, quantize: Literal["none", "4bit"]
+) -> None:
+    config, shape = SETTINGS.model_copy(update={"quantize": quantize}), Shape.of(bare())
+    first, whole = first_weights(shape, config, sharing), shape.weight_bytes(quantize)
+    rest = first_weights(shape, config, 10**9)
+    assert first_weights(shape, config, 1) == whole
+    assert abs(rest + sharing * (first - rest) - whole) <= sharing
+    assert rest >= shape.head * shape.number_bytes
+    for one, many in zip(found(GPU), found(replace(GPU, sharing=sharing)), strict=True):
+        assert many.terms.get("activations") == one.terms.get("activations")
+        assert many.total <= one.total
 
 
 def test_what_does_not_fit_is_said_with_what_is_missing() -> None:

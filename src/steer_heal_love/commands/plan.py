@@ -138,7 +138,7 @@ def headline(plan: Plan) -> str:
     return (
         f"{shape.name}: {shape.parameters / 1e6:,.0f} M parameters, {shape.layers} layers, width "
         f"{shape.width:,}, vocabulary {shape.vocabulary:,}, {held}; on {plan.machine.words} "
-        f"({plan.machine.memory / GIB:,.1f} GiB{' each' if plan.machine.count > 1 else ''})"
+        f"({plan.machine.memory / GIB:,.1f} GiB{' each' if plan.machine.devices > 1 else ''})"
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from steer_heal_love.planning.machines import GIB
-from steer_heal_love.planning.plan import Plan, in_four_bits
+from steer_heal_love.planning.plan import Plan, in_four_bits, with_shared_layers
 
 
 @dataclass(frozen=True)
@@ -19,17 +19,26 @@ class Advice:
 
 
 def advise(plan: Plan) -> Advice:
-    """What to choose on the plan's machine."""
+    """What to choose on the plan's machine: a model on each device where one holds it at all."""
     tried: list[tuple[Plan, list[str]]] = [(plan, [])]
     if plan.machine.device == "cuda" and plan.config.quantize == "none":
         tried.append((in_four_bits(plan), ["--quantize", "4bit"]))
+    found = _chosen(tried)
+    if found is None and plan.machine.count > 1:
+        tried = [(with_shared_layers(one), flags) for one, flags in tried]
+        found = _chosen(tried)
+    return found or Advice(False, tuple(_missing(tried[-1][0])), ())
+
+
+def _chosen(tried: Sequence[tuple[Plan, list[str]]]) -> Advice | None:
+    """The first plan that fits, or else fits with smaller batches."""
     for found, flags in tried:
         if found.fits:
             return _fitting(found, flags)
     for found, flags in tried:
         if at_rest(found) <= found.usable:
             return _halved(found, flags)
-    return Advice(False, tuple(_missing(tried[-1][0])), ())
+    return None
 
 
 def _fitting(plan: Plan, flags: list[str]) -> Advice:
@@ -58,6 +67,13 @@ def _halved(plan: Plan, flags: list[str]) -> Advice:
 
 def _shared_out(plan: Plan, sentences: list[str], flags: list[str]) -> Advice:
     n = plan.machine.count
+    if plan.machine.sharing > 1:
+        names = ",".join(f"cuda:{i}" for i in range(plan.machine.sharing))
+        flags = [*flags, "--device", names]
+        sentences.append(
+            f"That is on the first of {plan.machine.sharing} devices that share its layers: one "
+            "process, and one device at work at a time."
+        )
     if n > 1:
         flags = [*flags, "--processes", str(n)]
         sentences.append(f"Each of the {n} devices holds the model and takes a share of the rows.")
@@ -72,8 +88,8 @@ def _missing(plan: Plan) -> Iterator[str]:
     )
     if plan.machine.device == "cuda":
         yield (
-            "Each device holds the whole model, so more of them do not help: take a larger one, or "
-            "a smaller model."
+            "Take a larger one, more of them to share its layers (as --gpus 4x24GiB), or a smaller "
+            "model."
         )
     else:
         yield "Take a machine with more memory, a smaller model, or a GPU with --quantize 4bit."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import psutil
@@ -13,6 +13,7 @@ import torch
 
 from steer_heal_love.bundled import read_bundled
 from steer_heal_love.errors import ConfigError, hint_at
+from steer_heal_love.lm.split import devices_of
 from steer_heal_love.toml_text import parse_toml
 
 GIB = 2**30
@@ -31,7 +32,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Machine:
-    """So many devices of one kind; each holds a model of its own."""
+    """So many devices of one kind; each holds a model of its own, unless they share one."""
 
     name: str
     device: Literal["cpu", "cuda"]
@@ -39,11 +40,23 @@ class Machine:
     memory: int  # bytes of one device
     rates: Rates | None  # None where nothing is known of its speed
     source: str
+    sharing: int = 1  # of the devices, those that one model's layers are shared out to
+
+    @property
+    def devices(self) -> int:
+        """How many there are."""
+        return self.count * self.sharing
 
     @property
     def words(self) -> str:
         """Name and number."""
-        return self.name if self.count == 1 else f"{self.count} × {self.name}"
+        named = self.name if self.devices == 1 else f"{self.devices} × {self.name}"
+        return f"{named} that share its layers" if self.sharing > 1 else named
+
+    @property
+    def together(self) -> Machine:
+        """The same devices, all of which hold one model."""
+        return replace(self, count=1, sharing=self.devices)
 
 
 def known_gpus() -> dict[str, dict[str, Any]]:
@@ -89,14 +102,15 @@ def this_machine(device: str = "auto") -> Machine:
         ConfigError: there is no CUDA device, and one is asked for.
     """
     wanted = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device != "auto":
-        wanted = torch.device(device)
+    named = [wanted] if device == "auto" else devices_of(device)
+    wanted = named[0]
     if wanted.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"--device {device}: this machine has no CUDA device: try --gpus, or cpu")
     rates = Rates(_product_rate(wanted), _copy_rate(wanted))
     if wanted.type == "cuda":
         about = torch.cuda.get_device_properties(wanted)
-        return Machine(about.name, "cuda", 1, int(about.total_memory), rates, "measured here")
+        memory = int(about.total_memory)
+        return Machine(about.name, "cuda", 1, memory, rates, "measured here", len(named))
     threads = torch.get_num_threads()
     name = f"this CPU, {threads} thread{'s' if threads > 1 else ''}"
     return Machine(name, "cpu", 1, psutil.virtual_memory().total, rates, "measured here")

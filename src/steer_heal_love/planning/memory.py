@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from steer_heal_love.lm.shape import FLOAT, Shape
@@ -11,6 +11,9 @@ from steer_heal_love.planning.rehearsal import Passes, Sampled
 from steer_heal_love.planning.texts import Texts
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.work import ANCHORS
+
+# What goes with the layers where they are shared out; the rest is on the first device.
+_WITH_LAYERS = ("history", "cache", "adapter and optimiser", "graph")
 
 STAGES = ("load", "baseline", "steer", "generate", "heal", "evaluate")
 
@@ -27,6 +30,7 @@ class Place:
     device: Literal["cpu", "cuda"]
     libraries: int  # bytes that are taken before any tensor is: program and libraries, or driver
     packs: bool  # whether frozen weights are kept a second time, packed (`lm/packed.py`)
+    sharing: int = 1  # devices that the layers are shared out to; this is the first of them
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,32 @@ class Sizes:
 
 
 def moments(sizes: Sizes, config: RunConfig, texts: Texts, place: Place) -> list[Moment]:
-    """Every moment of the last round, and of what comes before the first one."""
+    """Every moment of the last round, and of what comes before the first one.
+
+    Where devices share the layers evenly, what the first of them holds.
+    """
+    whole = _moments(sizes, config, texts, place)
+    return [replace(m, terms=_shared(m.terms, sizes, config, place)) for m in whole]
+
+
+def _shared(
+    terms: Mapping[str, int], sizes: Sizes, config: RunConfig, place: Place
+) -> dict[str, int]:
+    """The parts of a moment on the first device."""
+    found = {k: v // place.sharing if k in _WITH_LAYERS else v for k, v in terms.items()}
+    found["weights"] = first_weights(sizes.shape, config, place.sharing)
+    return found
+
+
+def first_weights(shape: Shape, config: RunConfig, sharing: int) -> int:
+    """Weights on the first of the devices that share the layers: its layers, and all the rest."""
+    whole = shape.weight_bytes(config.quantize)
+    linear = sum(shape.layer_linear) * shape.number_bytes
+    layers = linear - (shape.weight_bytes("none") - whole)
+    return whole - layers + layers // sharing
+
+
+def _moments(sizes: Sizes, config: RunConfig, texts: Texts, place: Place) -> list[Moment]:
     fixed = _fixed(sizes, config, place)
     before = fixed | {"history": history_bytes(sizes, config.rounds - 1, place)}
     after = fixed | {"history": history_bytes(sizes, config.rounds, place)}

@@ -11,7 +11,15 @@ from steer_heal_love.lm.shape import Shape
 from steer_heal_love.planning.adapters import adapter_numbers
 from steer_heal_love.planning.duration import round_seconds
 from steer_heal_love.planning.machines import GIB, Machine
-from steer_heal_love.planning.memory import Moment, Place, Sizes, by_stage, highest, moments
+from steer_heal_love.planning.memory import (
+    Moment,
+    Place,
+    Sizes,
+    by_stage,
+    first_weights,
+    highest,
+    moments,
+)
 from steer_heal_love.planning.rehearsal import rehearse
 from steer_heal_love.planning.texts import Texts
 from steer_heal_love.run_config import RunConfig
@@ -56,7 +64,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the run fits on one device of the machine."""
+        """Whether the run fits on one device of the machine, or on those that share its layers."""
         return self.peak.total <= self.usable
 
     @property
@@ -89,8 +97,8 @@ def make_plan(
     """
     if libraries is None:
         libraries = PROGRAM_BYTES if machine.device == "cpu" else DRIVER_BYTES
-    place, shape = Place(machine.device, libraries, packs), Shape.of(lm)
-    free = machine.memory - libraries - shape.weight_bytes(config.quantize)
+    place, shape = Place(machine.device, libraries, packs, machine.sharing), Shape.of(lm)
+    free = machine.memory - libraries - first_weights(shape, config, machine.sharing)
     free -= shape.packed_bytes() if packs else 0
     asked, config = config, planned_rows(shape, config, texts, free, machine)
     sizes = measure_sizes(lm, config, texts, machine.device, machine.count)
@@ -132,11 +140,20 @@ def planned_rows(
 
 def in_four_bits(plan: Plan) -> Plan:
     """The same plan with the linear layers in 4 bits, and the rows that there is room for then."""
+    return _again(plan, plan.asked.model_copy(update={"quantize": "4bit"}), plan.machine)
+
+
+def with_shared_layers(plan: Plan) -> Plan:
+    """The same plan with one model on all devices of the machine, in place of one on each."""
+    return _again(plan, plan.asked, plan.machine.together)
+
+
+def _again(plan: Plan, config: RunConfig, machine: Machine) -> Plan:
     return make_plan(
         plan.lm,
-        plan.asked.model_copy(update={"quantize": "4bit"}),
+        config,
         plan.texts,
-        plan.machine,
+        machine,
         packs=plan.place.packs,
         libraries=plan.place.libraries,
     )
