@@ -120,7 +120,8 @@ def claim(ray: Any, resources: Resources, device: str) -> dict[str, Any]:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = resources.gpus
     if gpus is None:
-        gpus = float(device != "cpu" and any(node.get("GPU", 0) > 0 for node in nodes))
+        found = device != "cpu" and any(node.get("GPU", 0) > 0 for node in nodes)
+        gpus = float(found * len(device.split(",")))
     wanted = {"CPU": resources.cpus, "GPU": gpus, "memory": (resources.memory_gib or 0) * 2**30}
     if not any(all(node.get(k, 0) >= v for k, v in wanted.items()) for node in nodes):
         raise ConfigError(
