@@ -25,6 +25,7 @@ from results.runs.records import SweepFigures, read_figures, write_figures
 from results.runs.tiny import write_small
 from steer_heal_love.commands import sweep as sweep_command
 from steer_heal_love.errors import SteerHealLoveError
+from steer_heal_love.files import write_text
 from steer_heal_love.report.drawing import save_twins
 from steer_heal_love.sweep.file import Sweep, read_sweep
 from steer_heal_love.toml_text import parse_toml
@@ -86,10 +87,19 @@ def measure(question: Question, options: argparse.Namespace) -> int:
         figures = gather(folder, sweep, name, question.kept)
         if figures.runs:
             write_figures(file_of(options.docs, name), figures)
+        if question.diary:
+            show_diary(folder, options.docs / "results" / f"{name}-diary.md")
         tell(f"{name}: {len(figures.runs)} of {figures.trials} runs have a finished round")
         if worst > STOPPED:
             break
     return worst
+
+
+def show_diary(sweep: Path, page: Path) -> None:
+    """The diary of a sweep's first run that has one, word for word."""
+    for diary in sorted(sweep.glob("*/diary.md"))[:1]:
+        write_text(page, diary.read_text(encoding="utf-8"))
+        tell(str(page))
 
 
 def sweep_of(name: str, options: argparse.Namespace) -> Sweep:

@@ -106,9 +106,10 @@ def _cost_row(runs: Sequence[Run], at: int) -> list[str]:
 
 def _notes(runs: Sequence[Run], rounds: range) -> list[str]:
     """The rounds in which the front does not reach to the healed model's perplexity."""
-    said = []
+    found: dict[str, list[str]] = {}
     for at in rounds:
         steering = beside_steering(_reached(runs, at), healed_at(at))
         if steering is not None and steering.note:
-            said.append(f"round {at}: {steering.note}")
+            found.setdefault(steering.note, []).append(str(at))
+    said = [f"round {', '.join(where)}: {note}" for note, where in found.items()]
     return [f"Where the front does not reach: {'. '.join(said)}."] if said else []

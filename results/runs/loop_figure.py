@@ -77,5 +77,6 @@ def _loop_plane(runs: Sequence[Run], rounds: int, first: SweepFigures | None) ->
         row for row in round_rows(others) if row["series"] in ("prompted", "plain distillation")
     ]
     for at in range(rounds):
-        rows += plane_rows("healed", f"round {at}", at, runs, healed_at(at))
+        label = f"round {at}" if at in (0, rounds - 1) else str(at)
+        rows += plane_rows("healed", label, at, runs, healed_at(at))
     return rows

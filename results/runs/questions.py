@@ -27,6 +27,7 @@ class Question:
     plots: Callable[[Found], Sequence[Plot]]
     kept: Kept
     beside: tuple[str, ...] = ()  # sweeps of other questions that are shown too
+    diary: bool = False  # whether the diary of the first run is shown, as it is
 
 
 QUESTIONS: Mapping[str, Question] = {
@@ -37,6 +38,8 @@ QUESTIONS: Mapping[str, Question] = {
         barrier_figures,
         Kept(items=("trait_nats",), steered=False),
     ),
-    "loop": Question(("loop",), loop_words, loop_figures, Kept(steered=False), ("heal",)),
+    "loop": Question(
+        ("loop",), loop_words, loop_figures, Kept(steered=False), ("heal",), diary=True
+    ),
     "axes": Question(("axes",), axes_words, axes_figures, Kept()),
 }

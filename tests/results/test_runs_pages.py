@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from made_runs import made_run, made_sweep
+from results.runs.__main__ import show_diary
 from results.runs.axes import axes_words
 from results.runs.barrier import (
     barrier_words,
@@ -240,3 +241,16 @@ def test_a_run_that_was_ended_early_is_done() -> None:
     text = loop_words({"loop": sweep, "heal": None})["loop"]
     assert "Not finished" not in text
     assert "Ended early by the coherence floor: seed-0 (healed perplexity is 2.1" in text
+
+
+def test_the_first_diary_is_shown_word_for_word(tmp_path: Path) -> None:
+    page = tmp_path / "docs/results/loop-diary.md"
+    page.parent.mkdir(parents=True)
+    show_diary(tmp_path / "sweep", page)
+    assert not page.exists()
+    for seed in (1, 0):
+        run = tmp_path / f"sweep/seed-{seed}"
+        run.mkdir(parents=True)
+        (run / "diary.md").write_text(f"# Diary of seed {seed}\n\n> *as it is* “…”\n", "utf-8")
+    show_diary(tmp_path / "sweep", page)
+    assert page.read_bytes() == (tmp_path / "sweep/seed-0/diary.md").read_bytes()
