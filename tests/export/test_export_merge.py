@@ -54,7 +54,9 @@ def test_no_path_of_this_machine_is_in_it(run: Path, tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     lm = tiny_lm()
-    with pytest.raises(ModelError, match=r"does not fit this model: it was made for another"):
+    with pytest.raises(
+        ModelError, match=r"which this model does not have: it was made for another"
+    ):
         merge_in_place(
             lm, {"model.layers.9.q": LowRank(torch.ones(1, 2), torch.ones(2, 1))}, lm.dtype
         )

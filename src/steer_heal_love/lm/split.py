@@ -28,11 +28,13 @@ def devices_of(names: str) -> list[torch.device]:
     try:
         found = [torch.device(name.strip()) for name in names.split(",")]
     except RuntimeError as error:
-        raise ModelError(f"device {names!r}: {first_line(error)}") from None
+        raise ModelError(
+            f"device {names} cannot be used: {first_line(error)}: try cpu or auto"
+        ) from None
     if len(set(found)) < len(found) or (len(found) > 1 and "cpu" in {d.type for d in found}):
         raise ModelError(
-            f"device {names!r}: layers are shared by different devices, none of them the CPU, as "
-            "in cuda:0,cuda:1"
+            f"device {names} cannot be used: layers are shared by different devices, none of them "
+            "the CPU, as in cuda:0,cuda:1"
         )
     return found
 
