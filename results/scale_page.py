@@ -18,10 +18,9 @@ import torch
 from results.page import table, write_block
 from steer_heal_love.commands.plan import duration
 from steer_heal_love.lm.weightless import config_of, weightless
-from steer_heal_love.planning.duration import round_seconds
 from steer_heal_love.planning.machines import GIB, known_gpus, read_gpus
 from steer_heal_love.planning.named import NamedSize, named_sizes
-from steer_heal_love.planning.plan import Plan, in_four_bits, make_plan
+from steer_heal_love.planning.plan import Plan, in_four_bits, make_plan, on_machine
 from steer_heal_love.planning.texts import USUAL
 from steer_heal_love.run_config import RunConfig
 
@@ -80,10 +79,10 @@ def smallest(plan: Plan) -> str:
 
 def round_time(plain: Plan, folded: Plan, gpu: str) -> str:
     """Of a round where it fits, in 4 bits where only that does."""
-    machine = read_gpus(gpu)
     for plan, mark in ((plain, ""), (folded, " (4 bits)")):
-        if replace(plan, machine=machine).fits:
-            seconds = round_seconds(plan.sizes, plan.config, plan.texts, machine)
+        there = on_machine(plan, read_gpus(gpu))
+        if there.fits:
+            seconds = there.seconds
             return duration(sum(seconds.values()) - seconds["baseline"]) + mark
     return "does not fit"
 

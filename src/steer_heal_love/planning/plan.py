@@ -145,7 +145,12 @@ def in_four_bits(plan: Plan) -> Plan:
 
 def with_shared_layers(plan: Plan) -> Plan:
     """The same plan with one model on all devices of the machine, in place of one on each."""
-    return _again(plan, plan.asked, plan.machine.together)
+    return on_machine(plan, plan.machine.together)
+
+
+def on_machine(plan: Plan, machine: Machine) -> Plan:
+    """The same plan elsewhere, with the rows that there is room for there."""
+    return _again(plan, plan.asked, machine)
 
 
 def _again(plan: Plan, config: RunConfig, machine: Machine) -> Plan:
