@@ -2,8 +2,8 @@
 
     python -m results.readme_table [RUN] [README]
 
-Reads RUN/metrics.json (by default runs/demo) and rewrites what stands
-between the two markers of `run-table`.
+Reads RUN/metrics.json (by default runs/demo) and rewrites what stands between the two markers of
+`run-table`.
 """
 
 from __future__ import annotations

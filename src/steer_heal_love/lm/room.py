@@ -11,7 +11,6 @@ from steer_heal_love.lm import split
 from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.packed import applies
 from steer_heal_love.lm.shape import Shape
-from steer_heal_love.lm.split import device_of
 
 CPU_ROWS = 64  # of all processes; there the products are the limit, and more rows are no faster
 GPU_ROWS = 1024  # of each process; what is read of the weights is shared by enough rows then
@@ -48,7 +47,7 @@ def free_bytes(lm: LanguageModel, shape: Shape) -> int:
     file come in as they are read. Copies that are still to be packed are taken off too.
     """
     if lm.device.type == "cuda":
-        layers = Counter(map(device_of, lm.layers))
+        layers = Counter(map(split.device_of, lm.layers))
         shares = {d: n / len(lm.layers) for d, n in layers.items()} | {lm.device: 1.0}
         return int(min(split.free_bytes(device) / share for device, share in shares.items()))
     copies = shape.packed_bytes() if applies(lm) and not lm.packs else 0
