@@ -5,9 +5,10 @@ The resident memory's peak is set back before each piece of work (Linux), so tha
 own. Beside it stands what `shl plan` says of the same settings, with the texts' real lengths, and
 with what the process held before the model was loaded: program and libraries, after a heal of a
 tiny model has brought everything in. Each model goes through its round twice: as it is, and with
-glibc's threshold for blocks of their own fixed at 1 MiB, so that its heap keeps no holes. The plan
-counts what is alive, which is the second. Two of the models have random weights, in the
-shapes of published ones.
+glibc's threshold for blocks of their own fixed at 1 MiB, so that its heap keeps no holes. The second
+is held against what the plan counts as alive, the first against all of it. Two of the models have
+random weights, in the shapes of published ones. With --plan-only no round is measured: the stored
+measurements are held against the planner as it is now.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -39,28 +41,36 @@ from steer_heal_love.planning.texts import measure_texts
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 WITHIN = 0.15  # of the measured peak
+KINDS = ("as it is", "without holes")
 NO_HOLES = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}  # larger blocks go back as soon as they are free
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, plan, compare. Returns 1 where a plan is further off than it may be."""
     options = _options(arguments)
+    machine = describe_machine(CPU)
+    path = RESULTS / f"plan-{machine['slug']}.json"
+    stored = json.loads(path.read_text(encoding="utf-8")) if options.plan_only else {}
     rows = []
     for name in options.models or MODELS:
         print(f"{name} …", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as scratch:
             spec = prepare(name, Path(scratch))
-            found, whole = (measured_in_child(name, spec, env) for env in ({}, NO_HOLES))
+            if stored:
+                found, whole = (Measured(**stored["measured"][name][k]) for k in KINDS)
+            else:
+                found, whole = (measured_in_child(name, spec, env) for env in ({}, NO_HOLES))
             rows.append(Row(name, found, whole, plan_for(name, spec, whole.libraries)))
     table(rows)
     if not options.models:
-        store(rows)
+        store(rows, stored.get("machine", machine), path)
     return int(any(abs(row.off) > WITHIN for row in rows))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plan", description=__doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}")
+    parser.add_argument("--plan-only", action="store_true", help="measure nothing anew")
     options = parser.parse_args(arguments)
     if unknown := [m for m in options.models if m not in MODELS]:
         parser.error(f"no model {unknown[0]!r}: there are {', '.join(MODELS)}")
@@ -111,8 +121,8 @@ class Row:
 
     @property
     def off(self) -> float:
-        """How far the planned peak is from that without holes, as a share of it."""
-        return self.plan.peak.total / max(self.whole.peaks.values()) - 1
+        """How far the planned peak is from the one of a round as it is, as a share of it."""
+        return self.plan.peak.total / max(self.found.peaks.values()) - 1
 
 
 def cells(rows: Sequence[Row]) -> list[list[str]]:
@@ -120,26 +130,20 @@ def cells(rows: Sequence[Row]) -> list[list[str]]:
     lines = []
     for row in rows:
         found, whole = row.found.peaks, row.whole.peaks
-        stages = [(s, m.what, found[s], whole[s], m.total) for s, m in row.plan.stages.items()]
-        peak = row.plan.peak
-        stages.append(("peak", peak.what, max(found.values()), max(whole.values()), peak.total))
-        for stage, what, as_is, without, planned in stages:
+        stages = [(s, m, whole[s], found[s]) for s, m in row.plan.stages.items()]
+        stages.append(("peak", row.plan.peak, max(whole.values()), max(found.values())))
+        for stage, moment, without, as_is in stages:
+            line = [row.name, stage, moment.what]
+            for planned, measured in ((moment.alive, without), (moment.total, as_is)):
+                line += [f"{planned / GIB:.2f}", f"{measured / GIB:.2f}"]
+                line.append(f"{planned / measured - 1:+.0%}")
             seconds = row.found.seconds.get(stage), row.plan.seconds.get(stage)
-            lines.append(
-                [
-                    row.name,
-                    stage,
-                    what,
-                    *(f"{size / GIB:.2f}" for size in (planned, without, as_is)),
-                    *(f"{planned / size - 1:+.0%}" for size in (without, as_is)),
-                    *("" if s is None else f"{s:.0f}" for s in seconds),
-                ]
-            )
+            lines.append(line + ["" if s is None else f"{s:.0f}" for s in seconds])
     return lines
 
 
-HEAD = ["model", "stage", "planned peak while", "planned, GiB", "without holes", "as it is"]
-HEAD += ["off", "off", "s", "planned s"]
+HEAD = ["model", "stage", "planned peak while", "alive, GiB", "without holes", "off"]
+HEAD += ["planned, GiB", "as it is", "off", "s", "planned s"]
 
 
 def table(rows: Sequence[Row]) -> None:
@@ -152,17 +156,18 @@ def table(rows: Sequence[Row]) -> None:
     Console(width=140, highlight=False).print(shown)
 
 
-def store(rows: Sequence[Row]) -> None:
-    """The comparison as a file, with the machine that it was made on."""
-    machine = describe_machine(CPU)
+def store(rows: Sequence[Row], machine: Mapping[str, Any], path: Path) -> None:
+    """What was measured and the comparison as a file, with the machine that it was measured on."""
     data = {
         "machine": machine,
         "head": HEAD,
         "rows": cells(rows),
-        "libraries_bytes": {row.name: row.whole.libraries for row in rows},
+        "measured": {
+            row.name: {k: asdict(v) for k, v in zip(KINDS, (row.found, row.whole), strict=True)}
+            for row in rows
+        },
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"plan-{machine['slug']}.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     print(f"written: {path}", file=sys.stderr)
 

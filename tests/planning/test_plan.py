@@ -22,6 +22,8 @@ from steer_heal_love.planning.duration import generated, round_seconds
 from steer_heal_love.planning.machines import GIB, Machine, Rates
 from steer_heal_love.planning.memory import (
     FLOAT,
+    HOLES,
+    HOLES_SHARE,
     STAGES,
     STORED_COPIES,
     Moment,
@@ -133,6 +135,18 @@ def test_each_stage_has_a_moment_and_packing_costs_a_second_copy() -> None:
     applied = 2 * sizes().adapter * (SETTINGS.rounds - 1)
     assert packed.total - not_packed.total == sizes().shape.packed_bytes() + applied
     assert not_packed.terms["history"] == (2 + FLOAT) * sizes().adapter * (SETTINGS.rounds - 1)
+
+
+def test_the_heap_keeps_holes_of_the_most_that_has_come_and_gone() -> None:
+    heaped = found()
+    holes = [m.terms[HOLES] for m in heaped]
+    assert holes[0] == 0  # nothing has moved while weights are loaded
+    assert holes == sorted(holes)
+    still = ("libraries", "weights", "packed copies", "history", HOLES)
+    moving = [sum(v for k, v in m.terms.items() if k not in still) for m in heaped]
+    assert holes[-1] == int(HOLES_SHARE * max(moving))
+    assert all(m.alive == m.total - m.terms[HOLES] for m in heaped)
+    assert all(HOLES not in m.terms and m.alive == m.total for m in found(GPU))
 
 
 def test_of_an_adapter_there_are_many_copies_while_an_epoch_is_stored_on_a_cpu() -> None:

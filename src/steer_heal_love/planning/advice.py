@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from steer_heal_love.planning.machines import GIB
+from steer_heal_love.planning.memory import HOLES
 from steer_heal_love.planning.plan import Plan, in_four_bits, with_shared_layers
 
 
@@ -97,7 +98,7 @@ def _missing(plan: Plan) -> Iterator[str]:
 
 def at_rest(plan: Plan) -> int:
     """Bytes that no smaller batch makes fewer: weights, adapters, stored states."""
-    moving = ("activations", "cache", "graph", "logits and gradients")
+    moving = ("activations", "cache", "graph", "logits and gradients", HOLES)
     return max(sum(v for k, v in m.terms.items() if k not in moving) for m in plan.moments)
 
 

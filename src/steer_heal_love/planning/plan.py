@@ -30,7 +30,7 @@ from steer_heal_love.stages.healing.session import lowest_layer
 # the first is measured by `python -m benchmarks.plan`, the second is assumed.
 PROGRAM_BYTES = int(0.55 * GIB)
 DRIVER_BYTES = int(0.75 * GIB)
-MARGIN = 0.1  # of a device's memory that is left alone: what allocators hold and cannot use
+MARGIN = 0.1  # of a device's memory that is left alone: for what a GPU's allocator cannot use
 
 
 @dataclass(frozen=True)
