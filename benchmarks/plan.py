@@ -5,8 +5,8 @@ The resident memory's peak is set back before each piece of work (Linux), so tha
 own. Beside it stands what `shl plan` says of the same settings, with the texts' real lengths, and
 with what the process held before the model was loaded: program and libraries, after a heal of a
 tiny model has brought everything in. Each model goes through its round twice: as it is, and with
-glibc's threshold for blocks of their own fixed at 1 MiB, so that its heap keeps no holes. The second
-is held against what the plan counts as alive, the first against all of it. Two of the models have
+glibc's threshold for blocks of their own fixed at 1 MiB, so that its heap keeps no holes. What the
+plan counts as alive is held against the second, all of it against the first. Two of the models have
 random weights, in the shapes of published ones. With --plan-only no round is measured: the stored
 measurements are held against the planner as it is now.
 """
