@@ -120,18 +120,22 @@ def _scale(panel: Panel, rows: Sequence[Mapping[str, Any]]) -> Any:
     return alt.Scale(domain=[low, high], zero=False, nice=False, clamp=True)
 
 
+APART = 0.06, 0.03  # of a plane's width and height, for two labels to be read
+
+
 def plane(rows: Sequence[Mapping[str, Any]], names: Sequence[str], side: int = SIDE) -> Any:
     """Trait shift against perplexity × base. Rows have `series`, `order`, `label`, both measures.
 
-    Points of a series are joined in their order; each has its label beside it.
+    Points of a series are joined in their order; each has its label beside it, if there is room.
     """
     look = encoding(names)
-    scale = _across(rows)
+    scale, up = _across(rows), _up(rows)
+    rows = thinned(rows, scale.domain, up.domain)
     across = alt.Axis(
         title="median perplexity × base (log scale)", format="~g", values=ticks_in(scale.domain)
     )
     x = alt.X("perplexity:Q", scale=scale, axis=across)
-    y = alt.Y("trait:Q", scale=_up(rows), axis=_UP)
+    y = alt.Y("trait:Q", scale=up, axis=_UP)
     chart = alt.Chart(data_of(rows))
     layers = [
         chart.mark_line(strokeWidth=1.6).encode(
@@ -146,6 +150,28 @@ def plane(rows: Sequence[Mapping[str, Any]], names: Sequence[str], side: int = S
         ),
     ]
     return alt.layer(*layers).properties(width=side, height=side)
+
+
+def thinned(
+    rows: Sequence[Mapping[str, Any]], across: Sequence[float], up: Sequence[float]
+) -> list[dict[str, Any]]:
+    """The rows, without the labels that would lie on another one.
+
+    The ends of each series go first, then the rest in order. `across` and `up` are the ends of
+    the two scales: perplexity × base, of which the logarithm counts, and trait shift.
+    """
+    series: dict[str, list[int]] = {}
+    for k, row in enumerate(rows):
+        series.setdefault(row["series"], []).append(k)
+    ends = [k for places in series.values() for k in (places[0], places[-1])]
+    width, height = math.log(across[1] / across[0]), up[1] - up[0]
+    placed: dict[int, tuple[float, float]] = {}
+    for k in dict.fromkeys([*ends, *range(len(rows))]):
+        x = math.log(rows[k]["perplexity"]) / width
+        y = rows[k]["trait"] / height
+        if all(abs(x - a) >= APART[0] or abs(y - b) >= APART[1] for a, b in placed.values()):
+            placed[k] = x, y
+    return [{**row, "label": row["label"] if k in placed else ""} for k, row in enumerate(rows)]
 
 
 _UP = alt.Axis(title="trait shift against base (nats per token)", format="+.2~f")

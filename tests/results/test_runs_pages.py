@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from made_runs import made_run, made_sweep
 from results.runs.__main__ import show_diary
 from results.runs.axes import axes_words
@@ -21,7 +24,7 @@ from results.runs.conditions import healed_at, trait_shift
 from results.runs.goals import Goal, first_goals, last_goals
 from results.runs.heal import answers, heal_words
 from results.runs.loop import loop_words
-from results.runs.panels import ticks_in
+from results.runs.panels import APART, thinned, ticks_in
 from results.runs.questions import QUESTIONS
 from results.runs.records import SweepFigures, read_figures, write_figures
 from results.runs.saying import nats, points, times
@@ -117,6 +120,37 @@ def test_what_is_not_finished_is_said() -> None:
     sweep = made_sweep("heal", made_run(), trials=3, rounds=2)
     text = heal_words({"heal": sweep})["heal"]
     assert "1 run (seeds 0), 1 round each. **Not finished**: 0 of 3 runs done" in text
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.floats(0.5, 2.0), st.floats(0.0, 1.0)), max_size=12
+    )
+)
+def test_labels_of_a_plane_that_are_left_do_not_lie_on_each_other(
+    points: list[tuple[str, float, float]],
+) -> None:
+    rows = [
+        {"series": name, "perplexity": x, "trait": y, "label": str(k)}
+        for k, (name, x, y) in enumerate(points)
+    ]
+    found = thinned(rows, [0.5, 2.0], [0.0, 1.0])
+    assert [{**row, "label": ""} for row in found] == [{**row, "label": ""} for row in rows]
+    assert all(row["label"] in ("", str(k)) for k, row in enumerate(found))
+    left = [row for row in found if row["label"]]
+    assert (found[0] in left) if rows else (left == [])
+    for k, one in enumerate(left):
+        for other in left[:k]:
+            across = abs(math.log(one["perplexity"] / other["perplexity"])) / math.log(4)
+            up = abs(one["trait"] - other["trait"])
+            assert across > APART[0] - 1e-9 or up > APART[1] - 1e-9
+
+
+def test_the_ends_of_a_series_keep_their_labels_before_what_is_between() -> None:
+    middle = [{"series": "a", "perplexity": 1.0, "trait": 0.5, "label": str(k)} for k in range(3)]
+    ends = [{**middle[0], "trait": 0.0}, *middle, {**middle[0], "label": "end", "trait": 0.51}]
+    labels = [row["label"] for row in thinned(ends, [0.5, 2.0], [0.0, 1.0])]
+    assert labels == ["0", "", "", "", "end"]
 
 
 def test_the_loop_has_a_row_a_round_of_the_seeds_that_reached_it() -> None:
