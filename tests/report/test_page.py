@@ -281,3 +281,18 @@ def test_sizes() -> None:
 def test_the_page_says_whether_the_run_is_finished(last: str, whole: bool, words: str) -> None:
     events = [{"event": "start", "time": 0.0}, {"event": last, "time": 60.0}]
     assert _standing(events, whole=whole) == words
+
+
+def test_a_run_that_the_coherence_floor_ended_is_finished(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", (0.6,))
+    config = path / "config.toml"
+    config.write_text("rounds = 2\n" + config.read_text())
+    events = [{"event": "start", "time": 0.0}, {"event": "round", "round": 0, "time": 60.0}]
+    write_lines(path / "events.jsonl", events)
+    assert "not finished; begun" in run_page(survey_run(path), ())
+    metrics = json.loads((path / "metrics.json").read_text())
+    metrics["rounds"][-1]["stopped"] = "too many loops"
+    (path / "metrics.json").write_text(json.dumps(metrics))
+    page = run_page(survey_run(path), ())
+    assert "finished 01 January 1970, 00:01 UTC" in page
+    assert "not finished" not in page

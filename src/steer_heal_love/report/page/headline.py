@@ -10,6 +10,7 @@ from typing import Any
 from steer_heal_love.report.findings import findings
 from steer_heal_love.report.judgement import judge_run
 from steer_heal_love.report.marks import mark_of
+from steer_heal_love.report.over_seeds import is_finished
 from steer_heal_love.report.profile import profile_lines
 from steer_heal_love.report.ratios import ratio_to_base, times_words, values_of
 from steer_heal_love.report.rivals import first_items, rival_lines, rival_states
@@ -117,7 +118,7 @@ def _facts(view: RunView) -> list[str]:
             f"to {one_line(heal.get('reference'))}, λ {number(heal.get('lam'), 1)}, "
             f"τ {number(heal.get('tau'), 1)}"
         )
-    return [*facts, _standing(view.events(), whole=bool(wanted) and rounds >= (wanted or 0))]
+    return [*facts, _standing(view.events(), whole=is_finished(view))]
 
 
 def _standing(events: Sequence[Mapping[str, Any]], *, whole: bool) -> str:
