@@ -42,7 +42,7 @@ CONDITIONS: Mapping[str, Pick] = {
     "base": base_of,
     "persona as system prompt": prompted,
     "steered, at the round's own dose": steered_at(0),
-    "plain distillation of the same texts (λ = 0)": rival("sft"),
+    "plain distillation of the same texts (λ = 0, no anchors)": rival("sft"),
     "adapter arithmetic": rival("arithmetic"),
     "**healed**": HEALED,
 }

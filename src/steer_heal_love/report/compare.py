@@ -93,8 +93,9 @@ _NOTE = (
     "last round. Nothing rests on an instrument that is not valid on the model."
 )
 _RIVALS_NOTE = (
-    " sft: plain distillation of the first round's kept texts, λ = 0; arithmetic: the adapter "
-    "learnt from positively steered texts less the one learnt from negatively steered texts."
+    " sft: plain distillation of the first round's kept texts, λ = 0 and no anchors; arithmetic: "
+    "the adapter learnt from positively steered texts less the one learnt from negatively steered "
+    "texts."
 )
 _SEEDS_NOTE = (
     " “N seeds”: runs that differ by the seed alone; means of the runs' point estimates, and in "

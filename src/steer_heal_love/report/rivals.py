@@ -25,7 +25,7 @@ from steer_heal_love.report.words import INTERVAL, percent, signed
 from steer_heal_love.runs import RunView
 
 RIVALS = {
-    "sft": "plain distillation of the same texts (λ = 0)",
+    "sft": "plain distillation of the same texts (λ = 0, no anchors)",
     "arithmetic": "adapter arithmetic (of positive − of negative texts)",
 }
 SHORT = {"sft": "sft", "arithmetic": "arith"}
