@@ -46,10 +46,14 @@ NO_HOLES = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}  # larger blocks go back as so
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, plan, compare. Returns 1 where a plan is further off than it may be."""
+    """Measure, plan, compare. Returns 1 where a plan is further off than it may be, 2 where there
+    are no stored measurements to hold it against."""
     options = _options(arguments)
     machine = describe_machine(CPU)
     path = RESULTS / f"plan-{machine['slug']}.json"
+    if options.plan_only and not path.is_file():
+        print(f"no {path}: run `make bench-plan` first", file=sys.stderr)
+        return 2
     stored = json.loads(path.read_text(encoding="utf-8")) if options.plan_only else {}
     rows = []
     for name in options.models or MODELS:
