@@ -8,6 +8,7 @@ from typing import Any
 from results.page import table
 from results.runs.chance import sampled
 from results.runs.conditions import (
+    Coherence,
     Pick,
     coherence,
     healed_at,
@@ -35,6 +36,8 @@ from steer_heal_love.verdicts.answers import Answer
 
 TARGET = "results-barrier"
 ORDER = ("rmse", "mean", "p95", "max", "none")
+WORDS = {"mean": "the mean", "p95": "the 95th percentile", "max": "the greatest"}
+WORDS["none"] = "no barrier"
 SETTINGS = {"barrier": "standard", "barrier-hard": "hard"}
 HEAD = ["barrier", "seeds", "trait shift", "perplexity × base", "relevance × base"]
 HEAD += ["distinct-2 × base", "loops", "long loops", "as coherent as base?"]
@@ -102,39 +105,57 @@ def _row(label: str, runs: Sequence[Run], at: int) -> list[str]:
 
 
 def difference_words(groups: Mapping[str, Sequence[Run]]) -> str:
-    """rmse against mean, seed by seed, at the last round that every seed has finished with both."""
-    pairs = paired_runs(groups.get("rmse", ()), groups.get("mean", ()))
+    """rmse against each other barrier, seed by seed, and whether mean collapses where it holds."""
+    said = [
+        words
+        for name, runs in groups.items()
+        if name != "rmse"
+        for words in _against(name, paired_runs(groups.get("rmse", ()), runs))
+    ]
+    return bullets(said) if said else "No seed has a run of both rmse and another barrier yet."
+
+
+def _against(name: str, pairs: Sequence[tuple[Run, Run]]) -> list[str]:
+    """At the last round that every seed has finished with both."""
     if not pairs:
-        return "No seed has a run of both rmse and mean yet."
-    rmse, mean = ([pair[side] for pair in pairs] for side in (0, 1))
-    at = min(run.rounds[-1].number for run in (*rmse, *mean))
+        return []
+    words = WORDS.get(name, name)
+    rmse, others = ([pair[side] for pair in pairs] for side in (0, 1))
+    at = min(run.rounds[-1].number for run in (*rmse, *others))
     pick = healed_at(at)
-    other = of_same_seed(mean, pick)
-    quotients = {n: quotient(rmse, mean, pick, n) for n in ("perplexity", "relevance")}
-    loops = share_excess(rmse, pick, "loop_share", other)
-    states = [coherence(runs, pick) for runs in (rmse, mean)]
-    broken = f" ({' and '.join(states[1].broken)} beyond the limit)" if states[1].broken else ""
-    return bullets(
-        [
-            f"rmse against mean after round {at}, seeds {words_of(seeds_of(rmse))}: trait "
-            f"{nats(trait_shift(rmse, pick, other))} nats per token, perplexity "
-            f"{times(quotients['perplexity'])} times, relevance {times(quotients['relevance'])} "
-            f"times, loops {points(loops)} points.",
-            "Does the mean barrier collapse where the rmse one holds? "
-            f"**{collapse(states[0].answer, states[1].answer).capitalize()}**. As coherent as "
-            f"base with rmse: {decided(states[0].answer)}; with mean: "
-            f"{decided(states[1].answer)}{broken}.",
-        ]
+    same = of_same_seed(others, pick)
+    quotients = {n: quotient(rmse, others, pick, n) for n in ("perplexity", "relevance")}
+    loops = [share_excess(rmse, pick, n, same) for n in ("loop_share", "long_loop_share")]
+    said = (
+        f"rmse against {words} after round {at}, seeds {words_of(seeds_of(rmse))}: trait "
+        f"{nats(trait_shift(rmse, pick, same))} nats per token, perplexity "
+        f"{times(quotients['perplexity'])} times, relevance {times(quotients['relevance'])} "
+        f"times, loops {points(loops[0])} points, loops of long samples {points(loops[1])} points."
+    )
+    if name not in ("mean", "none"):
+        return [said]
+    first, second = (coherence(runs, pick) for runs in (rmse, others))
+    return [
+        said,
+        f"Does the model collapse with {words} where it holds with the rmse? "
+        f"**{collapse(first.answer, second.answer).capitalize()}**. As coherent as base with "
+        f"rmse: {_state(first)}; with {words}: {_state(second)}.",
+    ]
+
+
+def _state(found: Coherence) -> str:
+    return decided(found.answer) + (
+        f" ({' and '.join(found.broken)} beyond the limit)" if found.broken else ""
     )
 
 
-def collapse(rmse: Answer, mean: Answer) -> str:
-    """Whether mean is clearly less coherent than base where rmse is as coherent as base."""
-    if mean == "yes":
+def collapse(rmse: Answer, other: Answer) -> str:
+    """Whether the other is clearly less coherent than base where rmse is as coherent as base."""
+    if other == "yes":
         return "no"
-    if mean == rmse == "no":
+    if other == rmse == "no":
         return "no: both do"
-    return "yes" if mean == "no" and rmse == "yes" else "not decided"
+    return "yes" if other == "no" and rmse == "yes" else "not decided"
 
 
 def paired_runs(first: Sequence[Run], second: Sequence[Run]) -> list[tuple[Run, Run]]:

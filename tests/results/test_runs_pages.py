@@ -210,8 +210,10 @@ def test_barriers_are_set_beside_one_another_where_all_have_come() -> None:
     assert last_common_round(list(groups.values())) == 1
     text = barrier_words(SWEEPS)["barrier"]
     assert "After round 1, the last" in text
-    assert "rmse against mean after round 1, seeds 0, 1: trait +0.00 nats per token" in text
-    assert "**Yes**. As coherent as base with rmse: yes; with mean: no (perplexity beyond" in text
+    assert "rmse against the mean after round 1, seeds 0, 1: trait +0.00 nats per token" in text
+    assert "**Yes**. As coherent as base with rmse: yes; with the mean: no (perplexity" in text
+    assert "rmse against no barrier after round 1, seeds 0, 1" in text
+    assert text.count("Does the model collapse with") == 2
 
 
 def test_barriers_are_compared_seed_by_seed() -> None:
