@@ -87,7 +87,7 @@ format: $(VENV)/.dev-installed ## format the code and mend what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.bench-installed ## speed and memory, on an idle machine: a quarter of an hour
+bench: $(VENV)/.bench-installed ## speed and memory, on an idle machine: some 25 minutes
 	@$(BIN)/python -m benchmarks
 
 bench-plan: $(VENV)/.dev-installed ## memory that shl plan foretells, against measured peaks: twenty minutes

@@ -3,7 +3,8 @@
     python -m results.dose [--only TECHNIQUE …] [--tiny] [--fresh] [--model …] [--axis …]
 
 An interrupted command goes on where it stopped. With --tiny, --only or --config the page and the
-figure go to a temporary folder: what the project shows is of everything, at the default settings.
+figure go to a temporary folder: what the project shows is of everything, at the settings of
+settings.toml.
 """
 
 from __future__ import annotations

@@ -199,8 +199,8 @@ def selection_words(by_seed: Mapping[int, Mapping[str, Any]], kappa: float) -> s
     return "\n\n".join(
         [
             f"Both choices are from one pool of texts per seed, at κ = {number(kappa)}: by trait "
-            "with the trait floor, by order without it, as many texts for both. One round, default "
-            "heal.",
+            "with the trait floor, by order without it, as many texts for both. One round; "
+            "the heal of `results/dose/settings.toml`, without anchors.",
             table(head, rows),
             _selection_end(by_seed, difference),
         ]
