@@ -53,7 +53,7 @@ def gather(folder: Path, sweep: Sweep, name: str, kept: Kept) -> SweepFigures:
         trials=len(sweep.trials),
         rounds=max(asked),
         settings=shared,
-        environment=_environment(views[0].path) if views else {},
+        environment=environments([view.path for view in views]),
         runs=tuple(
             _run(view, {k: v for k, v in flat.items() if k not in shared}, kept)
             for view, flat in zip(views, flats, strict=True)
@@ -84,8 +84,18 @@ def _shared(flats: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def environments(runs: Sequence[Path]) -> dict[str, Any]:
+    """Where the runs were carried out: what is the same in all, else a list of what there is."""
+    found = [_environment(run) for run in runs]
+    shared: dict[str, Any] = {}
+    for key in dict.fromkeys(key for one in found for key in one):
+        values = {canonical(one[key]): one[key] for one in found if key in one}
+        shared[key] = next(iter(values.values())) if len(values) == 1 else list(values.values())
+    return shared
+
+
 def _environment(run: Path) -> dict[str, Any]:
-    """Where the first run was carried out."""
+    """Of one run; empty where its file is missing or broken."""
     try:
         found = json.loads((run / "environment.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -75,7 +75,7 @@ class SweepFigures:
     trials: int  # that the sweep's file asks for
     rounds: int  # that it asks for, at most
     settings: dict[str, Any]  # dotted; those that all runs share
-    environment: dict[str, Any]  # of the first run
+    environment: dict[str, Any]  # of the runs: a list of values where they differ
     runs: tuple[Run, ...]
     schema: int = SCHEMA
 

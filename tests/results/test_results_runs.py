@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 from results.runs import __main__ as command
-from results.runs.gather import read_front
+from results.runs.gather import environments, read_front
 from results.runs.questions import QUESTIONS
 from results.runs.records import read_figures
 from results.runs.tiny import merged, write_small
@@ -66,6 +66,16 @@ def test_the_runs_are_carried_out_and_the_page_is_written(done: Path) -> None:
         assert f"| {name}" in block
     assert (done / "docs" / "results" / "heal.png").read_bytes()[:4] == b"\x89PNG"
     assert "healed" in (done / "docs" / "results" / "heal.svg").read_text(encoding="utf-8")
+
+
+def test_where_the_runs_were_carried_out_is_said_of_all_of_them(tmp_path: Path) -> None:
+    for name, threads in (("a", 2), ("b", 1), ("c", 1)):
+        (tmp_path / name).mkdir()
+        text = json.dumps({"device": "cpu", "threads": threads, "host": "not kept"})
+        (tmp_path / name / "environment.json").write_text(text, encoding="utf-8")
+    places = [tmp_path / name for name in ("a", "b", "c", "missing")]
+    assert environments(places) == {"device": "cpu", "threads": [2, 1]}
+    assert environments([]) == {}
 
 
 def test_the_figures_are_those_of_the_runs(done: Path) -> None:
