@@ -27,6 +27,7 @@ from results.runs.saying import (
     nats,
     not_run,
     points,
+    seeds_words,
     shares,
     times,
     words_of,
@@ -38,6 +39,7 @@ TARGET = "results-barrier"
 ORDER = ("rmse", "mean", "p95", "max", "none")
 WORDS = {"mean": "the mean", "p95": "the 95th percentile", "max": "the greatest"}
 WORDS["none"] = "no barrier"
+COMPARED = {"perplexity": "perplexity", "relevance": "relevance", "distinct_2": "distinct-2"}
 SETTINGS = {"barrier": "standard", "barrier-hard": "hard"}
 HEAD = ["barrier", "seeds", "trait shift", "perplexity × base", "relevance × base"]
 HEAD += ["distinct-2 × base", "loops", "long loops", "as coherent as base?"]
@@ -58,11 +60,25 @@ def _setting_words(figures: SweepFigures | None, name: str) -> str:
         [
             made_of(figures, TARGET),
             f"After round {last}, the last that a run of every barrier has:",
-            table(HEAD, [_row(label, runs, last) for label, runs in groups.items()]),
+            _table(groups, last),
+            *_later_words(groups, last),
             difference_words(groups),
             f"![Barriers, round by round, {SETTINGS[name]} setting](results/{name}.svg)",
         ]
     )
+
+
+def _table(groups: Mapping[str, Sequence[Run]], at: int) -> str:
+    return table(HEAD, [_row(label, runs, at) for label, runs in groups.items()])
+
+
+def _later_words(groups: Mapping[str, Sequence[Run]], last: int) -> list[str]:
+    """The last round that two barriers have, where it is later: the table of those that have it."""
+    ends = sorted(last_common_round([runs]) for runs in groups.values())
+    if len(ends) < 2 or ends[-2] <= last:
+        return []
+    there = {k: runs for k, runs in groups.items() if last_common_round([runs]) >= ends[-2]}
+    return [f"After round {ends[-2]}, of those that have come so far:", _table(there, ends[-2])]
 
 
 def label_of(run: Run, figures: SweepFigures) -> str:
@@ -124,13 +140,15 @@ def _against(name: str, pairs: Sequence[tuple[Run, Run]]) -> list[str]:
     at = min(run.rounds[-1].number for run in (*rmse, *others))
     pick = healed_at(at)
     same = of_same_seed(others, pick)
-    quotients = {n: quotient(rmse, others, pick, n) for n in ("perplexity", "relevance")}
+    beside = [
+        f"{its_name} {times(quotient(rmse, others, pick, measure))}"
+        for measure, its_name in COMPARED.items()
+    ]
     loops = [share_excess(rmse, pick, n, same) for n in ("loop_share", "long_loop_share")]
     said = (
-        f"rmse against {words} after round {at}, seeds {words_of(seeds_of(rmse))}: trait "
-        f"{nats(trait_shift(rmse, pick, same))} nats per token, perplexity "
-        f"{times(quotients['perplexity'])} times, relevance {times(quotients['relevance'])} "
-        f"times, loops {points(loops[0])} points, loops of long samples {points(loops[1])} points."
+        f"rmse against {words} after round {at}, {seeds_words(rmse)}: trait "
+        f"{nats(trait_shift(rmse, pick, same))} nats per token, {' times, '.join(beside)} times, "
+        f"loops {points(loops[0])} points, loops of long samples {points(loops[1])} points."
     )
     if name not in ("mean", "none"):
         return [said]

@@ -62,7 +62,7 @@ def made_of(figures: SweepFigures, target: str) -> str:
     done = sum(is_done(run, figures.rounds) for run in runs)
     said = (
         f"`make {target}` (`sweeps/{figures.name}.toml`): model {names}, axis {axes}, "
-        f"{many(len(runs), 'run')} (seeds {words_of(seeds_of(runs))}), {span(rounds)}."
+        f"{many(len(runs), 'run')} ({seeds_words(runs)}), {span(rounds)}."
     )
     if done < figures.trials:
         said += (
@@ -94,6 +94,12 @@ def many(count: int, noun: str) -> str:
 def words_of(values: Sequence[object]) -> str:
     """Values after one another."""
     return ", ".join(map(str, values))
+
+
+def seeds_words(runs: Sequence[Run]) -> str:
+    """The seeds of the runs: "seed 0", "seeds 0, 1"."""
+    seeds = seeds_of(runs)
+    return f"seed{'' if len(seeds) == 1 else 's'} {words_of(seeds)}"
 
 
 def bullets(lines: Sequence[str]) -> str:

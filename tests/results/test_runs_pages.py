@@ -119,7 +119,7 @@ def test_a_less_coherent_model_is_better_than_nothing() -> None:
 def test_what_is_not_finished_is_said() -> None:
     sweep = made_sweep("heal", made_run(), trials=3, rounds=2)
     text = heal_words({"heal": sweep})["heal"]
-    assert "1 run (seeds 0), 1 round each. **Not finished**: 0 of 3 runs done" in text
+    assert "1 run (seed 0), 1 round each. **Not finished**: 0 of 3 runs done" in text
 
 
 @given(
@@ -214,6 +214,20 @@ def test_barriers_are_set_beside_one_another_where_all_have_come() -> None:
     assert "**Yes**. As coherent as base with rmse: yes; with the mean: no (perplexity" in text
     assert "rmse against no barrier after round 1, seeds 0, 1" in text
     assert text.count("Does the model collapse with") == 2
+
+
+def test_a_barrier_that_stopped_early_does_not_hide_what_came_of_the_others() -> None:
+    long, short = ((0.3, 1.0), (0.4, 1.0), (0.5, 1.2)), ((0.3, 1.0), (0.4, 2.0))
+    runs = [
+        made_run(0, path, settings={"heal.aggregate": name})
+        for name, path in (("rmse", long), ("mean", long), ("p95", short))
+    ]
+    text = barrier_words({**SWEEPS, "barrier": made_sweep("barrier", *runs, rounds=3)})["barrier"]
+    early, later = text.split("After round 2, of those that have come so far:")
+    assert early.count("| p95 | 0 |") == 1
+    assert "| p95 |" not in later
+    assert "| mean | 0 | +0.50" in later
+    assert "rmse against the 95th percentile after round 1, seed 0:" in later
 
 
 def test_barriers_are_compared_seed_by_seed() -> None:
