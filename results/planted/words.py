@@ -9,13 +9,15 @@ from results.dose.words import say
 from results.page import table
 from results.planted.findings import Found, Seen, Student, more_loops
 from results.planted.study import ARMS, Arm
+from results.runs.saying import points
 from steer_heal_love.records import Interval
-from steer_heal_love.report.words import number, percent, points, signed
+from steer_heal_love.report.words import number, percent, signed
 
-SAMPLES_HEAD = ["barrier", "loops", "long loops", "all, by seed", "all − base"]
+SAMPLES_HEAD = ["barrier", "loops", "long loops", "all, by seed", "all − base, points"]
 SAMPLES_HEAD += ["perplexity × base", "relevance × base"]
 LEARNT_HEAD = ["barrier", "a loop begins", "goes on", "a fresh one begins", "goes on"]
 
+AT = {"none": "without a barrier"}
 SORTS = {"clean": "no loop", "inside": "loop inside", "to the end": "loop to the end"}
 
 
@@ -99,7 +101,7 @@ def student_words(
 
 def _samples_row(row: Student) -> list[str]:
     beside = [
-        say(row.more_loops, points),
+        points(row.more_loops),
         say(row.perplexity_ratio, number),
         say(row.relevance_ratio, number),
     ]
@@ -125,10 +127,13 @@ def verdict_words(base: Found, arms: Mapping[Arm, Found]) -> str:
     difference = more_loops(arms["mean"], arms["rmse"])
     over_base = {arm: more_loops(arms[arm], base) for arm in ARMS if arm in arms}
     answer = verdict(difference, over_base["mean"], over_base["rmse"])
-    looping = [arm for arm, more in over_base.items() if more is not None and more.low > 0]
+    looping = [
+        AT.get(arm, arm) for arm, more in over_base.items() if more is not None and more.low > 0
+    ]
     return (
-        f"{asked} {answer} Mean − rmse, loop share of all samples: {say(difference, points)}. "
-        f"More loops than base, by an interval above zero: {', '.join(looping) or 'none'}."
+        f"{asked} {answer} Mean − rmse, loop share of all samples: {points(difference)} "
+        "points. More loops than base, by an interval above zero: "
+        f"{', '.join(looping) or 'nowhere'}."
     )
 
 

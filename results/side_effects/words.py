@@ -7,6 +7,7 @@ from typing import Any
 
 from results.dose.words import say
 from results.page import table
+from results.runs.saying import points as points_of
 from results.side_effects.findings import PULL, SMALL, Effects
 from results.side_effects.measure import OPPOSITE, OWN
 from steer_heal_love.maths.statistics import excludes_zero
@@ -86,7 +87,7 @@ def _shift_cell(found: Effects, name: str) -> str:
 
 def _coherence_table(rounds: Sequence[Effects]) -> str:
     head = ["round", "ordinary text: perplexity × base", "ordinary questions: perplexity × base"]
-    head += ["relevance × base", "persona − base", "on the axis's probes", "loops − base"]
+    head += ["relevance × base", "persona − base", "on the axis's probes", "loops − base, points"]
     head += ["long loops", "of base"]
     rows = [
         [
@@ -96,7 +97,7 @@ def _coherence_table(rounds: Sequence[Effects]) -> str:
             say(e.relevance_ratio, number),
             say(e.persona_shift, _fine),
             number(e.persona_own, 3) if e.persona_own is not None else "–",
-            say(e.more_loops, points),
+            points_of(e.more_loops),
             say(e.long_loops, percent),
             say(e.long_loops_base, percent),
         ]

@@ -134,7 +134,7 @@ def test_the_verdict_names_who_loops_more_than_base() -> None:
     base, loops = {0: measured(NEVER)}, {0: measured(OFTEN)}
     words = verdict_words(base, {"none": loops, "mean": loops, "rmse": base})
     assert "holds? Yes." in words
-    assert words.endswith("above zero: none, mean.")
+    assert words.endswith("above zero: without a barrier, mean.")
     assert verdict_words(base, {"none": loops}).endswith("Not measured.")
 
 
