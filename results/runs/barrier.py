@@ -37,8 +37,12 @@ from steer_heal_love.verdicts.answers import Answer
 
 TARGET = "results-barrier"
 ORDER = ("rmse", "mean", "p95", "max", "none")
-WORDS = {"mean": "the mean", "p95": "the 95th percentile", "max": "the greatest"}
-WORDS["none"] = "no barrier"
+WORDS = {
+    "mean": "the mean",
+    "p95": "the 95th percentile",
+    "max": "the greatest",
+    "none": "no barrier",
+}
 COMPARED = {"perplexity": "perplexity", "relevance": "relevance", "distinct_2": "distinct-2"}
 SETTINGS = {"barrier": "standard", "barrier-hard": "hard"}
 HEAD = ["barrier", "seeds", "trait shift", "perplexity × base", "relevance × base"]
@@ -121,7 +125,7 @@ def _row(label: str, runs: Sequence[Run], at: int) -> list[str]:
 
 
 def difference_words(groups: Mapping[str, Sequence[Run]]) -> str:
-    """rmse against each other barrier, seed by seed, and whether mean collapses where it holds."""
+    """rmse against each other barrier, seed by seed, and whether the model collapses with it."""
     said = [
         words
         for name, runs in groups.items()
