@@ -10,6 +10,7 @@ and the figure go to a temporary folder: what the project shows is of the runs t
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import sys
 import warnings
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     questions = make_questions(options, groups)
     found = [look_at(questions, group, last=options.last, tell=tell) for group in groups]
     about = {
-        "command": "make results-side-effects",
+        "command": command_of(options.runs),
         "model": questions.lm.identity.name,
         "mundane": questions.mundane,
         "unfinished": unfinished,
@@ -86,9 +87,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         name = "side-effects-tiny" if options.tiny else "side-effects"
         options.store = ROOT / "runs" / "results" / name
     if options.docs is None:
-        own = [path.resolve() for path in options.runs] != [DEFAULT.resolve()]
-        options.docs = docs_folder("side-effects", aside=options.tiny or options.last or own)
+        aside = options.tiny or options.last or not _are_default(options.runs)
+        options.docs = docs_folder("side-effects", aside=aside)
     return options
+
+
+def command_of(runs: Sequence[Path]) -> str:
+    """What does this again, from the project's root."""
+    if _are_default(runs):
+        return "make results-side-effects"
+    places = [p.relative_to(ROOT) if p.is_relative_to(ROOT) else p for p in map(Path.resolve, runs)]
+    return shlex.join(["python", "-m", "results.side_effects", *map(str, places)])
+
+
+def _are_default(runs: Sequence[Path]) -> bool:
+    return [path.resolve() for path in runs] == [DEFAULT.resolve()]
 
 
 def make_questions(options: argparse.Namespace, groups: Sequence[Sequence[Subject]]) -> Questions:

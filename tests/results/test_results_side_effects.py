@@ -98,6 +98,14 @@ def test_the_page_has_a_line_a_round(done: Path) -> None:
     assert "After round 1:" in text
 
 
+def test_the_page_says_which_runs_it_is_of(done: Path) -> None:
+    text = (done / "docs" / "RESULTS.md").read_text(encoding="utf-8")
+    assert f"`python -m results.side_effects {done / 'runs'}`" in text
+    assert command.command_of([command.DEFAULT]) == "make results-side-effects"
+    of_ours = command.command_of([command.DEFAULT / "seed-0"])
+    assert of_ours == "python -m results.side_effects runs/results/loop/seed-0"
+
+
 def test_only_axes_that_are_valid_on_the_model_are_measured(done: Path) -> None:
     [group] = values_of(done)["groups"]
     assert group["invalid"] == ["blind"]
