@@ -91,6 +91,34 @@ def test_unmeasured_coherence_is_no_coherence(make_metrics: Make) -> None:
     assert "Loops were not measured." in text
 
 
+@pytest.mark.parametrize(
+    ("answer", "first"),
+    [
+        ("yes", "It worked: the trait rose, and the model is about as coherent as base."),
+        (
+            "cannot tell",
+            "It worked, as far as can be told: the trait rose; whether the model is as coherent as "
+            "base is open.",
+        ),
+        ("no", "It worked in part: the trait rose, but the model is less coherent than base."),
+    ],
+)
+def test_the_verdict_on_coherence_has_its_say(answer: str, first: str, make_metrics: Make) -> None:
+    """It asks for more than perplexity and loops: where it is no yes, its words are given."""
+    words = "relevance 0.88 (0.76 to 1.00)"
+    judged = {"coherent": {"answer": answer, "words": words}}
+    text = summary_text(make_metrics(1, trait=1.0) | {"verdicts": judged}, RUN)
+    assert first in text
+    assert (words in text) == (answer != "yes")
+
+
+def test_a_verdict_does_not_stand_in_for_what_was_not_measured(make_metrics: Make) -> None:
+    judged = {"coherent": {"answer": "cannot tell", "words": "loops not measured"}}
+    metrics = make_metrics(1) | {"verdicts": judged}
+    del metrics["rounds"][0]["healed"]["loop_share"]
+    assert "whether the model is still coherent was not measured" in summary_text(metrics, RUN)
+
+
 def test_a_prompt_that_does_better(make_metrics: Make, make_measurement: Make) -> None:
     metrics = make_metrics(1) | {"prompt_pos": make_measurement(1.5)}
     assert "0.3 times that, so the prompt does better." in summary_text(metrics, RUN)

@@ -36,14 +36,16 @@ def findings(metrics: Mapping[str, Any], base: State, healed: State, items: Item
     before, after = base.figure(TRAIT), healed.figure(TRAIT)
     lost, coherence = judge_coherence(base, healed, items)
     judged = read_mapping(read_mapping(metrics.get("verdicts")).get("coherent"))
-    if judged.get("answer") == "no" and not lost:  # fluent, but off the question or all alike
-        lost, coherence = True, f"{coherence} {one_line(judged.get('words'))}"
+    answer = judged.get("answer")
+    if answer in ("no", "cannot tell") and not lost:  # it asks for whole intervals and relevance
+        lost = lost if answer == "cannot tell" else True
+        coherence = f"{coherence} {one_line(judged.get('words'))}"
     if before is None or after is None:
         return ["No conclusion: the trait was not measured.", coherence]
     shift = judge_shift(before, after, paired_shift(items, "base", "healed"))
     doubt = _doubt(metrics)
     return [
-        doubt or _verdict(shift, lost),
+        doubt or _verdict(shift, lost, open_=answer == "cannot tell"),
         f"{trait_name(metrics)} went from {estimate(before)} to {estimate(after)} nats per token, "
         f"a shift of {shift.words}.",
         *([] if doubt else [_against_prompt(metrics, before, shift, items)]),
@@ -73,8 +75,13 @@ def _doubt(metrics: Mapping[str, Any]) -> str | None:
     )
 
 
-def _verdict(shift: Shift, lost: bool | None) -> str:
-    """The first sentence: did it work?"""
+def _verdict(shift: Shift, lost: bool | None, *, open_: bool) -> str:
+    """The first sentence: did it work?
+
+    Args:
+        lost: whether coherence was lost by its estimates; None where it was not measured.
+        open_: the verdict on a model's coherence, which asks for more, cannot tell.
+    """
     match shift.direction, lost:
         case "down", _:
             return "It did not work: the trait fell."
@@ -84,6 +91,11 @@ def _verdict(shift: Shift, lost: bool | None) -> str:
             return "It worked in part: the trait rose, but the model is less coherent than base."
         case _, None:
             return "The trait rose; whether the model is still coherent was not measured."
+        case _ if open_:
+            return (
+                "It worked, as far as can be told: the trait rose; whether the model is as "
+                "coherent as base is open."
+            )
         case _:
             return "It worked: the trait rose, and the model is about as coherent as base."
 
