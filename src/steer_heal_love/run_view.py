@@ -40,12 +40,18 @@ class RunView:
         file = self.path / folder / "answers.jsonl"
         return [_answer(row, file) for row in read_lines(file)]
 
-    def items(self) -> dict[str, dict[str, list[float | None]]]:
-        """Values per item and instrument: of the baseline's conditions and the last round's."""
+    def items(self, round_index: int | None = None) -> dict[str, dict[str, list[float | None]]]:
+        """Values per item and instrument: of the baseline's conditions and a round's.
+
+        Args:
+            round_index: the round; None: the last.
+        """
         found = _read_object(self.path / "baseline/metrics.json", _ITEMS)
         rounds = self.metrics.get("rounds", [])
-        if rounds:
-            found |= read_round(self.path, rounds[-1]["round"]).get("items", {})
+        if round_index is None and rounds:
+            round_index = rounds[-1]["round"]
+        if round_index is not None:
+            found |= read_round(self.path, round_index).get("items", {})
         return found
 
     def completions(self, round_index: int) -> list[dict[str, Any]]:

@@ -118,6 +118,33 @@ def test_it_says_no_more_than_the_figures(
     assert sum(words in night for words in others) == 1 + (len(changes) > 1)
 
 
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        (0.1, "I have clearly moved since day 0."),
+        (0.0, "Whether I have moved since day 0 is not clear yet."),
+        (-0.1, "I have moved since day 0, but the wrong way."),
+    ],
+)
+def test_of_the_same_questions_small_moves_are_clear(
+    make_metrics: Callable[..., Any], by: float, said: str
+) -> None:
+    """Each round by its own items; the separate intervals, which overlap, do not decide."""
+
+    class View(runs.RunView):
+        def items(self, round_index: int | None = None) -> dict[str, Any]:
+            before = [0.4 * i for i in range(12)]
+            moved = by if round_index == 0 else -5.0
+            after = [b + moved + 0.01 * (-1) ** i for i, b in enumerate(before)]
+            return {"base": {"trait_nats": before}, "healed": {"trait_nats": after}}
+
+    metrics = make_metrics(2, trait=0.17 + by, width=1.0)
+    view = View(path=Path("run"), metrics=metrics, config={"model": "smollm2"}, axis=AXIS)
+    diary = write_diary(view)
+    night = diary[diary.index("## Night 1") : diary.index("## Day 2")]
+    assert said in night
+
+
 def test_nothing_is_said_by_an_instrument_that_is_not_valid(
     make_metrics: Callable[..., Any],
 ) -> None:

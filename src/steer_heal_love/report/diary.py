@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from steer_heal_love.records import Answer
+from steer_heal_love.records import Answer, Interval
 from steer_heal_love.report.costs import cost_section
 from steer_heal_love.report.escape import escape_markdown, quote_markdown
 from steer_heal_love.report.findings import findings
 from steer_heal_love.report.marks import mark_of
 from steer_heal_love.report.profile import profile_section
 from steer_heal_love.report.rivals import RIVALS, rival_states
+from steer_heal_love.report.shifts import judge_shift
 from steer_heal_love.report.states import (
     LOOPS,
     LOOPS_LIMIT,
@@ -19,8 +20,10 @@ from steer_heal_love.report.states import (
     PERPLEXITY_LIMIT,
     TRAIT,
     Figure,
+    Items,
     State,
     last_healed,
+    paired_shift,
     pipeline_states,
     read_mapping,
     read_rounds,
@@ -58,7 +61,7 @@ def write_diary(view: RunView) -> str:
     parts += _day_zero(view, baseline, prompts)
     for index, entry in enumerate(read_rounds(metrics)):
         answers = view.answers(_round_number(entry, index))
-        parts += _day_and_night(metrics, index, answers, prompts or _prompts_to_show(answers))
+        parts += _day_and_night(view, index, answers, prompts or _prompts_to_show(answers))
     parts += _ending(view)
     parts += profile_section(metrics, view.axis.foundations)
     parts += cost_section(metrics)
@@ -94,20 +97,22 @@ def _day_zero(view: RunView, answers: Sequence[Answer], prompts: Sequence[str]) 
 
 
 def _day_and_night(
-    metrics: Mapping[str, Any], index: int, answers: Sequence[Answer], prompts: Sequence[str]
+    view: RunView, index: int, answers: Sequence[Answer], prompts: Sequence[str]
 ) -> list[str]:
+    metrics = view.metrics
     entry, n = read_rounds(metrics)[index], index + 1
+    items = view.items(_round_number(entry, index))
     base = _base(metrics)
     steered, healed = (_state(metrics, c, index) for c in ("steered", "healed"))
     dose = number(entry.get("dose"))
     parts = [
         f"## Day {n}: pushed (κ = {dose})",
         f"They pushed, at {dose} of what the persona itself does to me. "
-        + _how_it_feels(metrics, steered, base),
+        + _how_it_feels(metrics, steered, base, items),
         _figures(metrics, steered, base),
         *_answers(answers, "steered", prompts),
         f"## Night {n}: healed",
-        _lesson(entry) + " " + _how_it_feels(metrics, healed, base),
+        _lesson(entry) + " " + _how_it_feels(metrics, healed, base, items),
         _figures(metrics, healed, base),
         *_answers(answers, "healed", prompts),
         *(_rivals(metrics) if index == 0 else ()),
@@ -126,11 +131,14 @@ def _lesson(entry: Mapping[str, Any]) -> str:
     )
 
 
-def _how_it_feels(metrics: Mapping[str, Any], state: State | None, base: State | None) -> str:
+def _how_it_feels(
+    metrics: Mapping[str, Any], state: State | None, base: State | None, items: Items
+) -> str:
     """What the figures say of the change since day 0, in the first person; no more than they do."""
     if state is None or base is None:
         return "Nobody has measured me since."
-    said = [_moved(metrics, state.figure(TRAIT), base.figure(TRAIT))]
+    paired = paired_shift(items, base.condition, state.condition)
+    said = [_moved(metrics, state.figure(TRAIT), base.figure(TRAIT), paired)]
     before, after = base.figure(PERPLEXITY), state.figure(PERPLEXITY)
     if before and after and before.value > 0:
         strange = after.value > PERPLEXITY_LIMIT * before.value
@@ -145,19 +153,24 @@ def _how_it_feels(metrics: Mapping[str, Any], state: State | None, base: State |
     return " ".join(said)
 
 
-def _moved(metrics: Mapping[str, Any], after: Figure | None, before: Figure | None) -> str:
+def _moved(
+    metrics: Mapping[str, Any],
+    after: Figure | None,
+    before: Figure | None,
+    paired: Interval | None,
+) -> str:
     mark = mark_of(metrics, TRAIT)
     if mark:
         return f"Whether I have moved, nobody can tell: {mark}."
     if after is None or before is None:
         return "Whether I have moved, nobody has measured."
-    if after.overlaps(before) is not False:
-        return "Whether I have moved since day 0 is not clear yet."
-    return (
-        "I have clearly moved since day 0."
-        if after.value > before.value
-        else "I have moved since day 0, but the wrong way."
-    )
+    match judge_shift(before, after, paired).direction:
+        case "unclear":
+            return "Whether I have moved since day 0 is not clear yet."
+        case "up":
+            return "I have clearly moved since day 0."
+        case _:
+            return "I have moved since day 0, but the wrong way."
 
 
 def _ending(view: RunView) -> list[str]:
