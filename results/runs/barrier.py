@@ -125,7 +125,7 @@ def _row(label: str, runs: Sequence[Run], at: int) -> list[str]:
 
 
 def difference_words(groups: Mapping[str, Sequence[Run]]) -> str:
-    """rmse against each other barrier, seed by seed, and whether the model collapses with it."""
+    """rmse against each other barrier, seed by seed, and whether coherence goes with it alone."""
     said = [
         words
         for name, runs in groups.items()
@@ -159,9 +159,9 @@ def _against(name: str, pairs: Sequence[tuple[Run, Run]]) -> list[str]:
     first, second = (coherence(runs, pick) for runs in (rmse, others))
     return [
         said,
-        f"Does the model collapse with {words} where it holds with the rmse? "
-        f"**{collapse(first.answer, second.answer).capitalize()}**. As coherent as base with "
-        f"rmse: {_state(first)}; with {words}: {_state(second)}.",
+        f"Does the model lose coherence with {words} where it keeps it with the rmse? "
+        f"**{loses_coherence(first.answer, second.answer).capitalize()}**. As coherent as base "
+        f"with rmse: {_state(first)}; with {words}: {_state(second)}.",
     ]
 
 
@@ -171,12 +171,12 @@ def _state(found: Coherence) -> str:
     )
 
 
-def collapse(rmse: Answer, other: Answer) -> str:
+def loses_coherence(rmse: Answer, other: Answer) -> str:
     """Whether the other is clearly less coherent than base where rmse is as coherent as base."""
     if other == "yes":
         return "no"
     if other == rmse == "no":
-        return "no: both do"
+        return "no: it loses it with both"
     return "yes" if other == "no" and rmse == "yes" else "not decided"
 
 

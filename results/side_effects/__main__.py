@@ -77,7 +77,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m results.side_effects", description=__doc__)
     parser.add_argument("runs", nargs="*", type=Path, default=[DEFAULT], metavar="RUN")
     parser.add_argument("--last", action="store_true", help="the students of the last rounds alone")
-    parser.add_argument("--axes", nargs="+", default=builtin_axes(), help="to look for shifts of")
+    parser.add_argument("--axes", nargs="+", default=every_axis(), help="to look for shifts of")
     parser.add_argument("--tiny", action="store_true", help="a few questions: does the code run?")
     parser.add_argument("--fresh", action="store_true", help="forget what has been measured")
     parser.add_argument("--store", type=Path, help="folder of what has been measured")
@@ -90,6 +90,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         aside = options.tiny or options.last or not _are_default(options.runs)
         options.docs = docs_folder("side-effects", aside=aside)
     return options
+
+
+def every_axis() -> list[str]:
+    """The axes that come with the package, and those of the sweeps."""
+    return [*builtin_axes(), *map(str, sorted((ROOT / "sweeps" / "axes").glob("*.toml")))]
 
 
 def command_of(runs: Sequence[Path]) -> str:

@@ -15,8 +15,8 @@ from results.runs.axes import axes_words
 from results.runs.barrier import (
     barrier_words,
     by_barrier,
-    collapse,
     last_common_round,
+    loses_coherence,
     of_same_seed,
     quotient,
 )
@@ -213,7 +213,7 @@ def test_barriers_are_set_beside_one_another_where_all_have_come() -> None:
     assert "rmse against the mean after round 1, seeds 0, 1: trait +0.00 nats per token" in text
     assert "**Yes**. As coherent as base with rmse: yes; with the mean: no (perplexity" in text
     assert "rmse against no barrier after round 1, seeds 0, 1" in text
-    assert text.count("Does the model collapse with") == 2
+    assert text.count("Does the model lose coherence with") == 2
 
 
 def test_a_barrier_that_stopped_early_does_not_hide_what_came_of_the_others() -> None:
@@ -247,13 +247,13 @@ def test_barriers_are_compared_seed_by_seed() -> None:
     [
         ("yes", "no", "yes"),
         ("yes", "yes", "no"),
-        ("no", "no", "no: both do"),
+        ("no", "no", "no: it loses it with both"),
         ("cannot tell", "no", "not decided"),
         ("yes", "cannot tell", "not decided"),
     ],
 )
-def test_whether_the_mean_collapses(rmse: str, mean: str, said: str) -> None:
-    assert collapse(rmse, mean) == said  # type: ignore[arg-type]
+def test_whether_coherence_is_lost_with_the_mean_alone(rmse: str, mean: str, said: str) -> None:
+    assert loses_coherence(rmse, mean) == said  # type: ignore[arg-type]
 
 
 def test_the_grid_has_a_row_a_cell() -> None:
