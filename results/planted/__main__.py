@@ -20,12 +20,19 @@ from typing import Any
 from results.command import add_shared_flags, find_places, teller
 from results.page import write_block
 from results.planted.figure import planted_figure
-from results.planted.findings import Found, seen_by, shown_text, students
+from results.planted.findings import (
+    Found,
+    matched_students,
+    matched_taus,
+    seen_by,
+    shown_text,
+    students,
+)
 from results.planted.planting import INSIDE, KINDS, TO_THE_END, Kind
 from results.planted.students import measure_arm, measure_base
 from results.planted.study import ARMS, Arm, Study
 from results.planted.texts import loops_seen, texts_of
-from results.planted.words import seen_words, student_words
+from results.planted.words import matched_words, seen_words, student_words
 from results.store import Store
 from steer_heal_love.axes import load_axis, load_contexts
 from steer_heal_love.batching import settled
@@ -36,6 +43,7 @@ from steer_heal_love.errors import SteerHealLoveError
 from steer_heal_love.files import write_text
 from steer_heal_love.lm.chat import decode_text
 from steer_heal_love.lm.load import load_model
+from steer_heal_love.maths.divergence import Aggregate
 from steer_heal_love.report.drawing import save_twins
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.work import training_prompts
@@ -46,7 +54,7 @@ SHARE = 0.25
 # nor the rmse would say anything of them. At this one they differ in what they see of a loop.
 TAU = 0.2
 FRESH = 16  # planted texts that no student learns from
-BLOCKS = ("planted-seen", "planted-students")
+BLOCKS = ("planted-seen", "planted-students", "planted-matched")
 TINY_KINDS = (
     Kind(INSIDE.where, at=8, period=2, loop=8, rest=4),
     Kind(TO_THE_END.where, at=8, period=2, loop=10),
@@ -65,7 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tau, default = study.tau, study.config.heal.tau
     seen, rows = seen_by(arms["none"], tau, default), students(base, arms)
     about = about_of(study)
-    blocks = (seen_words(seen, about), student_words(rows, base, arms, about))
+    taus = matched_taus(arms["none"], tau)
+    matched = measure_matched(study, taus, tell)
+    beside = matched_students(base, arms["rmse"], matched, {**taus, "rmse": tau})
+    blocks = (
+        seen_words(seen, about),
+        student_words(rows, base, arms, about),
+        matched_words(beside, about),
+    )
     text = shown(study, arms)
     subject = f"{study.lm.identity.name}, {len(study.seeds)} seeds"
     files = save_twins([planted_figure(seen, rows, text, tau, subject)], options.docs / "results")
@@ -75,7 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "seen": [asdict(row) for row in seen],
         "students": [asdict(row) for row in rows],
         "shown": text,
-        "by_seed": by_seed(base, arms),
+        "by_seed": by_seed({"base": base, **arms}),
+        "matched": [asdict(row) for row in beside],
+        "matched_by_seed": by_seed(matched),
     }
     write_text(options.docs / "results" / "planted.json", to_json(values))
     for name, block in zip(BLOCKS, blocks, strict=True):
@@ -157,6 +174,18 @@ def measure_all(study: Study, tell: Callable[[str], None]) -> tuple[Found, dict[
     return base, dict(arms)
 
 
+def measure_matched(
+    study: Study, taus: Mapping[Aggregate, float], tell: Callable[[str], None]
+) -> dict[Arm, Found]:
+    """Every piece that is missing of the students behind barriers of equal strength."""
+    arms: dict[Arm, dict[int, Any]] = {name: {} for name in taus}
+    for seed in study.seeds:
+        for name, tau in taus.items():
+            arms[name][seed] = measure_arm(study, name, seed, tau)
+            tell(f"seed {seed}, {name} at τ = {tau:g}")
+    return dict(arms)
+
+
 def about_of(study: Study) -> dict[str, Any]:
     """What was measured, in the words and numbers that the page begins with."""
     seen = [loops_seen(study, seed) for seed in study.seeds]
@@ -198,10 +227,9 @@ def shown(study: Study, arms: Mapping[Arm, Found]) -> dict[str, Any]:
     }
 
 
-def by_seed(base: Found, arms: Mapping[Arm, Found]) -> dict[str, Any]:
+def by_seed(found: Mapping[str, Found]) -> dict[str, Any]:
     """Samples, loops and divergences of each seed, without the positions."""
-    found = {"base": _without_kl(base)}
-    return found | {name: _without_kl(rows) for name, rows in arms.items()}
+    return {name: _without_kl(rows) for name, rows in found.items()}
 
 
 def _without_kl(found: Found) -> dict[str, Any]:

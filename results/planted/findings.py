@@ -16,6 +16,7 @@ import numpy as np
 
 from results.items import mean_ratio, over_seeds
 from results.planted.study import AGGREGATES, Arm
+from steer_heal_love.maths.divergence import Aggregate
 from steer_heal_love.maths.paired import (
     Items,
     known,
@@ -94,6 +95,74 @@ def _median(values: Sequence[float]) -> Interval:
     return bootstrap_statistic(np.array(values), np.median, resamples=RESAMPLES)
 
 
+def matched_taus(found: Found, tau: float) -> dict[Aggregate, float]:
+    """τ of each aggregate but the rmse, so that on texts without a loop all are as strong.
+
+    Of such texts each one's median D is the same multiple of its own τ.
+
+    Args:
+        found: of the arm without a barrier.
+        tau: of the rmse, nats.
+
+    Raises ValueError where the plain student has not moved on texts without a loop.
+    """
+    medians = {
+        name: float(np.median([v for f in found.values() for v in f["divergence"][name][CLEAN]]))
+        for name in AGGREGATES
+    }
+    if medians["rmse"] <= 0:
+        raise ValueError("no divergence on texts without a loop: nothing to match τ by")
+    return {
+        name: round(tau * median / medians["rmse"], 3)
+        for name, median in medians.items()
+        if name != "rmse"
+    }
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A student behind a barrier that is as strong as the rmse's on texts without a loop."""
+
+    name: str
+    tau: float
+    divergence: Mapping[str, Interval]  # median D by the rmse, of texts of each sort, nats
+    goes_on: Interval  # log p of the second repeat less base's, nats per token
+    less_rmse: Interval | None  # the same less that of the student behind the rmse
+    goes_on_fresh: Interval  # of loops that no student has seen
+    fresh_less_rmse: Interval | None
+    loops_less_rmse: Interval | None  # loop share of all samples, on the same prompts
+
+
+def matched_students(
+    base: Found, rmse: Found, arms: Mapping[Arm, Found], taus: Mapping[Arm, float]
+) -> list[Matched]:
+    """Each student at its τ, against the one behind the rmse on the same loops and prompts.
+
+    Args:
+        rmse: the student behind the rmse; `arms` those behind the others at matched τ.
+        taus: of the rmse and of every other, nats.
+    """
+    return [_matched(name, f, rmse, base, taus[name]) for name, f in {"rmse": rmse, **arms}.items()]
+
+
+def _matched(name: Arm, found: Found, rmse: Found, base: Found, tau: float) -> Matched:
+    own = name == "rmse"
+    sorts = found[min(found)]["divergence"]["rmse"]
+    values = {
+        sort: [v for f in found.values() for v in f["divergence"]["rmse"][sort]] for sort in sorts
+    }
+    return Matched(
+        name=name,
+        tau=tau,
+        divergence={sort: _median(v) for sort, v in values.items()},
+        goes_on=bootstrap_mean(_gains(found, base, "learnt", 2)),
+        less_rmse=None if own else bootstrap_mean(_gains(found, rmse, "learnt", 2)),
+        goes_on_fresh=bootstrap_mean(_gains(found, base, "fresh", 2)),
+        fresh_less_rmse=None if own else bootstrap_mean(_gains(found, rmse, "fresh", 2)),
+        loops_less_rmse=None if own else more_loops(found, rmse),
+    )
+
+
 def students(base: Found, arms: Mapping[Arm, Found]) -> list[Student]:
     """The base model and each student, against base on the same prompts and loops."""
     own = [_student(name, found, base) for name, found in arms.items()]
@@ -146,14 +215,18 @@ def _perplexity_ratio(found: Found, base: Found) -> Interval | None:
 
 
 def _gain(found: Found, base: Found, loops: str, repeat: int) -> Interval | None:
-    """log p of this repeat under the student less under base, nats per token."""
-    gains = [
+    gains = _gains(found, base, loops, repeat)
+    return bootstrap_mean(gains) if gains else None
+
+
+def _gains(found: Found, base: Found, loops: str, repeat: int) -> list[float]:
+    """log p of this repeat under the student less under another, nats per token, by loop."""
+    return [
         a[repeat - 1] - b[repeat - 1]
         for seed, f in found.items()
         for a, b in zip(f["repeats"][loops], base[seed]["repeats"][loops], strict=True)
         if len(a) >= repeat
     ]
-    return bootstrap_mean(gains) if gains else None
 
 
 def shown_text(found: Any) -> int:

@@ -36,9 +36,13 @@ def measure_base(study: Study, seed: int) -> Any:
     return study.store.do(f"base-{seed}", {**study.settings, "seed": seed}, compute)
 
 
-def measure_arm(study: Study, arm: Arm, seed: int) -> Any:
-    """What a student healed behind this barrier makes of the texts, and what it writes itself."""
-    config = study.heal_config(arm)
+def measure_arm(study: Study, arm: Arm, seed: int, tau: float | None = None) -> Any:
+    """What a student healed behind this barrier makes of the texts, and what it writes itself.
+
+    Args:
+        tau: of the barrier, in nats; None is the one that all arms have in common.
+    """
+    config = study.heal_config(arm, study.tau if tau is None else tau)
 
     def compute() -> dict[str, Any]:
         texts = texts_of(study, seed)
@@ -53,7 +57,8 @@ def measure_arm(study: Study, arm: Arm, seed: int) -> Any:
             }
 
     settings = {**study.settings, "seed": seed, "heal": config.model_dump()}
-    return study.store.do(f"students/{arm}-{seed}", settings, compute)
+    name = arm if tau is None else f"{arm}-matched"
+    return study.store.do(f"students/{name}-{seed}", settings, compute)
 
 
 def _examples(study: Study, texts: Texts) -> list[Example]:

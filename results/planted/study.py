@@ -31,7 +31,7 @@ class Study:
     seeds: tuple[int, ...]
     kinds: tuple[Kind, ...]
     share: float  # of the texts that a loop is planted in
-    tau: float  # of every barrier
+    tau: float  # of every barrier; of the rmse's where the others' are matched to it
     texts: int  # to heal on
     fresh: int  # planted texts besides, to see what is learnt of loops as such
     store: Store
@@ -57,12 +57,12 @@ class Study:
         ignore = lambda _stage, _done, _total: None  # noqa: E731
         return Work(self.lm, self.axis, self.contexts, config, NoPieces(), ignore)
 
-    def heal_config(self, arm: Arm) -> HealConfig:
-        """The barrier of an arm, all at the same λ and τ. Nothing is held out: it is the texts that
-        were learnt from whose divergence is looked at.
+    def heal_config(self, arm: Arm, tau: float) -> HealConfig:
+        """The barrier of an arm at this τ, all at the same λ. Nothing is held out: it is the texts
+        that were learnt from whose divergence is looked at.
         """
         if arm == "none":  # whatever τ is
             barrier = {"divergence": "none", "tau": HealConfig().tau}
         else:
-            barrier = {"aggregate": arm, "tau": self.tau}
+            barrier = {"aggregate": arm, "tau": tau}
         return self.config.heal.model_copy(update={**barrier, "validation_share": 0.0})

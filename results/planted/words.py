@@ -7,7 +7,7 @@ from typing import Any
 
 from results.dose.words import say
 from results.page import table
-from results.planted.findings import Found, Seen, Student, more_loops
+from results.planted.findings import Found, Matched, Seen, Student, more_loops
 from results.planted.study import ARMS, Arm
 from results.runs.saying import points
 from steer_heal_love.records import Interval
@@ -17,7 +17,12 @@ SAMPLES_HEAD = ["barrier", "loops", "long loops", "all, by seed", "all − base,
 SAMPLES_HEAD += ["perplexity × base", "relevance × base"]
 LEARNT_HEAD = ["barrier", "a loop begins", "goes on", "a fresh one begins", "goes on"]
 
+MATCHED_HEAD = ["barrier", "τ", "median D (rmse): no loop", "loop inside", "loop to the end"]
+MATCHED_HEAD += ["a loop goes on", "− rmse", "a fresh one goes on", "− rmse"]
+MATCHED_HEAD += ["loops − rmse, points"]
+
 AT = {"none": "without a barrier"}
+NAMES = {"mean": "mean", "p95": "95th percentile", "max": "greatest"}
 SORTS = {"clean": "no loop", "inside": "loop inside", "to the end": "loop to the end"}
 
 
@@ -155,3 +160,50 @@ def verdict(difference: Interval | None, mean: Interval | None, rmse: Interval |
     if mean.low <= 0:
         return "Not decided: it loops more than the other, but not clearly more than base."
     return "Yes."
+
+
+def matched_words(rows: Sequence[Matched], about: Mapping[str, Any]) -> str:
+    """What is learnt of loops behind barriers that are equally strong on texts without one."""
+    return "\n\n".join(
+        [
+            "The same texts and seeds. The rmse has its τ, and every other barrier one at which it "
+            "is as strong where there is no loop: under the student without a barrier, median D on "
+            f"such texts is the same multiple of τ ({about['tau']:g} for the rmse).",
+            table(MATCHED_HEAD, [_matched_row(row) for row in rows]),
+            "Median D by the rmse under each student says how far it has moved from base. Goes on: "
+            "log-probability of a loop's second repeat less that under base, nats per token; − "
+            "rmse: the same less that of the student behind the rmse, on the same loops. Loops: of "
+            "all samples, short and long, on the same prompts.",
+            matched_verdict(rows),
+        ]
+    )
+
+
+def _matched_row(row: Matched) -> list[str]:
+    own = row.name == "rmse"
+    return [
+        row.name,
+        f"{row.tau:g}",
+        *(say(row.divergence[sort], number) for sort in SORTS),
+        say(row.goes_on, signed),
+        "" if own else say(row.less_rmse, signed),
+        say(row.goes_on_fresh, signed),
+        "" if own else say(row.fresh_less_rmse, signed),
+        "" if own else points(row.loops_less_rmse),
+    ]
+
+
+def matched_verdict(rows: Sequence[Matched]) -> str:
+    """Whether the form of a barrier matters once its strength does not differ, by intervals."""
+    said = []
+    for row in rows:
+        found = row.less_rmse
+        if found is None:
+            continue
+        answer = "no clear difference"
+        if found.low > 0:
+            answer = "more than behind the rmse"
+        elif found.high < 0:
+            answer = "less than behind the rmse"
+        said.append(f"behind the {NAMES[row.name]} {answer}")
+    return f"At equal strength, how likely a learnt loop is to go on: {'; '.join(said)}."

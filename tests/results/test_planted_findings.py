@@ -10,9 +10,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from results.items import over_seeds
-from results.planted.findings import loop_flags, more_loops, seen_by, shown_text, students
+from results.planted.findings import (
+    loop_flags,
+    matched_students,
+    matched_taus,
+    more_loops,
+    seen_by,
+    shown_text,
+    students,
+)
 from results.planted.sight import look
-from results.planted.words import tau_words, verdict, verdict_words
+from results.planted.study import Arm
+from results.planted.words import matched_verdict, tau_words, verdict, verdict_words
 
 from steer_heal_love.lm.adapters import student
 from steer_heal_love.maths.divergence import divergence_per_position
@@ -106,6 +115,46 @@ def test_items_over_seeds_leave_gaps_out() -> None:
     assert found == [pytest.approx(4.0)]
     with pytest.raises(ValueError, match="not the same items"):
         over_seeds([[1.0], [1.0, 2.0]])
+
+
+def test_a_matched_tau_is_as_strong_where_no_loop_is() -> None:
+    """Under τ the same share of each aggregate's median, whatever they are on texts with loops."""
+    found = {seed: measured(NEVER, 0.1 * (seed + 1)) for seed in range(2)}
+    for f in found.values():
+        halved = {k: [v / 2 for v in d] for k, d in f["divergence"]["mean"].items()}
+        f["divergence"]["mean"] = halved
+        f["divergence"]["max"]["inside"] = [99.0] * 5
+    assert matched_taus(found, 0.4) == {"mean": 0.2, "p95": 0.4, "max": 0.4}
+    for f in found.values():
+        f["divergence"]["rmse"]["clean"] = [0.0] * 5
+    with pytest.raises(ValueError, match="nothing to match"):
+        matched_taus(found, 0.4)
+
+
+def test_matched_students_are_held_against_the_rmse() -> None:
+    base, rmse = {0: measured(NEVER)}, {0: measured(NEVER, 0.5)}
+    arms: dict[Arm, dict[int, Any]] = {
+        "mean": {0: measured(OFTEN, 0.25)},
+        "max": {0: measured(NEVER, 0.75)},
+        "p95": rmse,
+    }
+    taus: dict[Arm, float] = {"rmse": 0.2, "mean": 0.1, "p95": 0.3, "max": 0.4}
+    rows = {row.name: row for row in matched_students(base, rmse, arms, taus)}
+    assert {name: row.tau for name, row in rows.items()} == taus
+    # log p of the second repeats: −1 and −3 under base, and the scale's multiple under a student
+    assert rows["rmse"].goes_on.value == pytest.approx(fmean([0.5, 1.5]))
+    assert rows["rmse"].less_rmse is None
+    less = rows["mean"].less_rmse
+    assert less is not None
+    assert less.value == pytest.approx(fmean([0.25, 0.75]))
+    assert rows["mean"].divergence["inside"].value == pytest.approx(0.25 * 3)
+    loops = rows["mean"].loops_less_rmse
+    assert loops is not None
+    assert loops.value == pytest.approx(0.5)
+    words = matched_verdict(list(rows.values()))
+    assert "behind the mean more than behind the rmse" in words
+    assert "behind the greatest less than behind the rmse" in words
+    assert "behind the 95th percentile no clear difference" in words
 
 
 def at(low: float, high: float) -> Interval:

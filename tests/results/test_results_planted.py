@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 
 import pytest
 import tomli_w
@@ -41,9 +42,9 @@ def run(folder: Path) -> int:
     )
 
 
-def test_both_blocks_are_written(done: Path) -> None:
+def test_all_blocks_are_written(done: Path) -> None:
     text = (done / "docs" / "RESULTS.md").read_text(encoding="utf-8")
-    seen, students = (
+    seen, students, matched = (
         text.split(f"<!-- {name}:begin -->")[1].split(f"<!-- {name}:end -->")[0]
         for name in command.BLOCKS
     )
@@ -55,6 +56,10 @@ def test_both_blocks_are_written(done: Path) -> None:
     for name in ("base, not healed", *ARMS):
         assert f"| {name} |" in students
     assert "Does the mean barrier let loops through where the rmse barrier holds?" in students
+    assert "| rmse | 0.5 |" in matched
+    for aggregate in ("mean", "p95", "max"):
+        assert matched.count(f"| {aggregate} |") == 1
+        assert f"| {aggregate} | 0.5 |" not in matched
 
 
 def test_the_values_behind_the_page_are_kept(done: Path) -> None:
@@ -76,6 +81,24 @@ def test_the_values_behind_the_page_are_kept(done: Path) -> None:
     repeated = shown["tokens"][start - 2 : stop]
     assert repeated == repeated[:2] * 5
     assert (done / "docs" / "results" / "planted.json").stat().st_size < 150_000
+
+
+def test_other_barriers_are_matched_where_no_loop_is(done: Path) -> None:
+    values = json.loads((done / "docs" / "results" / "planted.json").read_text(encoding="utf-8"))
+    plain = values["by_seed"]["none"].values()
+    of = {
+        name: median(v for found in plain for v in found["divergence"][name]["clean"])
+        for name in AGGREGATES
+    }
+    rows = {row["name"]: row for row in values["matched"]}
+    assert set(rows) == set(AGGREGATES)
+    assert rows["rmse"]["tau"] == 0.5
+    for name, row in rows.items():
+        assert of[name] / row["tau"] == pytest.approx(of["rmse"] / 0.5, rel=0.01)
+    assert set(values["matched_by_seed"]) == {"mean", "p95", "max"}
+    assert rows["mean"]["less_rmse"]["value"] == pytest.approx(
+        rows["mean"]["goes_on"]["value"] - rows["rmse"]["goes_on"]["value"]
+    )
 
 
 def _aggregates(found: dict[str, dict[str, dict[str, list[float]]]]) -> list[tuple[float, ...]]:
