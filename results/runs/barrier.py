@@ -33,6 +33,7 @@ from results.runs.saying import (
     words_of,
 )
 from steer_heal_love.records import Interval
+from steer_heal_love.stages.heal import HealConfig
 from steer_heal_love.verdicts.answers import Answer
 
 TARGET = "results-barrier"
@@ -86,21 +87,28 @@ def _later_words(groups: Mapping[str, Sequence[Run]], last: int) -> list[str]:
 
 
 def label_of(run: Run, figures: SweepFigures) -> str:
-    """The barrier of a run: its aggregate, or none."""
+    """The barrier of a run: its aggregate, or none; and τ where it is not the default."""
     settings = {**figures.settings, **run.settings}
-    divergence = settings.get("heal.divergence")
-    return "none" if divergence == "none" else str(settings.get("heal.aggregate"))
+    if settings.get("heal.divergence") == "none":
+        return "none"
+    tau = settings.get("heal.tau", HealConfig().tau)
+    at = "" if tau == HealConfig().tau else f", τ = {tau:g}"
+    return f"{settings.get('heal.aggregate')}{at}"
 
 
 def by_barrier(figures: SweepFigures) -> dict[str, list[Run]]:
     """The runs by their barrier, in the order of `ORDER`."""
     labels = [label_of(run, figures) for run in figures.runs]
-    known = [name for name in ORDER if name in labels]
-    names = [*known, *sorted(set(labels) - set(ORDER))]
+    names = sorted(set(labels), key=_place)
     return {
         name: [run for run, label in zip(figures.runs, labels, strict=True) if label == name]
         for name in names
     }
+
+
+def _place(label: str) -> tuple[int, str]:
+    aggregate = label.partition(", ")[0]
+    return ORDER.index(aggregate) if aggregate in ORDER else len(ORDER), label
 
 
 def last_common_round(groups: Sequence[Sequence[Run]]) -> int:
@@ -139,7 +147,8 @@ def _against(name: str, pairs: Sequence[tuple[Run, Run]]) -> list[str]:
     """At the last round that every seed has finished with both."""
     if not pairs:
         return []
-    words = WORDS.get(name, name)
+    aggregate, _, tau = name.partition(", ")
+    words = WORDS.get(aggregate, aggregate) + (f" at {tau}" if tau else "")
     rmse, others = ([pair[side] for pair in pairs] for side in (0, 1))
     at = min(run.rounds[-1].number for run in (*rmse, *others))
     pick = healed_at(at)
@@ -154,7 +163,7 @@ def _against(name: str, pairs: Sequence[tuple[Run, Run]]) -> list[str]:
         f"{nats(trait_shift(rmse, pick, same))} nats per token, {' times, '.join(beside)} times, "
         f"loops {points(loops[0])} points, loops of long samples {points(loops[1])} points."
     )
-    if name not in ("mean", "none"):
+    if aggregate not in ("mean", "none"):
         return [said]
     first, second = (coherence(runs, pick) for runs in (rmse, others))
     return [

@@ -230,6 +230,20 @@ def test_a_barrier_that_stopped_early_does_not_hide_what_came_of_the_others() ->
     assert "rmse against the 95th percentile after round 1, seed 0:" in later
 
 
+def test_a_barrier_at_another_tau_stands_by_itself() -> None:
+    taus = (("mean", 1.0), ("rmse", 1.0), ("mean", 0.72))
+    runs = [
+        made_run(0, ((0.3 * tau, 1.0),), settings={"heal.aggregate": name, "heal.tau": tau})
+        for name, tau in taus
+    ]
+    text = barrier_words({**SWEEPS, "barrier": made_sweep("barrier", *runs)})["barrier"]
+    rows = [line.split(" |")[0] for line in text.splitlines() if line.startswith("| ")]
+    assert rows[-3:] == ["| rmse", "| mean", "| mean, τ = 0.72"]
+    assert "| mean, τ = 0.72 | 0 | +0.22" in text
+    assert "rmse against the mean at τ = 0.72 after round 0, seed 0: trait +0.08 nats" in text
+    assert "coherence with the mean at τ = 0.72 where it keeps it" in text
+
+
 def test_barriers_are_compared_seed_by_seed() -> None:
     first = [made_run(s, ((0.5, 1.0 + s),)) for s in (1, 2)]
     second = [made_run(s, ((0.3, 2.0 + 2 * s),)) for s in (2, 1)]
