@@ -25,6 +25,7 @@ from results.runs.conditions import (
 from results.runs.heal import validity_of
 from results.runs.panels import Panel, by_round, plane, point_of, row_of
 from results.runs.records import Run, SweepFigures
+from results.runs.unsteered import side_by_side
 from steer_heal_love.report.drawing import Grid, Plot, styled
 
 Found = Mapping[str, SweepFigures | None]
@@ -88,6 +89,15 @@ def barrier_figures(found: Found) -> list[Plot]:
             plots.append(_rounds_plot(name, title, groups))
     grid = found["barrier-grid"]
     return plots + ([_grid_plot(grid)] if grid is not None and grid.runs else [])
+
+
+def unsteered_figures(found: Found) -> list[Plot]:
+    """Four measures by round, without steering and with it."""
+    groups = side_by_side(found)
+    if not groups:
+        return []
+    subject = subject_of([run for runs in groups.values() for run in runs])
+    return [_rounds_plot("unsteered", f"The loop without steering and with it: {subject}", groups)]
 
 
 def _rounds_plot(name: str, title: str, groups: Mapping[str, Sequence[Run]]) -> Plot:

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 
 from results.runs.axes import axes_words
 from results.runs.barrier import barrier_words
-from results.runs.figures import axes_figures, barrier_figures, heal_figures
+from results.runs.figures import (
+    axes_figures,
+    barrier_figures,
+    heal_figures,
+    unsteered_figures,
+)
 from results.runs.gather import Kept
 from results.runs.heal import heal_words
 from results.runs.loop import loop_words
 from results.runs.loop_figure import loop_figures
 from results.runs.records import SweepFigures
+from results.runs.unsteered import unsteered_words
 from steer_heal_love.report.drawing import Plot
 
 Found = Mapping[str, SweepFigures | None]  # by the name of the sweep
@@ -42,4 +48,11 @@ QUESTIONS: Mapping[str, Question] = {
         ("loop",), loop_words, loop_figures, Kept(steered=False), ("heal",), diary=True
     ),
     "axes": Question(("axes",), axes_words, axes_figures, Kept()),
+    "unsteered": Question(
+        ("unsteered",),
+        unsteered_words,
+        unsteered_figures,
+        Kept(items=("trait_nats",), steered=False),
+        ("barrier",),
+    ),
 }

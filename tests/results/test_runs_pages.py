@@ -28,6 +28,7 @@ from results.runs.panels import APART, thinned, ticks_in
 from results.runs.questions import QUESTIONS
 from results.runs.records import SweepFigures, read_figures, write_figures
 from results.runs.saying import nats, points, times
+from results.runs.unsteered import unsteered_words
 
 from steer_heal_love.errors import DataError
 from steer_heal_love.records import Interval
@@ -61,6 +62,7 @@ SWEEPS = {
             for tau in (0.5, 2.0)
         ),
     ),
+    "unsteered": made_sweep("unsteered", made_run(0, ((0.1, 0.7),))),
     "axes": made_sweep("axes", made_run(axis="calm"), made_run(axis="dull", neg=0.2)),
 }
 
@@ -268,6 +270,21 @@ def test_barriers_are_compared_seed_by_seed() -> None:
 )
 def test_whether_coherence_is_lost_with_the_mean_alone(rmse: str, mean: str, said: str) -> None:
     assert loses_coherence(rmse, mean) == said  # type: ignore[arg-type]
+
+
+def test_the_loop_without_steering_stands_beside_the_one_with_it() -> None:
+    without = made_sweep("unsteered", *(made_run(s, ((0.1, 0.7), (0.2, 0.6))) for s in (1, 2)))
+    text = unsteered_words({**SWEEPS, "unsteered": without})["unsteered"]
+    rows = [line for line in text.splitlines() if line.startswith(("| 0", "| 1"))]
+    assert [row.split(" |")[1] for row in rows] == [" without steering", " with it"] * 2
+    assert rows[2].startswith("| 1 | without steering | +0.20")
+    assert rows[3].startswith("| 1 | with it | +0.50")
+    assert "After round 1, seed 1, with steering less without it: trait +0.30 nats" in text
+    assert (
+        "No run with steering"
+        in unsteered_words({"unsteered": without, "barrier": None})["unsteered"]
+    )
+    assert "Not run yet" in unsteered_words({"unsteered": None, "barrier": None})["unsteered"]
 
 
 def test_the_grid_has_a_row_a_cell() -> None:
