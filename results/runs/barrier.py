@@ -46,8 +46,9 @@ WORDS = {
 }
 COMPARED = {"perplexity": "perplexity", "relevance": "relevance", "distinct_2": "distinct-2"}
 SETTINGS = {"barrier": "standard", "barrier-hard": "hard"}
-HEAD = ["barrier", "seeds", "trait shift", "perplexity × base", "relevance × base"]
-HEAD += ["distinct-2 × base", "loops", "long loops", "as coherent as base?"]
+FIGURES_HEAD = ["trait shift", "perplexity × base", "relevance × base"]
+FIGURES_HEAD += ["distinct-2 × base", "loops", "long loops"]
+HEAD = ["barrier", "seeds", *FIGURES_HEAD, "as coherent as base?"]
 
 
 def barrier_words(found: Mapping[str, SweepFigures | None]) -> dict[str, str]:
@@ -122,13 +123,20 @@ def _row(label: str, runs: Sequence[Run], at: int) -> list[str]:
     return [
         label,
         words_of(seeds_of(there)),
-        nats(trait_shift(there, pick)),
-        times(ratio(there, pick, "perplexity")),
-        times(ratio(there, pick, "relevance")),
-        times(ratio(there, pick, "distinct_2")),
-        shares(share(there, pick, "loop_share")),
-        shares(share(there, pick, "long_loop_share")),
+        *figure_cells(there, pick),
         decided(coherence(there, pick).answer),
+    ]
+
+
+def figure_cells(runs: Sequence[Run], pick: Pick) -> list[str]:
+    """The cells under `FIGURES_HEAD`."""
+    return [
+        nats(trait_shift(runs, pick)),
+        times(ratio(runs, pick, "perplexity")),
+        times(ratio(runs, pick, "relevance")),
+        times(ratio(runs, pick, "distinct_2")),
+        shares(share(runs, pick, "loop_share")),
+        shares(share(runs, pick, "long_loop_share")),
     ]
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from results.page import table
-from results.runs.barrier import by_barrier, of_same_seed, paired_runs
-from results.runs.conditions import healed_at, ratio, share, trait_shift
+from results.runs.barrier import (
+    FIGURES_HEAD,
+    by_barrier,
+    figure_cells,
+    of_same_seed,
+    paired_runs,
+)
+from results.runs.conditions import healed_at, trait_shift
 from results.runs.records import Run, SweepFigures
-from results.runs.saying import made_of, nats, not_run, seeds_words, shares, times
+from results.runs.saying import made_of, nats, not_run, seeds_words
 
 TARGET = "results-unsteered"
 WITHOUT, WITH = "without steering", "with it"
-HEAD = ["round", "loop", "trait shift", "perplexity × base", "relevance × base"]
-HEAD += ["distinct-2 × base", "loops", "long loops"]
+HEAD = ["round", "loop", *FIGURES_HEAD]
 
 
 def unsteered_words(found: Mapping[str, SweepFigures | None]) -> dict[str, str]:
@@ -27,7 +32,11 @@ def unsteered_words(found: Mapping[str, SweepFigures | None]) -> dict[str, str]:
         return {"unsteered": "\n\n".join([made_of(figures, TARGET), said])}
     without, beside = groups.values()
     rounds = range(min(len(run.rounds) for run in (*without, *beside)))
-    rows = [row for n in rounds for row in (_row(n, name, runs) for name, runs in groups.items())]
+    rows = [
+        [str(n), name, *figure_cells(runs, healed_at(n))]
+        for n in rounds
+        for name, runs in groups.items()
+    ]
     last = rounds[-1]
     pick = healed_at(last)
     less = trait_shift(beside, pick, of_same_seed(without, pick))
@@ -50,17 +59,3 @@ def side_by_side(found: Mapping[str, SweepFigures | None]) -> dict[str, list[Run
     if not pairs:
         return {}
     return {WITHOUT: [a for a, _ in pairs], WITH: [b for _, b in pairs]}
-
-
-def _row(at: int, name: str, runs: Sequence[Run]) -> list[str]:
-    pick = healed_at(at)
-    return [
-        str(at),
-        name,
-        nats(trait_shift(runs, pick)),
-        times(ratio(runs, pick, "perplexity")),
-        times(ratio(runs, pick, "relevance")),
-        times(ratio(runs, pick, "distinct_2")),
-        shares(share(runs, pick, "loop_share")),
-        shares(share(runs, pick, "long_loop_share")),
-    ]
