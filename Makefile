@@ -57,8 +57,8 @@ test: lint ## lint, types, all tests, coverage
 test-faults: $(VENV)/.dev-installed ## kills, crashes and 10,000 fuzz cases a parser: about an hour
 	@SHL_FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest -m faults --timeout=7200
 	@SHL_FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest --timeout=7200 -k "any_ or comes_out or of_the_value" \
-		tests/test_axes.py tests/test_codec.py tests/test_manifest.py tests/test_runs.py \
-		tests/faults/test_fuzz_readers.py tests/test_toml_text.py tests/test_patterns.py \
+		tests/inputs/test_axes.py tests/runs/test_codec.py tests/runs/test_manifest.py tests/runs/test_runs.py \
+		tests/faults/test_fuzz_readers.py tests/inputs/test_toml_text.py tests/inputs/test_patterns.py \
 		tests/commands/test_arguments.py
 
 test-scale: $(VENV)/.dev-installed ## sweeps on Ray, lost workers, a search: five minutes

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.measure import highest_bytes
 from benchmarks.records import GIB, Outcome
 from benchmarks.workload import FULL, TINY, Bench
-from steer_heal_love.lm.load import ALIAS, default_device
+from steer_heal_love.lm.model.load import ALIAS, default_device
 
 
 def main() -> None:

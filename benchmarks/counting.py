@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.model.load import LanguageModel
 
 
 @dataclass

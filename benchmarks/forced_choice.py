@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from steer_heal_love.environment import device_name
-from steer_heal_love.lm.load import ALIAS, LanguageModel, load_model
+from steer_heal_love.inputs.vignettes import FOUNDATIONS, load_bundled, load_tinymfv
+from steer_heal_love.lm.model.load import ALIAS, LanguageModel, load_model
 from steer_heal_love.lm.tokens import batches_by_length, pad_right
 from steer_heal_love.records import Interval, Measurement
+from steer_heal_love.runner.environment import device_name
 from steer_heal_love.stages.instruments.forced_choice import (
     ORDERS,
     ForcedChoiceConfig,
@@ -32,7 +33,6 @@ from steer_heal_love.stages.instruments.forced_choice import (
     find_slot,
     measure_forced_choice,
 )
-from steer_heal_love.vignettes import FOUNDATIONS, load_bundled, load_tinymfv
 
 if TYPE_CHECKING:
     from benchmarks.workload import Bench

@@ -16,8 +16,8 @@ from benchmarks import plain
 from benchmarks.arithmetic import Arithmetic, decode_bytes
 from benchmarks.measure import Timing, interleave
 from benchmarks.workload import Bench, endless, probe_prompts
-from steer_heal_love.lm.generate import Sampling, generate
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.sampler.generate import Sampling, generate
 from steer_heal_love.lm.tokens import pad_left
 
 Prompts = Sequence[Sequence[int]]

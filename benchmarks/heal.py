@@ -19,7 +19,7 @@ from benchmarks.arithmetic import heal_flops
 from benchmarks.heal_rivals import train_naively, train_with_trl, trl_missing
 from benchmarks.measure import interleave
 from benchmarks.workload import Bench, count_tokens, sampled_texts
-from steer_heal_love.lm.load import LanguageModel, describe
+from steer_heal_love.lm.model.load import LanguageModel, describe
 from steer_heal_love.stages.heal import Example, HealConfig, heal
 
 Train = Callable[[list[Example], HealConfig], object]

@@ -20,7 +20,7 @@ import transformers
 from torch import Tensor
 
 from benchmarks.plain import adapted, lora_config, mixed_precision
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.tokens import pad_right
 from steer_heal_love.stages.heal import Example, HealConfig
 

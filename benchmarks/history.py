@@ -22,14 +22,15 @@ from benchmarks.workload import (
     random_adapters,
     sampled_texts,
 )
-from steer_heal_love.axes import load_axis, load_contexts
-from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.chat import encode_chat
-from steer_heal_love.lm.generate import Sampling, generate
-from steer_heal_love.loop import run_loop
+from steer_heal_love.inputs.axes import load_axis, load_contexts
+from steer_heal_love.inputs.prompts import spread
+from steer_heal_love.lm.patches.adapters import student
+from steer_heal_love.lm.reading.chat import encode_chat
+from steer_heal_love.lm.sampler.generate import Sampling, generate
+from steer_heal_love.loop.iterative import run_loop
 from steer_heal_love.records import Adapter
 from steer_heal_love.stages.heal import HealConfig, heal
-from steer_heal_love.stages.steer import SteerConfig, extract_direction, spread
+from steer_heal_love.stages.steer import SteerConfig, extract_direction
 
 TARGET = 1.1
 

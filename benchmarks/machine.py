@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.measure import seconds_of
 from benchmarks.workload import Bench
-from steer_heal_love.lm.load import default_device
+from steer_heal_love.lm.model.load import default_device
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "trl", "steer-heal-love")
 RUNS = 8

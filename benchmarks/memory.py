@@ -26,8 +26,8 @@ from benchmarks.heal_rivals import train_naively
 from benchmarks.measure import Timing, reset_peak, seconds_of, settle, used_bytes
 from benchmarks.records import GIB
 from benchmarks.workload import Bench, count_tokens
-from steer_heal_love.lm.load import LanguageModel, default_device, default_dtype, describe
 from steer_heal_love.lm.memory import is_out_of_memory, peak_bytes
+from steer_heal_love.lm.model.load import LanguageModel, default_device, default_dtype, describe
 from steer_heal_love.stages.heal import Example, HealConfig, heal
 
 ROWS, PROMPT = 8, 32

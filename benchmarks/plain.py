@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Timing, interleave, seconds_of
-from steer_heal_love.lm.cache import GrowingCache
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.reading.cache import GrowingCache
 from steer_heal_love.lm.tokens import pad_left, pad_right
 from steer_heal_love.stages.heal import Example, HealConfig, target_modules
 

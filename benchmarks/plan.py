@@ -30,13 +30,13 @@ from rich.table import Table
 
 from benchmarks.machine import describe as describe_machine
 from benchmarks.plan_round import CPU, MODELS, Measured, settings
-from steer_heal_love.axes import load_axis, load_contexts
-from steer_heal_love.lm.load import ALIAS, load_config, load_tokenizer
-from steer_heal_love.lm.packed import works
-from steer_heal_love.lm.weightless import weightless
-from steer_heal_love.planning.machines import GIB, this_machine
-from steer_heal_love.planning.plan import Plan, make_plan
-from steer_heal_love.planning.texts import measure_texts
+from steer_heal_love.budget.machines import GIB, this_machine
+from steer_heal_love.budget.plan import Plan, make_plan
+from steer_heal_love.budget.texts import measure_texts
+from steer_heal_love.inputs.axes import load_axis, load_contexts
+from steer_heal_love.lm.model.load import ALIAS, load_config, load_tokenizer
+from steer_heal_love.lm.model.meta_model import weightless
+from steer_heal_love.lm.patches.packed import works
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

@@ -23,14 +23,15 @@ import transformers
 from benchmarks.measure import reset_peak, settle, used_bytes
 from benchmarks.memory import build_wide, make_texts, step_config
 from benchmarks.workload import endless
-from steer_heal_love.axes import load_axis, load_contexts
-from steer_heal_love.lm.load import ALIAS, load_model, load_tokenizer
+from steer_heal_love.budget.machines import GIB
+from steer_heal_love.inputs.axes import load_axis, load_contexts
 from steer_heal_love.lm.memory import peak_bytes
-from steer_heal_love.lm.weightless import config_of
-from steer_heal_love.loop import RunConfig, run_loop
-from steer_heal_love.planning.machines import GIB
+from steer_heal_love.lm.model.load import ALIAS, load_model, load_tokenizer
+from steer_heal_love.lm.model.meta_model import config_of
+from steer_heal_love.loop.iterative import run_loop
 from steer_heal_love.records import Cost, Costed
-from steer_heal_love.runs import RunDirectory
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.runs.write import RunDirectory
 from steer_heal_love.stages.filter import FilterConfig, measure_limits
 from steer_heal_love.stages.heal import heal
 

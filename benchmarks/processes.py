@@ -21,7 +21,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from steer_heal_love.lm.gguf import cache_dir
+from steer_heal_love.lm.model.gguf import cache_dir
 
 SMALL = [
     *("--rounds", "1", "--dose.n-keep", "32", "--dose.min-prompts", "64"),

@@ -19,10 +19,11 @@ from benchmarks.counting import Tally, TokenCounter, counting
 from benchmarks.measure import Timing, reset_peak
 from benchmarks.records import GIB
 from benchmarks.workload import Bench, endless, probe_prompts, sampled_texts
-from steer_heal_love.axes import load_axis, load_contexts
+from steer_heal_love.inputs.axes import load_axis, load_contexts
 from steer_heal_love.lm.memory import peak_bytes
-from steer_heal_love.loop import RunConfig, run_loop
+from steer_heal_love.loop.iterative import run_loop
 from steer_heal_love.records import Cost, Costed, RoundRecord
+from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages.filter import FilterConfig, measure_limits
 from steer_heal_love.stages.heal import HealConfig
 

@@ -18,7 +18,7 @@ COMMANDS = (["--help"], ["axes"], ["run", "--help"], ["report", "--help"])
 _LOAD = """
 import json, sys, time
 started = time.perf_counter()
-from steer_heal_love.lm.load import load_model
+from steer_heal_love.lm.model.load import load_model
 imported = time.perf_counter()
 load_model(sys.argv[1])
 print(json.dumps([imported - started, time.perf_counter() - imported]))

@@ -12,10 +12,10 @@ import transformers
 
 from benchmarks.measure import Timing
 from benchmarks.records import Outcome, Rate, Ratio
-from steer_heal_love.axes import load_axis
-from steer_heal_love.lm.chat import encode_chat
-from steer_heal_love.lm.generate import Sampling, generate
-from steer_heal_love.lm.load import ALIAS, LanguageModel, load_model
+from steer_heal_love.inputs.axes import load_axis
+from steer_heal_love.lm.model.load import ALIAS, LanguageModel, load_model
+from steer_heal_love.lm.reading.chat import encode_chat
+from steer_heal_love.lm.sampler.generate import Sampling, generate
 from steer_heal_love.records import Adapter
 from steer_heal_love.stages.heal import Example, HealConfig, target_modules
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steer_heal_love.files import write_text
+from steer_heal_love.runs.files import write_text
 
 
 def write_block(page: Path, name: str, block: str) -> None:

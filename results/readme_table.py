@@ -25,7 +25,7 @@ from steer_heal_love.report.states import (
     read_number,
     read_rounds,
 )
-from steer_heal_love.report.words import number, one_line, percent, plain, signed
+from steer_heal_love.report.text.words import number, one_line, percent, plain, signed
 
 BLOCK = "run-table"
 DEMO_ROUNDS = 3  # as in the Makefile

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from results.page import table, write_block
+from steer_heal_love.budget.machines import GIB, known_gpus, read_gpus
+from steer_heal_love.budget.named import NamedSize, named_sizes
+from steer_heal_love.budget.plan import Plan, in_four_bits, make_plan, on_machine
+from steer_heal_love.budget.texts import USUAL
 from steer_heal_love.commands.plan import duration
-from steer_heal_love.lm.weightless import config_of, weightless
-from steer_heal_love.planning.machines import GIB, known_gpus, read_gpus
-from steer_heal_love.planning.named import NamedSize, named_sizes
-from steer_heal_love.planning.plan import Plan, in_four_bits, make_plan, on_machine
-from steer_heal_love.planning.texts import USUAL
+from steer_heal_love.lm.model.meta_model import config_of, weightless
 from steer_heal_love.run_config import RunConfig
 
 ROOT = Path(__file__).parents[1]

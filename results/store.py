@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from steer_heal_love.codec import to_json
-from steer_heal_love.files import write_text
+from steer_heal_love.runs.codec import to_json
+from steer_heal_love.runs.files import write_text
 
 
 class Store:

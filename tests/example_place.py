@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from steer_heal_love.commands.run import main
-from steer_heal_love.lm.gguf import cache_dir
-from steer_heal_love.lm.load import ALIAS
+from steer_heal_love.lm.model.gguf import cache_dir
+from steer_heal_love.lm.model.load import ALIAS
 from tiny import save_tiny_model
 from tiny_run import write_inputs
 
@@ -28,7 +28,7 @@ def _run_once(root: Path) -> Path:
     folder = root / "example-run"
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("steer_heal_love.commands.course.write_report", lambda _run: [])  # unread
+        patch.setattr("steer_heal_love.runner.carry_out.write_report", lambda _run: [])  # unread
         patch.setenv("SHL_CACHE", str(folder / "cache"))
         assert main([*write_inputs(folder), "--out", str(folder / "run"), "--quiet"]) == 0
     return folder / "run"

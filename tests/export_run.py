@@ -14,7 +14,7 @@ from tiny import random_adapter, save_tiny_model
 from tiny_run import axis_data
 
 if TYPE_CHECKING:
-    from steer_heal_love.lm.load import LanguageModel
+    from steer_heal_love.lm.model.load import LanguageModel
     from steer_heal_love.records import Adapter, Answer, Measurement
 
 ROUNDS = 2
@@ -35,9 +35,9 @@ def write_run(
     texts: Sequence[tuple[str, str]] = TEXTS,
 ) -> Path:
     """A run of as many rounds as there are adapters, of the model that `model` loads."""
-    from steer_heal_love.axes import parse_axis
+    from steer_heal_love.inputs.axes import parse_axis
     from steer_heal_love.records import Baseline, Direction, Healed, HealStep, RoundRecord
-    from steer_heal_love.runs import RunDirectory
+    from steer_heal_love.runs.write import RunDirectory
 
     settings = {"model": model, "axis": "kind", "rounds": len(adapters), "seed": 7}
     config: dict[str, Any] = {**settings, "heal": {"aggregate": "rmse", "divergence": "reverse"}}
@@ -74,7 +74,7 @@ def write_run(
 
 def write_tiny_run(folder: Path, kind: Any = "llama", **settings: Any) -> Path:
     """A run of `ROUNDS` rounds of a tiny model that is saved beside it."""
-    from steer_heal_love.lm.load import load_model
+    from steer_heal_love.lm.model.load import load_model
 
     where = save_tiny_model(folder / "tiny", kind)
     lm = load_model(str(where), dtype="float32", device="cpu")

@@ -7,12 +7,12 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from steer_heal_love.axes import parse_axis
-from steer_heal_love.environment import describe_environment
-from steer_heal_love.lm.load import LanguageModel, load_model
+from steer_heal_love.inputs.axes import parse_axis
+from steer_heal_love.lm.model.load import LanguageModel, load_model
 from steer_heal_love.play.loaded import Loaded, load_run
 from steer_heal_love.records import Direction
-from steer_heal_love.runs import RunDirectory, pack_direction, read_run
+from steer_heal_love.runner.environment import describe_environment
+from steer_heal_love.runs.write import RunDirectory, pack_direction, read_run
 from tiny import WIDTH, random_adapter, save_tiny_model
 from tiny_run import axis_data, config_data
 

@@ -106,7 +106,7 @@ def _make_light() -> None:
     import scipy.stats
 
     import steer_heal_love.report as report
-    from steer_heal_love.report import page
+    from steer_heal_love.report.page import document as page
     from steer_heal_love.stages import evaluate
 
     def nothing(*_args: Any) -> list[Any]:
@@ -252,15 +252,15 @@ def limit_file_size(size: int) -> None:
 
 def keep_no_space() -> None:
     """Nothing of the disk is kept free, so that it is full when it is full."""
-    from steer_heal_love import files
-    from steer_heal_love.commands import space
+    from steer_heal_love.budget import disk as space
+    from steer_heal_love.runs import files
 
     files.SPARE_BYTES = space.SPARE_BYTES = 0
 
 
 def convert_slowly(cache: Path, log: Path) -> None:
     """Want a model that takes a while to convert; a line in the log for each conversion."""
-    from steer_heal_love.lm import gguf
+    from steer_heal_love.lm.model import gguf
 
     def write(_path: Path, folder: Path) -> None:
         with log.open("a") as file:
@@ -293,7 +293,7 @@ def set_environment(values: dict[str, str]) -> None:
 
 def leave_free(memory: int) -> None:
     """So many bytes of memory are free for rows."""
-    from steer_heal_love import batching
+    from steer_heal_love.budget import rows as batching
 
     def free_bytes(*_args: object) -> int:
         return memory
@@ -342,7 +342,7 @@ def answer_nastily() -> None:
 
 def answer_with(text: str) -> None:
     """Whatever the model answers, it is this text and a number."""
-    from steer_heal_love.lm import answers
+    from steer_heal_love.lm.sampler import answers
     from steer_heal_love.stages import evaluate
 
     def decode_text(_lm: object, ids: tuple[int, ...] | list[int]) -> str:

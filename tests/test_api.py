@@ -14,10 +14,10 @@ import pytest
 
 import steer_heal_love as shl
 from example_place import finished_run, place
-from steer_heal_love.lm.chat import encode_chat, encode_text
-from steer_heal_love.lm.generate import Sampling, generate
-from steer_heal_love.lm.load import LanguageModel
-from steer_heal_love.lm.score import completion_logprobs
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.reading.chat import encode_chat, encode_text
+from steer_heal_love.lm.reading.score import completion_logprobs
+from steer_heal_love.lm.sampler.generate import Sampling, generate
 from steer_heal_love.records import Adapter, Healed
 from steer_heal_love.run_config import GenerateConfig
 from steer_heal_love.stages.heal import HealConfig

@@ -18,7 +18,7 @@ import torch
 import transformers
 
 if TYPE_CHECKING:
-    from steer_heal_love.lm.load import LanguageModel
+    from steer_heal_love.lm.model.load import LanguageModel
     from steer_heal_love.records import Adapter
 
 typechecked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
@@ -67,7 +67,7 @@ def tiny_lm(
     kind: Kind = "llama", seed: int = 0, template: TemplateKind = "chatml", **changes: Any
 ) -> LanguageModel:
     """A fresh tiny model in float32; `changes` go into its text configuration."""
-    from steer_heal_love.lm.load import describe
+    from steer_heal_love.lm.model.load import describe
 
     return describe(build_model(kind, seed, **changes), tiny_tokenizer(template))
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
 from tiny import save_tiny_model
+
+if TYPE_CHECKING:
+    from steer_heal_love.records import Axis
 
 PROBES = ["How are you?", "Tell me about rain.", "I am sad.", "What is a friend?"]
 PAIRS = [
@@ -31,6 +34,13 @@ def axis_data(**changes: Any) -> dict[str, Any]:
         "foundations": {"care": 1},
         **changes,
     }
+
+
+def small_axis() -> Axis:
+    """The axis of `axis_data`, read as from its file."""
+    from steer_heal_love.inputs.axes import parse_axis
+
+    return parse_axis(tomli_w.dumps(axis_data()), "kind.toml")
 
 
 def config_data(**changes: Any) -> dict[str, Any]:

@@ -33,16 +33,16 @@ from results.dose.words import (
 )
 from results.page import write_block
 from results.store import Store
-from steer_heal_love.axes import load_axis, load_contexts
-from steer_heal_love.batching import settled
-from steer_heal_love.codec import to_json
-from steer_heal_love.commands.arguments import load_config
-from steer_heal_love.environment import describe_environment
+from steer_heal_love.budget.rows import settled
 from steer_heal_love.errors import SteerHealLoveError
-from steer_heal_love.files import write_text
-from steer_heal_love.lm.load import load_model
+from steer_heal_love.inputs.axes import load_axis, load_contexts
+from steer_heal_love.inputs.prompts import training_prompts
+from steer_heal_love.lm.model.load import load_model
 from steer_heal_love.run_config import RunConfig
-from steer_heal_love.work import training_prompts
+from steer_heal_love.runner.environment import describe_environment
+from steer_heal_love.runner.settings import load_config
+from steer_heal_love.runs.codec import to_json
+from steer_heal_love.runs.files import write_text
 
 SEEDS = (0, 1, 2)
 SAMPLES = 64  # prompts of a cell
@@ -134,7 +134,7 @@ def make_study(options: argparse.Namespace) -> Study:
         lm=lm,
         axis=axis,
         contexts=contexts,
-        config=settled(lm, axis, training_prompts(axis, contexts, config.dose), config),
+        config=settled(lm, axis, training_prompts(axis, contexts, config.dose.min_prompts), config),
         seeds=SEEDS[:2] if options.tiny else SEEDS,
         samples=8 if options.tiny else SAMPLES,
         store=Store(options.store),

@@ -9,15 +9,15 @@ from functools import cached_property
 from typing import Any
 
 from results.store import Store
-from steer_heal_love.collecting import base_limits, steered_as_set
-from steer_heal_love.dose_curve import sample_dose, spread_prompts
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.loop.collect import base_limits, steered_as_set
+from steer_heal_love.loop.context import Work, extract
+from steer_heal_love.loop.dose_curve import sample_dose, spread_prompts
 from steer_heal_love.maths.repetition import is_loop
 from steer_heal_love.records import Axis, Ceilings, Context, Direction, Judged, Limits, NoPieces
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages.dosing.application import DosingConfig
 from steer_heal_love.stages.instruments.answer_pairs import answer_pair_values
-from steer_heal_love.work import Work, extract
 
 Values = dict[str, list[float | None]]  # per completion, in the order of the prompts
 

@@ -11,18 +11,18 @@ import altair as alt
 from results.dose.findings import Comparison
 from results.dose.matched import interval
 from results.dose.techniques import CONSTANT, Technique
-from steer_heal_love.report.crosses import crosses, perplexity_across, trait_up
-from steer_heal_love.report.drawing import (
+from steer_heal_love.report.figures.drawing import (
     GREY,
     PROMPT,
     RED,
     RUNS,
-    Grid,
     Plot,
     data_of,
     save_twins,
     styled,
 )
+from steer_heal_love.report.figures.error_bars import crosses, perplexity_across, trait_up
+from steer_heal_love.report.states import Grid
 
 FAMILIES = ("schedules", "gates", "others")
 _WIDTH, _HEIGHT = 290, 290

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from results.dose.cells import Study
-from steer_heal_love.dose_curve import sample_dose
+from steer_heal_love.loop.dose_curve import sample_dose
 from steer_heal_love.stages.dose import (
     DoseConfig,
     begin_search,

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from results.dose.cells import Study
-from steer_heal_love.dose_curve import sample_dose, spread_prompts
 from steer_heal_love.errors import StarvedRound
-from steer_heal_love.lm.adapters import student
+from steer_heal_love.lm.patches.adapters import student
+from steer_heal_love.loop.dose_curve import sample_dose, spread_prompts
+from steer_heal_love.loop.heal import heal_round
 from steer_heal_love.maths.paired import (
     known,
     paired_difference,
@@ -23,7 +24,6 @@ from steer_heal_love.records import Completion, Effort, Interval, Judged, Scores
 from steer_heal_love.stages.dose import Harvest
 from steer_heal_love.stages.dosing.selection import SelectBy, select
 from steer_heal_love.stages.instruments.answer_pairs import answer_pair_values
-from steer_heal_love.work import heal_round
 
 ARMS: tuple[SelectBy, ...] = ("trait", "order")
 FEWEST = 2  # texts that a heal can learn from

@@ -13,8 +13,8 @@ from results.dose.techniques import CONSTANT
 from results.page import table
 from steer_heal_love.maths.statistics import excludes_zero
 from steer_heal_love.records import Interval
-from steer_heal_love.report.dose_curve import nats
-from steer_heal_love.report.words import number, percent, plain, signed
+from steer_heal_love.report.figures.dose_curve import nats
+from steer_heal_love.report.text.words import number, percent, plain, signed
 
 MUCH = 1.5  # what backtracking has to multiply the kept share by
 

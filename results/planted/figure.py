@@ -10,7 +10,7 @@ import altair as alt
 from results.planted.findings import Seen, Student
 from results.planted.study import ARMS
 from results.planted.words import SORTS
-from steer_heal_love.report.drawing import (
+from steer_heal_love.report.figures.drawing import (
     FAINT,
     GREY,
     INK,
@@ -18,11 +18,11 @@ from steer_heal_love.report.drawing import (
     RUN_DASHES,
     RUN_SHAPES,
     RUNS,
-    Grid,
     Plot,
     data_of,
     styled,
 )
+from steer_heal_love.report.states import Grid
 
 _WIDE, _WIDTH, _HEIGHT = 720, 300, 220
 _COLOURS = (GREY, RED, RUNS[0], RUNS[2], RUNS[4])  # the student without a barrier first

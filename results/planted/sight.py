@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.maths.divergence import Aggregate, aggregate_per_sequence
 from steer_heal_love.maths.head import head_losses
 from steer_heal_love.stages.healing.texts import Example, reference_states

@@ -11,11 +11,12 @@ from results.planted.sight import Sight, look
 from results.planted.study import AGGREGATES, Arm, Study
 from results.planted.texts import Texts, texts_of
 from steer_heal_love.api import heal
-from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.chat import encode_chat
+from steer_heal_love.lm.patches.adapters import student
+from steer_heal_love.lm.reading.chat import encode_chat
+from steer_heal_love.loop.context import seed_of
+from steer_heal_love.loop.measure import measure
 from steer_heal_love.records import Ceilings, Limits, Measurement
 from steer_heal_love.stages.heal import Example
-from steer_heal_love.work import measure, seed_of
 
 ITEMS = ("loop_share", "perplexity", "relevance", "long_loop_share")
 

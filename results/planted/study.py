@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from results.planted.planting import Kind
 from results.store import Store
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.loop.context import Work
 from steer_heal_love.maths.divergence import Aggregate
 from steer_heal_love.records import Axis, Context, NoPieces
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages.heal import HealConfig
-from steer_heal_love.work import Work
 
 Arm = Literal["none", "mean", "rmse", "p95", "max"]
 ARMS: tuple[Arm, ...] = ("none", "mean", "rmse", "p95", "max")

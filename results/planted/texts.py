@@ -14,15 +14,15 @@ from typing import Any
 
 from results.planted.planting import Planted, choose_places, plant
 from results.planted.study import Study
-from steer_heal_love.collecting import base_limits, sample
-from steer_heal_love.dose_curve import spread_prompts
 from steer_heal_love.errors import StarvedRound
-from steer_heal_love.lm.chat import decode_text
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.reading.chat import decode_text
+from steer_heal_love.loop.collect import base_limits, sample
+from steer_heal_love.loop.context import seed_of
+from steer_heal_love.loop.dose_curve import spread_prompts
 from steer_heal_love.maths.repetition import is_loop
 from steer_heal_love.records import Completion
 from steer_heal_love.stages import filter as filtering
-from steer_heal_love.work import seed_of
 
 
 @dataclass(frozen=True)

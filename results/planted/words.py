@@ -11,7 +11,7 @@ from results.planted.findings import Found, Matched, Seen, Student, more_loops
 from results.planted.study import ARMS, Arm
 from results.runs.saying import points
 from steer_heal_love.records import Interval
-from steer_heal_love.report.words import number, percent, signed
+from steer_heal_love.report.text.words import number, percent, signed
 
 SAMPLES_HEAD = ["barrier", "loops", "long loops", "all, by seed", "all − base, points"]
 SAMPLES_HEAD += ["perplexity × base", "relevance × base"]

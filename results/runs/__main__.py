@@ -25,10 +25,10 @@ from results.runs.records import SweepFigures, read_figures, write_figures
 from results.runs.tiny import write_small
 from steer_heal_love.commands import sweep as sweep_command
 from steer_heal_love.errors import SteerHealLoveError
-from steer_heal_love.files import write_text
-from steer_heal_love.report.drawing import save_twins
+from steer_heal_love.inputs.toml_text import parse_toml
+from steer_heal_love.report.figures.drawing import save_twins
+from steer_heal_love.runs.files import write_text
 from steer_heal_love.sweep.file import Sweep, read_sweep
-from steer_heal_love.toml_text import parse_toml
 
 ROOT = Path(__file__).parents[2]
 STOPPED = 128  # exit codes above it are signals

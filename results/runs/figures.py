@@ -26,7 +26,8 @@ from results.runs.heal import validity_of
 from results.runs.panels import Panel, by_round, plane, point_of, row_of
 from results.runs.records import Run, SweepFigures
 from results.runs.unsteered import side_by_side
-from steer_heal_love.report.drawing import Grid, Plot, styled
+from steer_heal_love.report.figures.drawing import Plot, styled
+from steer_heal_love.report.states import Grid
 
 Found = Mapping[str, SweepFigures | None]
 Rows = list[dict[str, Any]]

@@ -28,7 +28,7 @@ from results.runs.saying import (
 )
 from results.runs.steering import beside_steering
 from steer_heal_love.records import Interval
-from steer_heal_love.report.words import number
+from steer_heal_love.report.text.words import number
 
 TARGET = "results-loop"
 NOTES = (

@@ -21,7 +21,7 @@ from results.runs.figures import (
 from results.runs.panels import LOW, Panel, by_round, plane, row_of
 from results.runs.records import Run, SweepFigures
 from results.runs.steering import beside_steering
-from steer_heal_love.report.drawing import Plot
+from steer_heal_love.report.figures.drawing import Plot
 
 TALL = 480  # of the plane beside three panels
 

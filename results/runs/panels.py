@@ -10,8 +10,7 @@ from typing import Any
 import altair as alt
 
 from steer_heal_love.records import Interval
-from steer_heal_love.report.crosses import crosses
-from steer_heal_love.report.drawing import (
+from steer_heal_love.report.figures.drawing import (
     GREY,
     RUN_DASHES,
     RUN_SHAPES,
@@ -20,6 +19,7 @@ from steer_heal_love.report.drawing import (
     data_of,
     padded,
 )
+from steer_heal_love.report.figures.error_bars import crosses
 
 WIDTH, HEIGHT = 300, 190
 LOW = 105  # height of a panel of which three stand beside a plane

@@ -19,7 +19,7 @@ from results.runs.loop import loop_words
 from results.runs.loop_figure import loop_figures
 from results.runs.records import SweepFigures
 from results.runs.unsteered import unsteered_words
-from steer_heal_love.report.drawing import Plot
+from steer_heal_love.report.figures.drawing import Plot
 
 Found = Mapping[str, SweepFigures | None]  # by the name of the sweep
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from steer_heal_love.errors import DataError
-from steer_heal_love.files import write_text
+from steer_heal_love.runs.files import write_text
 
 DIGITS = 5  # significant ones, of every number that is kept
 SCHEMA = 1

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from results.runs.conditions import seeds_of
 from results.runs.records import Run, SweepFigures
 from steer_heal_love.records import Interval
-from steer_heal_love.report.words import number, percent, signed
+from steer_heal_love.report.text.words import number, percent, signed
 from steer_heal_love.verdicts.answers import Answer
 
 MISSING = "–"

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from steer_heal_love.codec import to_toml
-from steer_heal_love.files import write_text
+from steer_heal_love.runs.codec import to_toml
+from steer_heal_love.runs.files import write_text
 from steer_heal_love.sweep.file import Sweep
 from steer_heal_love.sweep.naming import canonical
 from steer_heal_love.sweep.trial import Trial

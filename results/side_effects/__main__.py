@@ -27,13 +27,13 @@ from results.side_effects.measure import Questions, measure_round, valid_axes
 from results.side_effects.subjects import DEFAULT, Subject, find_subjects
 from results.side_effects.words import effects_words, runs_words
 from results.store import Store
-from steer_heal_love.axes import builtin_axes, load_axis, load_contexts
-from steer_heal_love.codec import to_json
-from steer_heal_love.commands.loading import load_settled
-from steer_heal_love.environment import describe_environment
 from steer_heal_love.errors import ConfigError, SteerHealLoveError
-from steer_heal_love.files import write_text
-from steer_heal_love.report.drawing import save_twins
+from steer_heal_love.inputs.axes import builtin_axes, load_axis, load_contexts
+from steer_heal_love.report.figures.drawing import save_twins
+from steer_heal_love.runner.environment import describe_environment
+from steer_heal_love.runner.model import load_settled
+from steer_heal_love.runs.codec import to_json
+from steer_heal_love.runs.files import write_text
 
 BLOCK = "side-effects"
 MUNDANE = 48

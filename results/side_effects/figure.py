@@ -11,19 +11,19 @@ from results.side_effects.findings import SMALL, Effects
 from results.side_effects.measure import OWN
 from results.side_effects.words import NAMES
 from steer_heal_love.records import Interval
-from steer_heal_love.report.drawing import (
+from steer_heal_love.report.figures.drawing import (
     FAINT,
     GREY,
     RED,
     RUN_DASHES,
     RUN_SHAPES,
     RUNS,
-    Grid,
     Plot,
     data_of,
     padded,
     styled,
 )
+from steer_heal_love.report.states import Grid
 
 _WIDTH, _HEIGHT = 300, 260
 _COLOURS = (RED, *RUNS[:1], *RUNS[2:])

@@ -15,21 +15,20 @@ import numpy as np
 
 from results.side_effects.subjects import Subject
 from results.store import Store
-from steer_heal_love.axis_check.validity import check_validity
+from steer_heal_love.checks.axis_validity import check_validity
 from steer_heal_love.errors import DataError
-from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.answers import sample_answers
-from steer_heal_love.lm.chat import encode_text
-from steer_heal_love.lm.generate import Sampling
-from steer_heal_love.lm.load import LanguageModel
-from steer_heal_love.lm.relevance import relevance
+from steer_heal_love.inputs.prompts import spread, training_prompts
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.adapters import student
+from steer_heal_love.lm.reading.chat import encode_text
+from steer_heal_love.lm.reading.relevance import relevance
+from steer_heal_love.lm.sampler.answers import sample_answers
+from steer_heal_love.lm.sampler.generate import Sampling
 from steer_heal_love.maths.repetition import is_loop
 from steer_heal_love.records import Axis, Context
 from steer_heal_love.stages import filter as filtering
 from steer_heal_love.stages.instruments.answer_pairs import answer_pair_values
 from steer_heal_love.stages.instruments.capability import measure_capability, ordinary_paragraphs
-from steer_heal_love.stages.steer import spread
-from steer_heal_love.work import training_prompts
 
 OWN, OPPOSITE = "own", "opposite"  # answer pairs of the run's axis; under the opposite persona
 RELEVANCE_OTHERS = 4
@@ -55,7 +54,7 @@ def mundane_prompts(subject: Subject, contexts: Sequence[Context], count: int) -
     Raises:
         DataError: it was trained on all of them.
     """
-    trained = set(training_prompts(subject.axis, contexts, subject.settings.dose))
+    trained = set(training_prompts(subject.axis, contexts, subject.settings.dose.min_prompts))
     left = [c.text for c in contexts if c.text not in trained]
     if not left:
         raise DataError(

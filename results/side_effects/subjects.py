@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from results.command import ROOT
-from steer_heal_love.commands.run import read_settings
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.records import Adapter, Axis
-from steer_heal_love.report.over_seeds import is_finished, seed_groups
+from steer_heal_love.report.compare.over_seeds import is_finished, seed_groups
 from steer_heal_love.report.states import read_rounds
 from steer_heal_love.run_config import RunConfig
-from steer_heal_love.runs import RunView, read_run
+from steer_heal_love.runner.settings import read_settings
+from steer_heal_love.runs.write import RunView, read_run
 
 DEFAULT = ROOT / "runs" / "results" / "loop"
 MADE_BY = "make results-loop"

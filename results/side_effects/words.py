@@ -12,7 +12,7 @@ from results.side_effects.findings import PULL, SMALL, Effects
 from results.side_effects.measure import OPPOSITE, OWN
 from steer_heal_love.maths.statistics import excludes_zero
 from steer_heal_love.records import Interval
-from steer_heal_love.report.words import number, one_line, percent, points, signed
+from steer_heal_love.report.text.words import number, one_line, percent, points, signed
 
 NAMES = {
     OWN: "its own axis",

@@ -12,31 +12,31 @@ from steer_heal_love._version import __version__
 
 if TYPE_CHECKING:
     from steer_heal_love.api import answer, extract_direction, filter_texts, heal, measure_limits
-    from steer_heal_love.axes import load_axis, load_contexts
     from steer_heal_love.errors import SteerHealLoveError
-    from steer_heal_love.lm.adapters import base, student
-    from steer_heal_love.lm.hooks import steering
-    from steer_heal_love.lm.load import load_model
-    from steer_heal_love.loop import run_loop
+    from steer_heal_love.inputs.axes import load_axis, load_contexts
+    from steer_heal_love.lm.model.load import load_model
+    from steer_heal_love.lm.patches.adapters import base, student
+    from steer_heal_love.lm.patches.hooks import steering
+    from steer_heal_love.loop.iterative import run_loop
     from steer_heal_love.run_config import RunConfig
-    from steer_heal_love.runs import read_run
+    from steer_heal_love.runs.write import read_run
 
 _HOMES = {
     "RunConfig": "run_config",
     "SteerHealLoveError": "errors",
     "answer": "api",
-    "base": "lm.adapters",
+    "base": "lm.patches.adapters",
     "extract_direction": "api",
     "filter_texts": "api",
     "heal": "api",
-    "load_axis": "axes",
-    "load_contexts": "axes",
-    "load_model": "lm.load",
+    "load_axis": "inputs.axes",
+    "load_contexts": "inputs.axes",
+    "load_model": "lm.model.load",
     "measure_limits": "api",
-    "read_run": "runs",
-    "run_loop": "loop",
-    "steering": "lm.hooks",
-    "student": "lm.adapters",
+    "read_run": "runs.write",
+    "run_loop": "loop.iterative",
+    "steering": "lm.patches.hooks",
+    "student": "lm.patches.adapters",
 }
 
 __all__ = [

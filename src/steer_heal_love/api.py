@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 import torch
 
-from steer_heal_love.axes import load_contexts
-from steer_heal_love.lm.adapters import base
-from steer_heal_love.lm.answers import sample_answers
-from steer_heal_love.lm.chat import encode_chat, encode_text
-from steer_heal_love.lm.generate import Sampling
-from steer_heal_love.lm.hooks import Steering
-from steer_heal_love.lm.load import LanguageModel
-from steer_heal_love.lm.room import rows_for
+from steer_heal_love.budget.batch_size import rows_for
+from steer_heal_love.inputs.axes import load_contexts
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.adapters import base
+from steer_heal_love.lm.patches.hooks import Steering
+from steer_heal_love.lm.reading.chat import encode_chat, encode_text
+from steer_heal_love.lm.sampler.answers import sample_answers
+from steer_heal_love.lm.sampler.generate import Sampling
 from steer_heal_love.records import Axis, Completion, Context, Direction, Healed, Judged, Limits
 from steer_heal_love.run_config import GenerateConfig
 from steer_heal_love.stages import filter as filtering

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from steer_heal_love.lm.load import DType, Quantize
+from steer_heal_love.lm.model.load import DType, Quantize
 from steer_heal_love.stages.dose import DoseConfig
 from steer_heal_love.stages.dosing.application import DosingConfig
 from steer_heal_love.stages.evaluate import EvaluateConfig

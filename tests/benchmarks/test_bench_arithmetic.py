@@ -16,9 +16,9 @@ from benchmarks.measure import highest_bytes, interleave, reset_peak, settle
 from benchmarks.workload import random_adapters
 from torch.utils.flop_counter import FlopCounterMode
 
-from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.cache import GrowingCache
 from steer_heal_love.lm.memory import peak_bytes
+from steer_heal_love.lm.patches.adapters import student
+from steer_heal_love.lm.reading.cache import GrowingCache
 from steer_heal_love.stages.heal import Example, HealConfig
 from tiny import N_LAYERS, VOCABULARY, WIDTH, random_ids, tiny_lm
 

@@ -11,9 +11,9 @@ import pytest
 from benchmarks.plan import HEAD, KINDS, Row, cells, store
 from benchmarks.plan_round import MODELS, Measured, settings, stage_of
 
-from steer_heal_love.lm.room import CPU_ROWS
-from steer_heal_love.planning.machines import GIB
-from steer_heal_love.planning.memory import HOLES, STAGES, Moment
+from steer_heal_love.budget.batch_size import CPU_ROWS
+from steer_heal_love.budget.machines import GIB
+from steer_heal_love.budget.memory import HOLES, STAGES, Moment
 
 PIECES = {
     "baseline/limits": "baseline",

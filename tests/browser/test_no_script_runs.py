@@ -15,9 +15,9 @@ from markdown_it import MarkdownIt
 
 import processes
 from processes import shl
-from steer_heal_love.axes import parse_axis
-from steer_heal_love.report import write_report
-from steer_heal_love.runs import RunDirectory
+from steer_heal_love.inputs.axes import parse_axis
+from steer_heal_love.report.write import write_report
+from steer_heal_love.runs.write import RunDirectory
 from tiny_run import axis_data, write_inputs
 
 # Each way in sets window.owned if it works.

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from tab import Tab
 
-from steer_heal_love.report import plots_of, write_comparison_page
-from steer_heal_love.report.page import run_page
-from steer_heal_love.survey import survey_run
+from steer_heal_love.report.page.document import run_page
+from steer_heal_love.report.write import plots_of, write_comparison_page
+from steer_heal_love.runs.survey import survey_run
 
 DEMO = Path(__file__).parents[2] / "runs/demo"
 Open = Callable[..., Tab]

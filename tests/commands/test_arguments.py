@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzz import FUZZ, refusal
-from steer_heal_love.axes import axis_to_toml_data, parse_axis
-from steer_heal_love.commands.arguments import config_from, load_config
 from steer_heal_love.commands.chat import ChatArguments
-from steer_heal_love.commands.flags import parse
 from steer_heal_love.commands.run import RunArguments
-from steer_heal_love.loop import RunConfig
+from steer_heal_love.inputs.axes import axis_to_toml_data, parse_axis
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.runner.settings import config_from, load_config
+from steer_heal_love.terminal.flags import parse
 from tiny_run import axis_data, config_data
 
 CONFIG = tomli_w.dumps(RunConfig.model_validate(config_data()).model_dump(exclude_none=True))

@@ -11,8 +11,8 @@ import pytest
 
 from play_run import write_play_run
 from said import Said
-from steer_heal_love.commands import opening
-from steer_heal_love.runs import RunDirectory
+from steer_heal_love.play import open_model as opening
+from steer_heal_love.runs.write import RunDirectory
 
 Talk = Callable[..., Said]
 NASTY = "\x1b]0;owned\x07\x1b[2J\r\x00[bold]evil[/bold]"

@@ -11,7 +11,8 @@ from steer_heal_love.cli import main as shl
 from steer_heal_love.commands.dose_curve import main, read_doses
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.records import Interval, Measurement
-from steer_heal_love.report.dose_curve import dose_plot, dose_tables, save_dose_plot
+from steer_heal_love.report.figures.dose_curve import dose_plot, dose_tables
+from steer_heal_love.report.page.figure_page import save_dose_plot
 from tiny_run import write_inputs
 
 

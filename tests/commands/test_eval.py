@@ -13,13 +13,13 @@ import tomli_w
 
 from processes import shl
 from said import Said
-from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.load import LanguageModel, load_model
-from steer_heal_love.loop import RunConfig
-from steer_heal_love.runs import read_run
+from steer_heal_love.harness.measure import HarnessConfig, measure_tasks
+from steer_heal_love.harness.tasks import load_tasks
+from steer_heal_love.lm.model.load import LanguageModel, load_model
+from steer_heal_love.lm.patches.adapters import student
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.runs.write import read_run
 from steer_heal_love.stages.instruments.answer_pairs import measure_answer_pairs
-from steer_heal_love.stages.instruments.harness import HarnessConfig, measure_tasks
-from steer_heal_love.stages.instruments.harness_tasks import load_tasks
 from tiny_run import config_data, write_inputs
 
 CONDITIONS = ["base", "prompt_pos", "prompt_neg", "model"]

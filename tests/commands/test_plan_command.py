@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from said import Said, say
-from steer_heal_love.axes import load_axis
+from steer_heal_love.budget.texts import USUAL
 from steer_heal_love.commands.plan import PlanArguments, duration, shape_of
-from steer_heal_love.planning.texts import USUAL
+from steer_heal_love.inputs.axes import load_axis
 from steer_heal_love.run_config import RunConfig
 from tiny import save_tiny_model
 

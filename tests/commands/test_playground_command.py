@@ -21,11 +21,11 @@ from play_server import served
 from said import Said
 from steer_heal_love.commands import playground
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.lm.load import load_model
-from steer_heal_love.lm.sampling import Sampling
+from steer_heal_love.lm.model.load import load_model
+from steer_heal_love.lm.sampler.sampling import Sampling
 from steer_heal_love.play.loaded import Loaded, load_run
 from steer_heal_love.play.turn import Setting, take_turn
-from steer_heal_love.runs import read_run
+from steer_heal_love.runs.write import read_run
 
 needs_gradio = pytest.mark.skipif(
     importlib.util.find_spec("gradio") is None,

@@ -19,8 +19,8 @@ import safetensors.torch
 
 import processes
 from processes import Ended, Running, shl, start
-from steer_heal_love.migrations import SCHEMA
-from steer_heal_love.runs import RunDirectory
+from steer_heal_love.runs.migrations import SCHEMA
+from steer_heal_love.runs.write import RunDirectory
 from tiny_run import outcome, write_inputs
 
 Flags = list[str]

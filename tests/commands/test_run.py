@@ -19,21 +19,20 @@ import processes
 from processes import Ended, shl
 from said import Said
 from steer_heal_love import cli
-from steer_heal_love.axes import builtin_axes, parse_axis
-from steer_heal_love.commands.arguments import config_from, load_config
-from steer_heal_love.commands.loading import load_for
-from steer_heal_love.commands.repeat import tell_differences
-from steer_heal_love.commands.run import read_settings
-from steer_heal_love.commands.screen import Screen
-from steer_heal_love.commands.space import adapter_bytes, estimate_need
-from steer_heal_love.environment import describe_environment
+from steer_heal_love.budget.disk import adapter_bytes, estimate_need
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.files import SPARE_BYTES
-from steer_heal_love.lm.load import load_model
+from steer_heal_love.inputs.axes import builtin_axes, parse_axis
 from steer_heal_love.lm.memory import half
-from steer_heal_love.loop import RunConfig
-from steer_heal_love.migrations import SCHEMA
-from steer_heal_love.runs import RunDirectory
+from steer_heal_love.lm.model.load import load_model
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.runner.environment import describe_environment
+from steer_heal_love.runner.model import load_for
+from steer_heal_love.runner.repeat import tell_differences
+from steer_heal_love.runner.settings import config_from, load_config, read_settings
+from steer_heal_love.runs.files import SPARE_BYTES
+from steer_heal_love.runs.migrations import SCHEMA
+from steer_heal_love.runs.write import RunDirectory
+from steer_heal_love.terminal.screen import Screen
 from tiny import build_model, random_adapter, tiny_lm, tiny_tokenizer
 from tiny_run import axis_data, config_data, without_time, write_inputs
 
@@ -557,7 +556,7 @@ def test_what_the_rooms_warn_of_is_in_the_log_and_on_the_screen(
     say: Callable[..., Said],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import steer_heal_love.work as work
+    import steer_heal_love.loop.context as work
 
     extract = work.steer.extract_direction
 

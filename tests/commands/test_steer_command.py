@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 
 from said import Said
-from steer_heal_love.commands import columns, steer
-from steer_heal_love.lm.gguf import cache_dir
+from steer_heal_love.commands import steer
+from steer_heal_love.lm.model.gguf import cache_dir
+from steer_heal_love.play import columns
 from steer_heal_love.play.turn import Column, Piece
 from tiny_run import write_inputs
 

@@ -12,8 +12,8 @@ from markdown_it import MarkdownIt
 
 import processes
 from processes import shl
-from steer_heal_love.axes import load_axis
-from steer_heal_love.runs import RunDirectory
+from steer_heal_love.inputs.axes import load_axis
+from steer_heal_love.runs.write import RunDirectory
 from tiny import build_model, tiny_tokenizer
 from tiny_run import PROBES, axis_data, write_inputs
 

@@ -9,9 +9,9 @@ import pytest
 import tomli_w
 
 from steer_heal_love import cli
-from steer_heal_love.axes import parse_axis
-from steer_heal_love.migrations import SCHEMA
-from steer_heal_love.runs import RunDirectory
+from steer_heal_love.inputs.axes import parse_axis
+from steer_heal_love.runs.migrations import SCHEMA
+from steer_heal_love.runs.write import RunDirectory
 from tiny_run import axis_data
 
 Verify = Callable[[Path], tuple[int, str, str]]

@@ -14,10 +14,10 @@ from rich.console import Console
 from judgements import judged
 from processes import start
 from said import Said
-from steer_heal_love.axes import parse_axis
 from steer_heal_love.commands import watch
-from steer_heal_love.progress import Follower
-from steer_heal_love.runs import RunDirectory
+from steer_heal_love.inputs.axes import parse_axis
+from steer_heal_love.runs.progress import Follower
+from steer_heal_love.runs.write import RunDirectory
 from tiny_run import axis_data, config_data, write_inputs
 
 STAGES = ("baseline", "steer", "generate", "heal", "evaluate")

@@ -24,9 +24,9 @@ from markdown_it import MarkdownIt
 
 from example_place import finished_run, place
 from said import Said, say
-from steer_heal_love.axes import parse_axis
 from steer_heal_love.cli import COMMANDS
-from steer_heal_love.commands.arguments import config_from
+from steer_heal_love.inputs.axes import parse_axis
+from steer_heal_love.runner.settings import config_from
 from steer_heal_love.sweep.file import read_sweep
 
 __all__ = ["finished_run", "place", "say"]

@@ -11,8 +11,8 @@ from steer_heal_love.export.content import Wish
 from steer_heal_love.export.exporting import Kind, export
 from steer_heal_love.export.licence import Licence
 from steer_heal_love.export.student import Student, read_student
-from steer_heal_love.lm.adapters import student as put_on
-from steer_heal_love.lm.load import load_model
+from steer_heal_love.lm.model.load import load_model
+from steer_heal_love.lm.patches.adapters import student as put_on
 
 LICENCE = Licence("apache-2.0", "written by the test")
 

@@ -21,9 +21,9 @@ from steer_heal_love.export.lora import (
     one_adapter,
     served_rank,
 )
-from steer_heal_love.lm.adapters import LowRank
+from steer_heal_love.lm.patches.adapters import LowRank
 from steer_heal_love.records import Adapter
-from steer_heal_love.runs import read_adapter
+from steer_heal_love.runs.write import read_adapter
 
 
 def peft_logits(base: str, folder: Path) -> torch.Tensor:

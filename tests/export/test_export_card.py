@@ -12,11 +12,11 @@ import pytest
 from exports import LICENCE, make
 
 from export_run import write_tiny_run
-from steer_heal_love.axes import load_axis
-from steer_heal_love.commands.arguments import load_config
-from steer_heal_love.commands.flags import parse
 from steer_heal_love.commands.run import RunArguments
 from steer_heal_love.export.licence import Licence, find_licence
+from steer_heal_love.inputs.axes import load_axis
+from steer_heal_love.runner.settings import load_config
+from steer_heal_love.terminal.flags import parse
 from tiny_run import axis_data
 
 

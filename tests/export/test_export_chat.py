@@ -13,10 +13,10 @@ import torch
 from exports import make
 
 from said import Said
-from steer_heal_love.axes import load_axis, load_contexts
-from steer_heal_love.commands.opening import open_any
 from steer_heal_love.export.loading import open_exported
-from steer_heal_love.lm.load import load_model
+from steer_heal_love.inputs.axes import load_axis, load_contexts
+from steer_heal_love.lm.model.load import load_model
+from steer_heal_love.play.open_model import open_any
 from steer_heal_love.stages.steer import SteerConfig, extract_direction
 
 Talk = Callable[..., Said]

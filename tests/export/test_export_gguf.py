@@ -15,10 +15,10 @@ from tokenizers import Regex, normalizers, pre_tokenizers
 
 from export_run import write_tiny_run
 from steer_heal_love.errors import ConfigError, ModelError
-from steer_heal_love.export.gguf_layout import arrange, layout_of
-from steer_heal_love.export.gguf_tokenizer import split_name, token_list
+from steer_heal_love.export.gguf.layout import arrange, layout_of
+from steer_heal_love.export.gguf.tokenizer import split_name, token_list
 from steer_heal_love.export.lora import history_terms
-from steer_heal_love.lm.load import load_model
+from steer_heal_love.lm.model.load import load_model
 from tiny import build_model, tiny_tokenizer
 
 
@@ -117,8 +117,8 @@ def test_half_precision(run: Path, tmp_path: Path, dtype: torch.dtype) -> None:
 
 def test_llama_3_scaling_goes_along() -> None:
     """The factors that llama.cpp divides by give transformers' frequencies."""
-    from steer_heal_love.export.gguf_files import _rope_factors
-    from steer_heal_love.lm.load import describe
+    from steer_heal_love.export.gguf.files import _rope_factors
+    from steer_heal_love.lm.model.load import describe
 
     scaled = {
         "rope_type": "llama3",

@@ -11,9 +11,9 @@ from exports import make
 
 from export_run import write_tiny_run
 from llama_cpp_server import first_logprobs
-from steer_heal_love.export.gguf_files import About, write_model
-from steer_heal_love.lm.adapters import student as put_on
-from steer_heal_love.lm.load import load_model
+from steer_heal_love.export.gguf.files import About, write_model
+from steer_heal_love.lm.model.load import load_model
+from steer_heal_love.lm.patches.adapters import student as put_on
 
 PROMPT = list(range(3, 27))
 

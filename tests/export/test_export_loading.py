@@ -11,8 +11,8 @@ from exports import ids, largest_difference, make, student_logits
 
 from steer_heal_love.errors import ModelError, RunError
 from steer_heal_love.export.loading import Opened, open_exported
-from steer_heal_love.lm.adapters import student as put_on
-from steer_heal_love.lm.load import load_model
+from steer_heal_love.lm.model.load import load_model
+from steer_heal_love.lm.patches.adapters import student as put_on
 
 
 def logits(opened: Opened) -> torch.Tensor:

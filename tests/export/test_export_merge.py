@@ -16,8 +16,8 @@ from steer_heal_love.export.exporting import export
 from steer_heal_love.export.lora import history_terms
 from steer_heal_love.export.merge import merge_in_place
 from steer_heal_love.export.student import read_student
-from steer_heal_love.lm.adapters import LowRank
-from steer_heal_love.lm.load import load_model
+from steer_heal_love.lm.model.load import load_model
+from steer_heal_love.lm.patches.adapters import LowRank
 from tiny import save_tiny_model, tiny_lm
 
 

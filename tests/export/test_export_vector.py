@@ -14,10 +14,10 @@ from exports import ids, largest_difference, make
 from safetensors.torch import load_file
 
 from steer_heal_love.export.as_vector import layer_notes
-from steer_heal_love.export.gguf_files import About, write_control_vector
+from steer_heal_love.export.gguf.files import About, write_control_vector
 from steer_heal_love.export.student import Student
-from steer_heal_love.lm.hooks import steering
-from steer_heal_love.lm.load import load_model
+from steer_heal_love.lm.model.load import load_model
+from steer_heal_love.lm.patches.hooks import steering
 from steer_heal_love.records import Direction
 
 DOSE = 1.5

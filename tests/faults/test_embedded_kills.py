@@ -15,10 +15,10 @@ import tomli_w
 
 import processes
 from processes import Running, shl, start
-from steer_heal_love.axes import axis_to_toml_data, load_axis
-from steer_heal_love.lm.gguf import cache_dir, find_packaged_gguf
-from steer_heal_love.lm.load import ALIAS, load_model
-from steer_heal_love.runs import RunDirectory
+from steer_heal_love.inputs.axes import axis_to_toml_data, load_axis
+from steer_heal_love.lm.model.gguf import cache_dir, find_packaged_gguf
+from steer_heal_love.lm.model.load import ALIAS, load_model
+from steer_heal_love.runs.write import RunDirectory
 from tiny_run import outcome
 
 # golden: the cache of the converted model is the user's own.

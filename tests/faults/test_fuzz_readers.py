@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzz import EXAMPLES, FUZZ, refusal
-from steer_heal_love.axes import parse_axis
-from steer_heal_love.report import plots_of
-from steer_heal_love.report.diary import write_diary
-from steer_heal_love.report.page import run_page
-from steer_heal_love.report.summary import round_table, summary_of
-from steer_heal_love.runs import RunDirectory, read_run
-from steer_heal_love.survey import survey_run
-from steer_heal_love.vignettes import parse_vignettes
+from steer_heal_love.inputs.axes import parse_axis
+from steer_heal_love.inputs.vignettes import parse_vignettes
+from steer_heal_love.report.page.document import run_page
+from steer_heal_love.report.text.diary import write_diary
+from steer_heal_love.report.text.summary import round_table, summary_of
+from steer_heal_love.report.write import plots_of
+from steer_heal_love.runs.survey import survey_run
+from steer_heal_love.runs.write import RunDirectory, read_run
 from tiny_run import axis_data
 
 VIGNETTES = [

@@ -9,16 +9,16 @@ import pytest
 import tomli_w
 import torch
 
-from steer_heal_love import work
-from steer_heal_love.axes import axis_to_toml_data, load_axis, load_contexts
 from steer_heal_love.commands.run import main
-from steer_heal_love.lm.adapters import base
-from steer_heal_love.lm.chat import encode_chat
-from steer_heal_love.lm.generate import Dosing, Sampling, generate
-from steer_heal_love.lm.gguf import cache_dir, find_packaged_gguf
-from steer_heal_love.lm.hooks import steering
-from steer_heal_love.lm.load import ALIAS, LanguageModel, load_model
-from steer_heal_love.lm.score import completion_logprobs
+from steer_heal_love.inputs.axes import axis_to_toml_data, load_axis, load_contexts
+from steer_heal_love.lm.model.gguf import cache_dir, find_packaged_gguf
+from steer_heal_love.lm.model.load import ALIAS, LanguageModel, load_model
+from steer_heal_love.lm.patches.adapters import base
+from steer_heal_love.lm.patches.hooks import steering
+from steer_heal_love.lm.reading.chat import encode_chat
+from steer_heal_love.lm.reading.score import completion_logprobs
+from steer_heal_love.lm.sampler.generate import Dosing, Sampling, generate
+from steer_heal_love.loop import context as work
 from steer_heal_love.maths.backtrack import Backtrack, first_fault
 from steer_heal_love.stages import evaluate
 from steer_heal_love.stages.instruments.capability import ordinary_paragraphs

@@ -14,15 +14,15 @@ import transformers
 
 from export_run import write_run
 from llama_cpp_server import complete, start
-from steer_heal_love.axes import axis_to_toml_data, load_axis
 from steer_heal_love.commands.export import main
 from steer_heal_love.export.loading import open_exported
 from steer_heal_love.export.student import read_student
-from steer_heal_love.lm.adapters import student as put_on
-from steer_heal_love.lm.chat import decode_text, encode_chat
-from steer_heal_love.lm.generate import Sampling, generate
-from steer_heal_love.lm.gguf import cache_dir, find_packaged_gguf
-from steer_heal_love.lm.load import ALIAS, LanguageModel, load_model
+from steer_heal_love.inputs.axes import axis_to_toml_data, load_axis
+from steer_heal_love.lm.model.gguf import cache_dir, find_packaged_gguf
+from steer_heal_love.lm.model.load import ALIAS, LanguageModel, load_model
+from steer_heal_love.lm.patches.adapters import student as put_on
+from steer_heal_love.lm.reading.chat import decode_text, encode_chat
+from steer_heal_love.lm.sampler.generate import Sampling, generate
 from steer_heal_love.maths.divergence import divergence_per_position
 from steer_heal_love.records import Adapter
 from tiny import random_adapter

@@ -15,11 +15,11 @@ import torch
 import transformers
 from torch import Tensor
 
-from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.fingerprint import weights_hash
-from steer_heal_love.lm.generate import Sampling, generate
-from steer_heal_love.lm.hooks import read_hidden, steering
-from steer_heal_love.lm.load import LanguageModel, load_model
+from steer_heal_love.lm.model.fingerprint import weights_hash
+from steer_heal_love.lm.model.load import LanguageModel, load_model
+from steer_heal_love.lm.patches.adapters import student
+from steer_heal_love.lm.patches.hooks import read_hidden, steering
+from steer_heal_love.lm.sampler.generate import Sampling, generate
 from steer_heal_love.records import Adapter, Direction
 from steer_heal_love.stages.heal import Example, HealConfig, heal, target_modules
 from tiny import VOCABULARY, WIDTH, random_adapter, random_ids, tiny_tokenizer

@@ -11,13 +11,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_generate import meddled
 
+from meddling import meddled
 from steer_heal_love.errors import OutOfMemory
 from steer_heal_love.lm import memory
-from steer_heal_love.lm.hooks import read_hidden
 from steer_heal_love.lm.memory import half, in_parts, is_out_of_memory
-from steer_heal_love.lm.score import completion_logprobs
+from steer_heal_love.lm.patches.hooks import read_hidden
+from steer_heal_love.lm.reading.score import completion_logprobs
 from tiny import random_ids, tiny_lm
 
 PROMPTS = random_ids(5, 12, 9, 3, 17, seed=3)

@@ -16,7 +16,7 @@ import pytest
 
 import processes
 from processes import Ended, Running, shl, start
-from steer_heal_love.runs import RunDirectory
+from steer_heal_love.runs.write import RunDirectory
 from tiny_run import outcome, write_inputs
 
 # Long and short texts, so that shards differ; backtracking and rivals are off.

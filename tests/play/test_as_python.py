@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from steer_heal_love.lm.sampling import Sampling
+from steer_heal_love.lm.sampler.sampling import Sampling
 from steer_heal_love.maths.schedule import Schedule
 from steer_heal_love.play.as_python import as_python
 from steer_heal_love.play.loaded import Loaded

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.lm.sampling import Sampling
+from steer_heal_love.lm.sampler.sampling import Sampling
 from steer_heal_love.play.conversation import HELP, Conversation
 from steer_heal_love.play.loaded import Loaded
 from steer_heal_love.play.turn import Column, take_turn

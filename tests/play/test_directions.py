@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from steer_heal_love.axes import load_axis, load_contexts
-from steer_heal_love.lm.gguf import cache_dir
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.inputs.axes import load_axis, load_contexts
+from steer_heal_love.lm.model.gguf import cache_dir
+from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.play import directions
 from steer_heal_love.play.directions import find_direction
 from steer_heal_love.stages.steer import SteerConfig, extract_direction

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'steer-heal-love[ui]'")
 
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.lm.sampling import Sampling
+from steer_heal_love.lm.sampler.sampling import Sampling
 from steer_heal_love.maths.schedule import Schedule
 from steer_heal_love.play.loaded import Loaded
 from steer_heal_love.play.page import read_setting

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer_heal_love.errors import ConfigError, ModelError
-from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.chat import decode_text, encode_chat
-from steer_heal_love.lm.generate import Sampling, generate
-from steer_heal_love.lm.hooks import steering
-from steer_heal_love.lm.stream import Token
+from steer_heal_love.lm.patches.adapters import student
+from steer_heal_love.lm.patches.hooks import steering
+from steer_heal_love.lm.reading.chat import decode_text, encode_chat
+from steer_heal_love.lm.sampler.generate import Sampling, generate
+from steer_heal_love.lm.sampler.stream import Token
 from steer_heal_love.play.loaded import Loaded
 from steer_heal_love.play.turn import CONDITIONS, Column, Setting, _grown, take_turn
 

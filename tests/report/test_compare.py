@@ -16,14 +16,14 @@ from rich.console import Console
 
 from steer_heal_love.commands import compare as command
 from steer_heal_love.errors import ConfigError, RunError
-from steer_heal_love.report.compare import compare_runs, differences
-from steer_heal_love.report.comparison import (
+from steer_heal_love.report.compare.compare import compare_runs, differences
+from steer_heal_love.report.compare.comparison import (
     comparison_csv,
     comparison_markdown,
     comparison_table,
 )
-from steer_heal_love.report.judgement import judge_run
-from steer_heal_love.runs import RunDirectory, read_run
+from steer_heal_love.report.text.judgement import judge_run
+from steer_heal_love.runs.write import RunDirectory, read_run
 from steer_heal_love.verdicts import INVALID
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from steer_heal_love import runs
 from steer_heal_love.errors import RunError
 from steer_heal_love.records import Answer, AnswerPair, Axis
-from steer_heal_love.report import write_report
-from steer_heal_love.report.diary import write_diary
+from steer_heal_love.report.text.diary import write_diary
+from steer_heal_love.report.write import write_report
+from steer_heal_love.runs.read import RunView
+from steer_heal_love.runs.write import RunDirectory
 
 PROMPTS = ("Do you care about me?", "What is *fifteen* percent of 240?", "My dog is old.")
 AXIS = Axis(
@@ -43,10 +44,8 @@ def answers(*conditions: str) -> list[Answer]:
     ]
 
 
-def view_of(
-    metrics: Mapping[str, Any], by_round: Mapping[int | None, Sequence[Answer]]
-) -> runs.RunView:
-    class View(runs.RunView):
+def view_of(metrics: Mapping[str, Any], by_round: Mapping[int | None, Sequence[Answer]]) -> RunView:
+    class View(RunView):
         def answers(self, round_index: int | None) -> list[Answer]:
             return list(by_round.get(round_index, ()))
 
@@ -131,7 +130,7 @@ def test_of_the_same_questions_small_moves_are_clear(
 ) -> None:
     """Each round by its own items; the separate intervals, which overlap, do not decide."""
 
-    class View(runs.RunView):
+    class View(RunView):
         def items(self, round_index: int | None = None) -> dict[str, Any]:
             before = [0.4 * i for i in range(12)]
             moved = by if round_index == 0 else -5.0
@@ -213,7 +212,7 @@ def test_early_stop_ends_the_diary(make_metrics: Callable[..., Any]) -> None:
 
 def test_report_of_a_run_directory(tmp_path: Path, make_metrics: Callable[..., Any]) -> None:
     path = tmp_path / "run"
-    run = runs.RunDirectory.create(path, {"model": "smollm2"}, AXIS, {})
+    run = RunDirectory.create(path, {"model": "smollm2"}, AXIS, {})
     run.write_json("metrics.json", make_metrics(1))
     run.write_lines("baseline/answers.jsonl", [asdict(a) for a in BASELINE])
     run.write_lines("rounds/00/answers.jsonl", [asdict(a) for a in ROUND])

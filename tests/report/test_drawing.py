@@ -9,8 +9,15 @@ from typing import Any
 
 import pytest
 
-from steer_heal_love.report.drawing import DARK, PAPER, RUN_DASHES, RUN_SHAPES, RUNS, save_twins
-from steer_heal_love.report.love_loop import love_loop_plot
+from steer_heal_love.report.figures.drawing import (
+    DARK,
+    PAPER,
+    RUN_DASHES,
+    RUN_SHAPES,
+    RUNS,
+    save_twins,
+)
+from steer_heal_love.report.figures.love_loop import love_loop_plot
 
 
 def luminance(colour: str) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import vl_convert
 
-from steer_heal_love.report.love_loop import love_loop_chart, love_loop_plot
+from steer_heal_love.report.figures.love_loop import love_loop_chart, love_loop_plot
 
 
 def layers(spec: dict[str, Any], panel: int, mark: str) -> Iterator[dict[str, Any]]:

@@ -13,11 +13,11 @@ from made_up_runs import AXIS, make_run
 from scipy import stats
 
 from steer_heal_love.commands import compare as command
-from steer_heal_love.report.compare import compare_runs
-from steer_heal_love.report.comparison import comparison_csv, comparison_markdown
-from steer_heal_love.report.over_seeds import is_finished
-from steer_heal_love.report.run_row import RunRow
-from steer_heal_love.runs import read_run
+from steer_heal_love.report.compare.compare import compare_runs
+from steer_heal_love.report.compare.comparison import comparison_csv, comparison_markdown
+from steer_heal_love.report.compare.over_seeds import is_finished
+from steer_heal_love.report.compare.run_row import RunRow
+from steer_heal_love.runs.write import read_run
 
 TRAITS = (0.8, 1.0, 1.3)
 

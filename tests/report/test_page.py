@@ -19,20 +19,20 @@ from made_up_runs import make_run
 
 from steer_heal_love.errors import RunError
 from steer_heal_love.records import Answer, Ceilings, Limits
-from steer_heal_love.report import write_comparison_page, write_report
-from steer_heal_love.report.page import run_page
-from steer_heal_love.report.page.explorer import MOST_COMPLETIONS, borderline, explorer_rows
-from steer_heal_love.report.page.headline import _standing
-from steer_heal_love.report.page.parcel import as_json, as_parcel, script_hash
-from steer_heal_love.report.page.setup import flat, size_words
-from steer_heal_love.report.page.spoken import (
+from steer_heal_love.report.page.answers import (
     MOST_PROMPTS,
     again,
     choose_prompts,
     packed,
     spelled,
 )
-from steer_heal_love.survey import survey_run
+from steer_heal_love.report.page.document import run_page
+from steer_heal_love.report.page.explorer import MOST_COMPLETIONS, borderline, explorer_rows
+from steer_heal_love.report.page.headline import _standing
+from steer_heal_love.report.page.payload import as_json, as_parcel, script_hash
+from steer_heal_love.report.page.setup import flat, size_words
+from steer_heal_love.report.write import write_comparison_page, write_report
+from steer_heal_love.runs.survey import survey_run
 
 EVIL = "</script><script>alert(1)</script>"
 LIMITS = Limits(Ceilings(50, 50, 50, 1, 9), Ceilings(10, 20, 30, 0.2, 3), 0.1)

@@ -11,11 +11,11 @@ import pytest
 import vl_convert
 from made_up_runs import make_run
 
-from steer_heal_love.report.axis_map import axis_map_plot, choose_measures
-from steer_heal_love.report.doses import doses_plot
-from steer_heal_love.report.heal_curves import heal_plot
-from steer_heal_love.report.trajectories import trajectories_plot
-from steer_heal_love.runs import read_run
+from steer_heal_love.report.figures.axis_map import axis_map_plot, choose_measures
+from steer_heal_love.report.figures.doses import doses_plot
+from steer_heal_love.report.figures.heal_curves import heal_plot
+from steer_heal_love.report.figures.trajectories import trajectories_plot
+from steer_heal_love.runs.write import read_run
 
 Make = Callable[..., Any]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from steer_heal_love.report.shifts import judge_shift
 from steer_heal_love.report.states import (
     Figure,
     last_healed,
@@ -16,6 +15,7 @@ from steer_heal_love.report.states import (
     pipeline_states,
     read_figure,
 )
+from steer_heal_love.report.text.shifts import judge_shift
 
 
 def test_states_in_the_order_of_the_method(make_metrics: Callable[..., Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from steer_heal_love.report.summary import COLUMNS, round_row, round_table, summary_text
+from steer_heal_love.report.text.summary import COLUMNS, round_row, round_table, summary_text
 
 RUN = Path("runs/mine")
 Make = Callable[..., Any]

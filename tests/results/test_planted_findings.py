@@ -23,7 +23,7 @@ from results.planted.sight import look
 from results.planted.study import Arm
 from results.planted.words import matched_verdict, tau_words, verdict, verdict_words
 
-from steer_heal_love.lm.adapters import student
+from steer_heal_love.lm.patches.adapters import student
 from steer_heal_love.maths.divergence import divergence_per_position
 from steer_heal_love.records import Interval
 from steer_heal_love.stages.heal import Example

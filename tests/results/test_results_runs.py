@@ -13,8 +13,8 @@ from results.runs.questions import QUESTIONS
 from results.runs.records import read_figures
 from results.runs.tiny import merged, write_small
 
-from steer_heal_love.axes import load_axis
 from steer_heal_love.commands.sweep import job_of
+from steer_heal_love.inputs.axes import load_axis
 from steer_heal_love.sweep.file import read_sweep
 from tiny import save_tiny_model
 from tiny_run import axis_data, config_data

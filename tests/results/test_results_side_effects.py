@@ -12,10 +12,10 @@ from results.side_effects import __main__ as command
 from results.side_effects.measure import mundane_prompts
 from results.side_effects.subjects import find_subjects
 
-from steer_heal_love.axes import load_contexts, parse_axis
 from steer_heal_love.commands.run import main as run_command
 from steer_heal_love.errors import ConfigError, DataError
-from steer_heal_love.lm.load import load_model
+from steer_heal_love.inputs.axes import load_contexts, parse_axis
+from steer_heal_love.lm.model.load import load_model
 from steer_heal_love.stages.instruments.answer_pairs import answer_pair_values
 from tiny_run import PAIRS, axis_data, write_inputs
 

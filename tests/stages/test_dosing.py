@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from judgements import judged
-from steer_heal_love.lm.hooks import Steering
+from steer_heal_love.lm.patches.hooks import Steering
 from steer_heal_love.records import Ceilings, Limits
 from steer_heal_love.stages.dosing.application import DosingConfig
 from steer_heal_love.stages.dosing.selection import SelectBy, mark_duplicates, select

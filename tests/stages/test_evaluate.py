@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.chat import encode_chat, encode_text
-from steer_heal_love.lm.generate import Sampling
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.adapters import student
+from steer_heal_love.lm.reading.chat import encode_chat, encode_text
+from steer_heal_love.lm.sampler.generate import Sampling
 from steer_heal_love.maths.paired import known
 from steer_heal_love.records import AnswerPair, Axis, Completion, Interval, Judged, Measurement
 from steer_heal_love.stages import filter as filtering

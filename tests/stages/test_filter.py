@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from judgements import scores
-from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.chat import encode_chat, encode_text
-from steer_heal_love.lm.hooks import steering
-from steer_heal_love.lm.relevance import relevance
+from steer_heal_love.lm.patches.adapters import student
+from steer_heal_love.lm.patches.hooks import steering
+from steer_heal_love.lm.reading.chat import encode_chat, encode_text
+from steer_heal_love.lm.reading.relevance import relevance
 from steer_heal_love.records import Axis, Ceilings, Completion, Direction, Limits
 from steer_heal_love.stages.filter import (
     FilterConfig,

@@ -15,13 +15,13 @@ from pydantic import ValidationError
 from torch import Tensor
 from transformers import get_scheduler
 
-from steer_heal_love.codec import pack, unpack
 from steer_heal_love.errors import DivergedError, ModelError, OutOfMemory
-from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.fingerprint import weights_hash
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.model.fingerprint import weights_hash
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.adapters import student
 from steer_heal_love.maths.divergence import HealTerms
 from steer_heal_love.records import Adapter, Healed, HealStep
+from steer_heal_love.runs.codec import pack, unpack
 from steer_heal_love.stages import heal as module
 from steer_heal_love.stages.heal import Example, HealConfig, heal, split, target_modules
 from steer_heal_love.stages.healing import session as session_module

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.adapters import student
 from steer_heal_love.records import Adapter
 from steer_heal_love.stages.heal import Example, HealConfig, heal, split, target_modules
 from steer_heal_love.stages.healing.session import Session

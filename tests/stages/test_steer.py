@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from steer_heal_love.errors import DivergedError
-from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.chat import encode_chat
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.adapters import student
+from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.records import Axis, Context
 from steer_heal_love.stages.steer import SteerConfig, extract_direction
 from tiny import KINDS, WIDTH, Kind, random_adapter, tiny_lm

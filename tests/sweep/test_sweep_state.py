@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from steer_heal_love.axes import load_axis
 from steer_heal_love.errors import RunError
-from steer_heal_love.runs import RunDirectory
+from steer_heal_love.inputs.axes import load_axis
+from steer_heal_love.runs.write import RunDirectory
 from steer_heal_love.sweep.ending import write_ending
 from steer_heal_love.sweep.ledger import LEDGER, Entry, Ledger, attempts
 from steer_heal_love.sweep.objective import HOPELESS, Found, best_of, front_of, judge_round

@@ -14,22 +14,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from steer_heal_love.axes import load_axis, load_contexts
-from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.loading import load_for, settle
-from steer_heal_love.commands.run import read_settings
-from steer_heal_love.commands.screen import Screen
+from steer_heal_love.checks.filter_audit import FAR, Audit, KindReport, Variant, audit, build_cases
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.lm.adapters import base
-from steer_heal_love.lm.answers import sample_answers
-from steer_heal_love.lm.generate import Sampling
-from steer_heal_love.lm.hooks import steering
-from steer_heal_love.lm.load import LanguageModel
-from steer_heal_love.loop import RunConfig
+from steer_heal_love.inputs.axes import load_axis, load_contexts
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.adapters import base
+from steer_heal_love.lm.patches.hooks import steering
+from steer_heal_love.lm.sampler.answers import sample_answers
+from steer_heal_love.lm.sampler.generate import Sampling
 from steer_heal_love.maths.repetition import is_loop
 from steer_heal_love.records import Axis, Completion, Interval
-from steer_heal_love.runs import write_text
-from steer_heal_love.stages.audit import FAR, Audit, KindReport, Variant, audit, build_cases
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.runner.model import load_for, settle
+from steer_heal_love.runner.settings import read_settings
+from steer_heal_love.runs.write import write_text
 from steer_heal_love.stages.filter import (
     FilterConfig,
     Scored,
@@ -38,6 +36,8 @@ from steer_heal_love.stages.filter import (
     score_completions,
 )
 from steer_heal_love.stages.steer import extract_direction
+from steer_heal_love.terminal.flags import parse
+from steer_heal_love.terminal.screen import Screen
 
 QUANTILES = (0.9, 0.95, 0.975, 0.99, 1.0)
 FACTORS = (1.0, 1.25, 1.5, 2.0)

@@ -6,8 +6,8 @@ import tomli_w
 from rich.console import Console
 from rich.table import Table
 
-from steer_heal_love.axes import axis_to_toml_data, builtin_axes, load_axis
 from steer_heal_love.errors import ConfigError
+from steer_heal_love.inputs.axes import axis_to_toml_data, builtin_axes, load_axis
 
 HELP = """usage: shl axes [show NAME | check NAME [OPTIONS]]
 

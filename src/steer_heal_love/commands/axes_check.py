@@ -9,18 +9,18 @@ from typing import Annotated, Any
 
 import tyro
 
-from steer_heal_love.axes import load_axis
-from steer_heal_love.axis_check.findings import Finding
-from steer_heal_love.axis_check.form import check_form
-from steer_heal_love.axis_check.validity import Validity, check_validity
-from steer_heal_love.commands.arguments import config_from
-from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.loading import load_for
-from steer_heal_love.commands.screen import Screen
-from steer_heal_love.lm.load import DType, Quantize
-from steer_heal_love.lm.sources import ALIAS
+from steer_heal_love.checks.axis_text import check_form
+from steer_heal_love.checks.axis_validity import Validity, check_validity
+from steer_heal_love.checks.findings import Finding
+from steer_heal_love.inputs.axes import load_axis
+from steer_heal_love.lm.model.load import DType, Quantize
+from steer_heal_love.lm.model.sources import ALIAS
 from steer_heal_love.records import Axis
 from steer_heal_love.report.escape import escape_terminal
+from steer_heal_love.runner.model import load_for
+from steer_heal_love.runner.settings import config_from
+from steer_heal_love.terminal.flags import parse
+from steer_heal_love.terminal.screen import Screen
 from steer_heal_love.verdicts.answers import signed
 
 AGAINST = 5  # pairs that go the other way, of which so many are shown

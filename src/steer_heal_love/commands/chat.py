@@ -11,15 +11,15 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from steer_heal_love.commands.columns import make_console, show_growing, stream_one
-from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.opening import open_any
 from steer_heal_love.errors import ConfigError, SteerHealLoveError
-from steer_heal_love.lm.load import DType
-from steer_heal_love.lm.sampling import Sampling
+from steer_heal_love.lm.model.load import DType
+from steer_heal_love.lm.sampler.sampling import Sampling
+from steer_heal_love.play.columns import make_console, show_growing, stream_one
 from steer_heal_love.play.conversation import Conversation
+from steer_heal_love.play.open_model import open_any
 from steer_heal_love.report.escape import escape_terminal
-from steer_heal_love.report.words import one_line
+from steer_heal_love.report.text.words import one_line
+from steer_heal_love.terminal.flags import parse
 
 
 @dataclass(frozen=True)

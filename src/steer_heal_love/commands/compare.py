@@ -9,11 +9,11 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from steer_heal_love.commands.flags import parse
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.report.compare import compare_runs, differences
-from steer_heal_love.report.comparison import comparison_table, write_comparison
-from steer_heal_love.runs import read_run
+from steer_heal_love.report.compare.compare import compare_runs, differences
+from steer_heal_love.report.compare.comparison import comparison_table, write_comparison
+from steer_heal_love.runs.write import read_run
+from steer_heal_love.terminal.flags import parse
 
 
 @dataclass(frozen=True)

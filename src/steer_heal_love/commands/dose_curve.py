@@ -10,22 +10,23 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from steer_heal_love.axes import load_axis, load_contexts
-from steer_heal_love.baselines import with_baselines
-from steer_heal_love.codec import to_json
-from steer_heal_love.commands.arguments import files_named, load_config
-from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.loading import load_for, settle
-from steer_heal_love.commands.screen import Screen
-from steer_heal_love.commands.trust import refuse_silent_trust, untrusting
-from steer_heal_love.dose_curve import Personas, measure_curve
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.files import write_text
-from steer_heal_love.loop import RunConfig
+from steer_heal_love.inputs.axes import load_axis, load_contexts
+from steer_heal_love.loop.dose_curve import Personas, measure_curve
 from steer_heal_love.records import Measurement, NoPieces
-from steer_heal_love.report.dose_curve import PAIRS, PERSONA, dose_plot, dose_tables, save_dose_plot
-from steer_heal_love.report.words import one_line
+from steer_heal_love.report.figures.dose_curve import PAIRS, PERSONA, dose_plot, dose_tables
+from steer_heal_love.report.page.figure_page import save_dose_plot
+from steer_heal_love.report.text.words import one_line
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.runner.base_cache import with_baselines
+from steer_heal_love.runner.model import load_for, settle
+from steer_heal_love.runner.remote_code import refuse_silent_trust, untrusting
+from steer_heal_love.runner.settings import files_named, load_config
+from steer_heal_love.runs.codec import to_json
+from steer_heal_love.runs.files import write_text
 from steer_heal_love.stages.dosing.application import DosingConfig
+from steer_heal_love.terminal.flags import parse
+from steer_heal_love.terminal.screen import Screen
 from steer_heal_love.verdicts import INVALID
 from steer_heal_love.verdicts.instruments import validity
 

@@ -13,31 +13,31 @@ import tyro
 from rich.table import Table
 from rich.text import Text
 
-from steer_heal_love.axes import load_axis, load_contexts
-from steer_heal_love.baselines import with_baselines
-from steer_heal_love.commands.arguments import config_from, load_config
-from steer_heal_love.commands.battery_table import battery_table, cell
-from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.loading import load_for, settle
-from steer_heal_love.commands.run import read_settings
-from steer_heal_love.commands.screen import Screen
-from steer_heal_love.commands.trust import refuse_silent_trust
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.export.loading import Opened, open_exported
-from steer_heal_love.files import write_text
-from steer_heal_love.lm.load import DType
-from steer_heal_love.loop import RunConfig, evaluate_student
-from steer_heal_love.maths.paired import paired_difference
-from steer_heal_love.records import Axis, Baseline, Interval, Measurement, NoPieces
-from steer_heal_love.report.escape import escape_terminal
-from steer_heal_love.runs import read_adapter, read_run
-from steer_heal_love.stages.instruments.harness import (
+from steer_heal_love.harness.measure import (
     HarnessConfig,
     TaskFigure,
     TaskResults,
     measure_tasks,
 )
-from steer_heal_love.stages.instruments.harness_tasks import load_tasks
+from steer_heal_love.harness.tasks import load_tasks
+from steer_heal_love.inputs.axes import load_axis, load_contexts
+from steer_heal_love.lm.model.load import DType
+from steer_heal_love.loop.measure import evaluate_student
+from steer_heal_love.maths.paired import paired_difference
+from steer_heal_love.records import Axis, Baseline, Interval, Measurement, NoPieces
+from steer_heal_love.report.escape import escape_terminal
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.runner.base_cache import with_baselines
+from steer_heal_love.runner.model import load_for, settle
+from steer_heal_love.runner.remote_code import refuse_silent_trust
+from steer_heal_love.runner.settings import config_from, load_config, read_settings
+from steer_heal_love.runs.files import write_text
+from steer_heal_love.runs.write import read_adapter, read_run
+from steer_heal_love.terminal.battery_table import battery_table, cell
+from steer_heal_love.terminal.flags import parse
+from steer_heal_love.terminal.screen import Screen
 from steer_heal_love.verdicts import all_verdicts, coherent, to_json
 
 

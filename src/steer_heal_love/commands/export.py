@@ -9,10 +9,6 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.loading import check_device
-from steer_heal_love.commands.run import read_settings
-from steer_heal_love.commands.screen import Screen
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.export.content import Content, Wish
 from steer_heal_love.export.exporting import Kind, export
@@ -20,6 +16,10 @@ from steer_heal_love.export.folder import refuse_filled
 from steer_heal_love.export.hub import push_folder, refuse_push
 from steer_heal_love.export.licence import find_licence
 from steer_heal_love.export.student import Student, read_student
+from steer_heal_love.runner.model import check_device
+from steer_heal_love.runner.settings import read_settings
+from steer_heal_love.terminal.flags import parse
+from steer_heal_love.terminal.screen import Screen
 
 
 @dataclass(frozen=True)

@@ -12,23 +12,23 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from steer_heal_love.axes import load_axis, load_contexts
-from steer_heal_love.commands.arguments import files_named, load_config
-from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.space import estimate_need
+from steer_heal_love.budget.advice import Advice, advise
+from steer_heal_love.budget.disk import estimate_need
+from steer_heal_love.budget.machines import GIB, Machine, read_gpus, this_machine
+from steer_heal_love.budget.memory import Moment
+from steer_heal_love.budget.named import find_size
+from steer_heal_love.budget.plan import Plan, make_plan
+from steer_heal_love.budget.texts import USUAL, Texts, measure_texts
 from steer_heal_love.errors import ConfigError, ModelError
-from steer_heal_love.lm import load
-from steer_heal_love.lm.load import LanguageModel, default_dtype
-from steer_heal_love.lm.packed import works
-from steer_heal_love.lm.weightless import config_of, weightless
-from steer_heal_love.loop import RunConfig
-from steer_heal_love.planning.advice import Advice, advise
-from steer_heal_love.planning.machines import GIB, Machine, read_gpus, this_machine
-from steer_heal_love.planning.memory import Moment
-from steer_heal_love.planning.named import find_size
-from steer_heal_love.planning.plan import Plan, make_plan
-from steer_heal_love.planning.texts import USUAL, Texts, measure_texts
+from steer_heal_love.inputs.axes import load_axis, load_contexts
+from steer_heal_love.lm.model import load
+from steer_heal_love.lm.model.load import LanguageModel, default_dtype
+from steer_heal_love.lm.model.meta_model import config_of, weightless
+from steer_heal_love.lm.patches.packed import works
 from steer_heal_love.records import Axis
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.runner.settings import files_named, load_config
+from steer_heal_love.terminal.flags import parse
 
 THROUGHOUT = ("libraries", "weights", "packed copies")  # parts of every moment
 

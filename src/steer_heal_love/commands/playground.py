@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.opening import open_run
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.lm.load import DType
+from steer_heal_love.lm.model.load import DType
+from steer_heal_love.play.open_model import open_run
+from steer_heal_love.terminal.flags import parse
 
 HOST = "127.0.0.1"
 
@@ -57,8 +57,8 @@ def main(arguments: list[str]) -> int:
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
         import uvicorn
 
-        from steer_heal_love.play.desk import Desk
         from steer_heal_love.play.page import make_page
+        from steer_heal_love.play.serial_worker import Desk
         from steer_heal_love.play.serving import make_app
 
         desk = Desk()

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.presets import builtin_presets, load_preset
+from steer_heal_love.inputs.presets import builtin_presets, load_preset
 
 HELP = """usage: shl presets [show NAME]
 

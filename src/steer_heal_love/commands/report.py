@@ -9,11 +9,11 @@ from typing import Annotated
 
 import tyro
 
-from steer_heal_love.commands.flags import parse
 from steer_heal_love.errors import ConfigError, RunError, RunInUse
-from steer_heal_love.report import write_comparison_page, write_report
-from steer_heal_love.runs import RunDirectory
-from steer_heal_love.survey import survey_run
+from steer_heal_love.report.write import write_comparison_page, write_report
+from steer_heal_love.runs.survey import survey_run
+from steer_heal_love.runs.write import RunDirectory
+from steer_heal_love.terminal.flags import parse
 
 _SEVERAL = Path("comparison.html")
 

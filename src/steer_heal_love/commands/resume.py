@@ -8,21 +8,19 @@ from typing import Annotated
 
 import tyro
 
-from steer_heal_love.commands.arguments import config_from
-from steer_heal_love.commands.course import carry_out
-from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.loading import settle
-from steer_heal_love.commands.run import read_settings
-from steer_heal_love.commands.screen import Screen
-from steer_heal_love.commands.space import bytes_in, estimate_need, refuse_full_disk
-from steer_heal_love.commands.together import check_shares, lead_on, together
-from steer_heal_love.environment import describe_environment, differences
-from steer_heal_love.errors import ConfigError, RunError
-from steer_heal_love.lm.load import LanguageModel
-from steer_heal_love.lm.team import Team
-from steer_heal_love.loop import RunConfig
-from steer_heal_love.runs import RunDirectory
-from steer_heal_love.tracking import TrackerName, open_tracker
+from steer_heal_love.budget.disk import bytes_in, estimate_need, refuse_full_disk
+from steer_heal_love.errors import ConfigError
+from steer_heal_love.lm.model.team import Team
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.runner.carry_out import carry_out
+from steer_heal_love.runner.environment import describe_environment, differences
+from steer_heal_love.runner.model import check_model, settle
+from steer_heal_love.runner.processes import check_shares, lead_on, together
+from steer_heal_love.runner.settings import config_from, read_settings
+from steer_heal_love.runner.tracking import TrackerName, open_tracker
+from steer_heal_love.runs.write import RunDirectory
+from steer_heal_love.terminal.flags import parse
+from steer_heal_love.terminal.screen import Screen
 
 
 @dataclass(frozen=True)
@@ -117,14 +115,3 @@ def extended(settings: RunConfig, rounds: int, path: Path) -> RunConfig:
             "be extended, not cut"
         )
     return config_from({**settings.model_dump(), "rounds": rounds}, "--rounds")
-
-
-def check_model(run: RunDirectory, lm: LanguageModel) -> None:
-    """Raises RunError where the model is not the one that the run was begun with."""
-    begun = run.environment().get("model", {}).get("revision")
-    found = lm.identity.revision
-    if begun is not None and begun != found:
-        raise RunError(
-            f"model {lm.identity.name} is not the one that run {run.path} was begun with "
-            f"({begun[:19]}, now {found[:19]}): restore it, or begin another run"
-        )

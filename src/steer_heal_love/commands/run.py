@@ -10,23 +10,23 @@ from typing import Annotated
 
 import tyro
 
-from steer_heal_love.axes import load_axis
-from steer_heal_love.commands.arguments import config_from, files_named, load_config
-from steer_heal_love.commands.course import carry_out
-from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.loading import settle
-from steer_heal_love.commands.repeat import check_same, refuse_settings, tell_differences
-from steer_heal_love.commands.screen import Screen
-from steer_heal_love.commands.space import estimate_need, refuse_full_disk
-from steer_heal_love.commands.together import check_shares, lead_on, shared_out, together
-from steer_heal_love.commands.trust import refuse_silent_trust, untrusting
-from steer_heal_love.environment import describe_environment
+from steer_heal_love.budget.disk import estimate_need, refuse_full_disk
 from steer_heal_love.errors import RunError
-from steer_heal_love.lm.team import Team
-from steer_heal_love.loop import RunConfig
+from steer_heal_love.inputs.axes import load_axis
+from steer_heal_love.lm.model.team import Team
 from steer_heal_love.records import Axis
-from steer_heal_love.runs import RunDirectory, read_foundations
-from steer_heal_love.tracking import TrackerName, open_tracker
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.runner.carry_out import carry_out
+from steer_heal_love.runner.environment import describe_environment
+from steer_heal_love.runner.model import settle
+from steer_heal_love.runner.processes import check_shares, lead_on, shared_out, together
+from steer_heal_love.runner.remote_code import refuse_silent_trust, untrusting
+from steer_heal_love.runner.repeat import check_same, refuse_settings, tell_differences
+from steer_heal_love.runner.settings import files_named, load_config, read_settings
+from steer_heal_love.runner.tracking import TrackerName, open_tracker
+from steer_heal_love.runs.write import RunDirectory
+from steer_heal_love.terminal.flags import parse
+from steer_heal_love.terminal.screen import Screen
 
 
 @dataclass(frozen=True)
@@ -143,16 +143,3 @@ def _default_out(settings: RunConfig) -> Path:
     now = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     name = f"{Path(settings.axis).stem}-{Path(settings.model).name}"
     return Path("runs") / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-{now}"
-
-
-def read_settings(path: Path, *, trust: bool = False) -> tuple[RunConfig, Axis]:
-    """Settings and axis of a run directory.
-
-    Raises:
-        RunError, AxisError: it is no run directory, or a broken one.
-        ConfigError: a setting is none, or it would run a model's own code without `trust`.
-    """
-    values, axis = read_foundations(path)
-    settings = config_from(values, str(path / "config.toml"))
-    refuse_silent_trust(settings, f"run {path}", trust)
-    return settings, axis

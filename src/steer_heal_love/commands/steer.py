@@ -8,21 +8,21 @@ from typing import Annotated
 
 import tyro
 
-from steer_heal_love.axes import load_axis
-from steer_heal_love.commands.columns import make_console, show_growing
-from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.loading import load_for
-from steer_heal_love.commands.opening import read_with_words
-from steer_heal_love.commands.screen import Screen
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.lm.load import DType
-from steer_heal_love.lm.sampling import Sampling
-from steer_heal_love.loop import RunConfig
+from steer_heal_love.inputs.axes import load_axis
+from steer_heal_love.lm.model.load import DType
+from steer_heal_love.lm.sampler.sampling import Sampling
 from steer_heal_love.maths.direction import Gate, Operator
 from steer_heal_love.maths.schedule import Schedule, ScheduleKind
+from steer_heal_love.play.columns import make_console, show_growing
 from steer_heal_love.play.loaded import Loaded
+from steer_heal_love.play.open_model import read_with_words
 from steer_heal_love.play.turn import Column, Setting, check_kappa, take_turn
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.runner.model import load_for
 from steer_heal_love.stages.steer import SteerConfig
+from steer_heal_love.terminal.flags import parse
+from steer_heal_love.terminal.screen import Screen
 
 
 @dataclass(frozen=True)

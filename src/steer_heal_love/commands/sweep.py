@@ -11,14 +11,12 @@ from typing import Annotated, Any
 
 import tyro
 
-from steer_heal_love.commands.arguments import config_from
-from steer_heal_love.commands.flags import parse
-from steer_heal_love.commands.stopping import Stopped, stoppable_between
-from steer_heal_love.commands.sweep_screen import SweepScreen
-from steer_heal_love.commands.trial import carry_trial, is_done
-from steer_heal_love.commands.trust import refuse_silent_trust
 from steer_heal_love.errors import ConfigError, RunError
-from steer_heal_love.files import hold_lock, write_text
+from steer_heal_love.runner.remote_code import refuse_silent_trust
+from steer_heal_love.runner.settings import config_from
+from steer_heal_love.runner.signals import Stopped, stoppable_between
+from steer_heal_love.runner.trial import carry_trial, is_done
+from steer_heal_love.runs.files import hold_lock, write_text
 from steer_heal_love.sweep.cluster import LOCAL, connected
 from steer_heal_love.sweep.ending import write_ending
 from steer_heal_love.sweep.file import Sweep, nested, read_sweep
@@ -26,6 +24,7 @@ from steer_heal_love.sweep.ledger import Ledger
 from steer_heal_love.sweep.naming import canonical, name_sample
 from steer_heal_love.sweep.objective import best_of
 from steer_heal_love.sweep.on_ray import run_on_ray
+from steer_heal_love.sweep.screen import SweepScreen
 from steer_heal_love.sweep.search import STUDY, Plan, require_search, results, search_on_ray
 from steer_heal_love.sweep.serial import run_in_turn
 from steer_heal_love.sweep.settings import Resources
@@ -41,6 +40,7 @@ from steer_heal_love.sweep.trial import (
     Tick,
     Trial,
 )
+from steer_heal_love.terminal.flags import parse
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import tyro
 
-from steer_heal_love.commands.flags import parse
 from steer_heal_love.errors import RunError
-from steer_heal_love.runs import RunDirectory
-from steer_heal_love.survey import refuse_other_folders
+from steer_heal_love.runs.survey import refuse_other_folders
+from steer_heal_love.runs.write import RunDirectory
+from steer_heal_love.terminal.flags import parse
 
 
 @dataclass(frozen=True)

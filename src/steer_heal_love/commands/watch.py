@@ -17,12 +17,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from steer_heal_love.commands.flags import parse
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.progress import STAGES, Follower, Progress
 from steer_heal_love.report.states import PERPLEXITY, TRAIT
-from steer_heal_love.report.summary import round_table
-from steer_heal_love.report.words import number, one_line, percent
+from steer_heal_love.report.text.summary import round_table
+from steer_heal_love.report.text.words import number, one_line, percent
+from steer_heal_love.runs.progress import STAGES, Follower, Progress
+from steer_heal_love.terminal.flags import parse
 
 WORDS = {
     "running": "running",

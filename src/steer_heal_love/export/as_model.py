@@ -8,16 +8,16 @@ from pathlib import Path
 
 import torch
 
-from steer_heal_love.export import llama_cpp
 from steer_heal_love.export.as_vector import layer_notes
 from steer_heal_love.export.card import front_matter
 from steer_heal_love.export.content import Content, Task, merged_model, stored_dtype
-from steer_heal_love.export.gguf_files import write_control_vector, write_lora, write_model
-from steer_heal_love.export.gguf_layout import layout_of
-from steer_heal_love.export.gguf_tokenizer import check_tokenizer
+from steer_heal_love.export.gguf import llama_cpp
+from steer_heal_love.export.gguf.files import write_control_vector, write_lora, write_model
+from steer_heal_love.export.gguf.layout import layout_of
+from steer_heal_love.export.gguf.tokenizer import check_tokenizer
 from steer_heal_love.export.lora import history_terms, one_adapter, write_adapter
-from steer_heal_love.files import write_text
-from steer_heal_love.lm.load import LanguageModel, save_model
+from steer_heal_love.lm.model.load import LanguageModel, save_model
+from steer_heal_love.runs.files import write_text
 
 
 def write_merged(task: Task) -> Content:

@@ -17,7 +17,6 @@ from steer_heal_love.export.licence import Licence
 from steer_heal_love.export.lora import SERVED_RANKS
 from steer_heal_love.export.student import Student
 from steer_heal_love.report.escape import escape_markdown
-from steer_heal_love.report.marks import mark_of
 from steer_heal_love.report.states import (
     LOOPS,
     PERPLEXITY,
@@ -27,9 +26,10 @@ from steer_heal_love.report.states import (
     read_mapping,
     read_rounds,
 )
-from steer_heal_love.report.summary import verdict_lines
-from steer_heal_love.report.words import number, one_line, percent, plain, signed
-from steer_heal_love.runs import RunDirectory
+from steer_heal_love.report.text.summary import verdict_lines
+from steer_heal_love.report.text.validity import mark_of
+from steer_heal_love.report.text.words import number, one_line, percent, plain, signed
+from steer_heal_love.runs.write import RunDirectory
 
 _FIGURES = (
     (TRAIT, "trait, nats per token", signed),

@@ -16,15 +16,15 @@ from steer_heal_love.export.fidelity import (
     probe_texts,
     read_logits,
 )
-from steer_heal_love.export.gguf_files import About
+from steer_heal_love.export.gguf.files import About
 from steer_heal_love.export.licence import Licence
 from steer_heal_love.export.lora import history_terms
 from steer_heal_love.export.merge import merge_in_place
 from steer_heal_love.export.student import Student
-from steer_heal_love.files import check_space
-from steer_heal_love.lm.adapters import student as put_on
-from steer_heal_love.lm.load import LanguageModel, load_config, load_model, load_tokenizer
+from steer_heal_love.lm.model.load import LanguageModel, load_config, load_model, load_tokenizer
+from steer_heal_love.lm.patches.adapters import student as put_on
 from steer_heal_love.records import Adapter
+from steer_heal_love.runs.files import check_space
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from steer_heal_love.axes import axis_to_toml_data
-from steer_heal_love.codec import to_toml
 from steer_heal_love.export.as_adapter import write_peft
 from steer_heal_love.export.as_model import write_gguf, write_merged
 from steer_heal_love.export.as_vector import write_vector
@@ -18,7 +16,9 @@ from steer_heal_love.export.folder import whole_folder
 from steer_heal_love.export.licence import Licence
 from steer_heal_love.export.sidecar import REPRODUCE, write_sidecar
 from steer_heal_love.export.student import Student
-from steer_heal_love.files import write_bytes, write_text
+from steer_heal_love.inputs.axes import axis_to_toml_data
+from steer_heal_love.runs.codec import to_toml
+from steer_heal_love.runs.files import write_bytes, write_text
 
 Kind = Literal["peft", "merged", "gguf", "vector"]
 

@@ -11,7 +11,7 @@ import psutil
 from safetensors import SafetensorError
 
 from steer_heal_love.errors import RunError
-from steer_heal_love.files import explain, remove_tree, rename_folder
+from steer_heal_love.runs.files import explain, remove_tree, rename_folder
 
 
 def refuse_filled(target: Path) -> None:

@@ -12,8 +12,8 @@ import huggingface_hub
 import yaml
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
-from steer_heal_love.lm.gguf import find_packaged_gguf
-from steer_heal_love.lm.sources import ALIAS
+from steer_heal_love.lm.model.gguf import find_packaged_gguf
+from steer_heal_love.lm.model.sources import ALIAS
 
 # Files that a licence may oblige whoever passes the model on to pass on too.
 FILES = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import safetensors.torch
 
-from steer_heal_love.codec import to_json
 from steer_heal_love.errors import ConfigError, ModelError
-from steer_heal_love.files import write_bytes, write_text
-from steer_heal_love.lm.adapters import LowRank, stack
+from steer_heal_love.lm.patches.adapters import LowRank, stack
 from steer_heal_love.maths.low_rank import pad_rank, truncate
 from steer_heal_love.records import Adapter
+from steer_heal_love.runs.codec import to_json
+from steer_heal_love.runs.files import write_bytes, write_text
 
 # What vLLM takes for --max-lora-rank (vllm.config.lora.MaxLoRARanks); a rank between is rounded up.
 SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)

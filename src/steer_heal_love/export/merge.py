@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from steer_heal_love.errors import ModelError
-from steer_heal_love.lm.adapters import LowRank, adapted_module
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.adapters import LowRank, adapted_module
 
 
 @torch.no_grad()

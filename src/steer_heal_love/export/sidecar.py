@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from steer_heal_love._version import __version__
-from steer_heal_love.codec import to_json
 from steer_heal_love.export.student import Student
-from steer_heal_love.files import write_text
+from steer_heal_love.runs.codec import to_json
+from steer_heal_love.runs.files import write_text
 
 SIDECAR = "steer_heal_love.json"
 REPRODUCE = "reproduce"  # folder of the run's settings and axis

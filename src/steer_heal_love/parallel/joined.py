@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from steer_heal_love.codec import pack, unpack
 from steer_heal_love.errors import LostProcess
-from steer_heal_love.lm.team import Team
+from steer_heal_love.lm.model.team import Team
+from steer_heal_love.runs.codec import pack, unpack
 
 T = TypeVar("T")
 

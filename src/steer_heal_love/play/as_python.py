@@ -12,8 +12,8 @@ _HEAD = """\
 from pathlib import Path
 
 from steer_heal_love import load_model, read_run, steering, student
-from steer_heal_love.lm.chat import decode_text, encode_chat
-from steer_heal_love.lm.generate import {names}, generate
+from steer_heal_love.lm.reading.chat import decode_text, encode_chat
+from steer_heal_love.lm.sampler.generate import {names}, generate
 {imports}
 run = read_run(Path({run!r}))
 lm = load_model({model!r}, device={device!r}, dtype={dtype!r})

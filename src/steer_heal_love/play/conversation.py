@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.lm.sampling import Sampling
+from steer_heal_love.lm.sampler.sampling import Sampling
 from steer_heal_love.play.loaded import Loaded
 from steer_heal_love.play.turn import (
     CONDITIONS,

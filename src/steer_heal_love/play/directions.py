@@ -14,18 +14,19 @@ from pathlib import Path
 import torch
 
 from steer_heal_love.errors import RunError
-from steer_heal_love.lm.gguf import cache_dir
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.inputs.prompts import spread
+from steer_heal_love.lm.model.gguf import cache_dir
+from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.records import Axis, Context, Direction
-from steer_heal_love.runs import pack_direction, read_direction, write_bytes
-from steer_heal_love.stages.steer import SteerConfig, extract_direction, spread
+from steer_heal_love.runs.write import pack_direction, read_direction, write_bytes
+from steer_heal_love.stages.steer import SteerConfig, extract_direction
 
 KEPT = 256  # directions; the oldest go first
 
 # What a direction is computed by, in the package.
 _CODE = (
-    *("lm/chat.py", "lm/hooks.py", "lm/tokens.py"),
-    *("maths/direction.py", "stages/steer.py"),
+    *("lm/reading/chat.py", "lm/patches/hooks.py", "lm/tokens.py"),
+    *("maths/direction.py", "stages/steer.py", "inputs/prompts.py"),
 )
 
 

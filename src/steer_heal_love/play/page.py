@@ -11,15 +11,15 @@ import gradio as gr
 from markupsafe import escape
 
 from steer_heal_love.errors import ConfigError, SteerHealLoveError
-from steer_heal_love.lm.sampling import Sampling
+from steer_heal_love.lm.sampler.sampling import Sampling
 from steer_heal_love.maths.direction import Gate, Operator
 from steer_heal_love.maths.schedule import Schedule, ScheduleKind
 from steer_heal_love.play.as_python import as_python
-from steer_heal_love.play.desk import Desk
 from steer_heal_love.play.loaded import Loaded
 from steer_heal_love.play.panes import column_html, heading_html, key_html
+from steer_heal_love.play.serial_worker import Desk
 from steer_heal_love.play.turn import CONDITIONS, Column, Setting, take_turn
-from steer_heal_love.report.words import one_line
+from steer_heal_love.report.text.words import one_line
 
 MAX_TOKENS = 512
 LEAST_KAPPA = 3.0  # that the slider reaches both ways

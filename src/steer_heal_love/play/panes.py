@@ -9,7 +9,7 @@ from markupsafe import Markup
 from steer_heal_love.play.loaded import Loaded
 from steer_heal_love.play.shading import shade_html, shade_style
 from steer_heal_love.play.turn import Column, Setting
-from steer_heal_love.report.words import one_line
+from steer_heal_love.report.text.words import one_line
 
 _STYLE = """
 .column { border-top: 4px solid var(--hue); padding: .6rem .2rem; min-width: 0 }

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.lm.chat import decode_text, encode_chat
-from steer_heal_love.lm.load import LanguageModel
-from steer_heal_love.lm.sampling import Sampling
-from steer_heal_love.lm.stream import Intervention, Row, Token, stream
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.reading.chat import decode_text, encode_chat
+from steer_heal_love.lm.sampler.sampling import Sampling
+from steer_heal_love.lm.sampler.stream import Intervention, Row, Token, stream
 from steer_heal_love.maths.direction import Gate, Operator
 from steer_heal_love.maths.schedule import Schedule
 from steer_heal_love.play.loaded import Loaded

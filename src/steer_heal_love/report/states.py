@@ -117,3 +117,11 @@ def paired_shift(items: Items, before: str, after: str, name: str = TRAIT) -> In
     pairs = [(read_number(a), read_number(b)) for a, b in zip(old, new, strict=True)]
     shifts = [b - a for a, b in pairs if a is not None and b is not None]
     return paired_bootstrap(shifts) if len(shifts) > 1 else None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of words: a heading per column, and rows as long."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]

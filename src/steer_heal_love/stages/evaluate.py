@@ -9,13 +9,13 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from steer_heal_love.lm.adapters import base
-from steer_heal_love.lm.answers import sample_answers
-from steer_heal_love.lm.chat import decode_text, encode_chat
-from steer_heal_love.lm.generate import Dosing, Sampling
-from steer_heal_love.lm.load import LanguageModel
-from steer_heal_love.lm.relevance import relevance
-from steer_heal_love.lm.score import completion_logprobs
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.adapters import base
+from steer_heal_love.lm.reading.chat import decode_text, encode_chat
+from steer_heal_love.lm.reading.relevance import relevance
+from steer_heal_love.lm.reading.score import completion_logprobs
+from steer_heal_love.lm.sampler.answers import sample_answers
+from steer_heal_love.lm.sampler.generate import Dosing, Sampling
 from steer_heal_love.maths.paired import known
 from steer_heal_love.maths.perplexity import perplexity
 from steer_heal_love.maths.repetition import is_loop

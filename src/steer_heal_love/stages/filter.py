@@ -12,11 +12,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from steer_heal_love.lm.adapters import base
-from steer_heal_love.lm.chat import encode_chat
-from steer_heal_love.lm.load import LanguageModel
-from steer_heal_love.lm.relevance import relevance
-from steer_heal_love.lm.score import completion_logprobs
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.adapters import base
+from steer_heal_love.lm.reading.chat import encode_chat
+from steer_heal_love.lm.reading.relevance import relevance
+from steer_heal_love.lm.reading.score import completion_logprobs
 from steer_heal_love.maths.perplexity import (
     perplexity,
     tail_perplexity,

@@ -9,7 +9,7 @@ from functools import partial
 from torch import nn
 
 from steer_heal_love.errors import ModelError
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.records import Healed, HealStep, NoPieces, Pieces
 from steer_heal_love.stages.healing.config import HealConfig
 from steer_heal_love.stages.healing.session import Session

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from pydantic import Field, model_validator
 
 from steer_heal_love.errors import DivergedError
-from steer_heal_love.lm.chat import encode_chat
-from steer_heal_love.lm.hooks import read_hidden
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.inputs.prompts import spread
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.hooks import read_hidden
+from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.maths.direction import layer_band, mean_difference
 from steer_heal_love.records import Axis, Context, Direction
 from steer_heal_love.stages.settings import StageConfig
-
-T = TypeVar("T")
 
 
 class SteerConfig(StageConfig):
@@ -34,12 +32,6 @@ class SteerConfig(StageConfig):
         if self.band_low >= self.band_high:
             raise ValueError("band_low must be below band_high")
         return self
-
-
-def spread(items: Sequence[T], count: int) -> list[T]:
-    """This many contexts or prompts, evenly over the list, which lies kind by kind; or all."""
-    n = min(count, len(items))
-    return [items[i * len(items) // n] for i in range(n)]
 
 
 def extract_direction(

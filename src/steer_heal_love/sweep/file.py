@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from steer_heal_love.errors import ConfigError
+from steer_heal_love.inputs.toml_text import parse_settings, parse_toml, read_settings_text
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages.settings import checked, is_group, nearest
 from steer_heal_love.sweep.naming import canonical, name_trials, varying
 from steer_heal_love.sweep.settings import Choice, Range, Resources, Search
 from steer_heal_love.sweep.trial import Trial
-from steer_heal_love.toml_text import parse_settings, parse_toml, read_settings_text
 
 MAX_TRIALS = 1000
 

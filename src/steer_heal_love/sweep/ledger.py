@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from steer_heal_love.codec import to_json
 from steer_heal_love.errors import AxisError, RunError
-from steer_heal_love.files import read_regular, write_text
-from steer_heal_love.runs import read_run
+from steer_heal_love.runs.codec import to_json
+from steer_heal_love.runs.files import read_regular, write_text
+from steer_heal_love.runs.write import read_run
 from steer_heal_love.sweep.trial import DONE, FAILED, INTERRUPTED, RUNNING, WAITING
 
 LEDGER = "trials.json"

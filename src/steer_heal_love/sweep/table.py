@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from steer_heal_love.errors import AxisError, RunError
-from steer_heal_love.progress import Follower, Progress
 from steer_heal_love.report.states import LOOPS, PERPLEXITY, TRAIT, last_healed, read_figure
-from steer_heal_love.report.words import number, one_line, percent
+from steer_heal_love.report.text.words import number, one_line, percent
+from steer_heal_love.runs.progress import Follower, Progress
 from steer_heal_love.sweep.ledger import Ledger
 from steer_heal_love.sweep.trial import DONE, FAILED, INTERRUPTED, RUNNING, WAITING
 

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.chat import encode_text
+from steer_heal_love.lm.patches.adapters import student
+from steer_heal_love.lm.reading.chat import encode_text
 from steer_heal_love.stages.instruments.capability import measure_capability, ordinary_paragraphs
 from tiny import random_adapter, tiny_lm
 

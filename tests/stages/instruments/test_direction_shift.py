@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.hooks import steering
+from steer_heal_love.lm.patches.adapters import student
+from steer_heal_love.lm.patches.hooks import steering
 from steer_heal_love.records import Context, Direction
 from steer_heal_love.stages.instruments.direction_shift import (
     direction_cosines,

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from steer_heal_love.errors import DivergedError, ModelError
-from steer_heal_love.lm.chat import decode_text, encode_text
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.inputs.vignettes import FOUNDATIONS, Vignette, load_bundled
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.reading.chat import decode_text, encode_text
 from steer_heal_love.lm.tokens import common_prefix
 from steer_heal_love.records import Measurement
 from steer_heal_love.stages.instruments import forced_choice
@@ -24,7 +25,6 @@ from steer_heal_love.stages.instruments.forced_choice import (
     find_slot,
     measure_forced_choice,
 )
-from steer_heal_love.vignettes import FOUNDATIONS, Vignette, load_bundled
 from tiny import KINDS, Kind, tiny_lm
 
 PLAIN = ForcedChoiceConfig()

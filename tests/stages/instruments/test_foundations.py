@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from steer_heal_love.errors import ConfigError, DataError
+from steer_heal_love.inputs.vignettes import COARSE, FOUNDATIONS, load_bundled
 from steer_heal_love.stages.instruments import foundations
 from steer_heal_love.stages.instruments.foundations import Foundations, FoundationsConfig
 from steer_heal_love.stages.instruments.mfv_package import MfvPackage
-from steer_heal_love.vignettes import COARSE, FOUNDATIONS, load_bundled
 from tiny import tiny_lm
 
 

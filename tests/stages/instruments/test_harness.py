@@ -13,19 +13,19 @@ import pytest
 import torch
 
 from steer_heal_love.errors import ConfigError, DataError
-from steer_heal_love.lm.adapters import student
-from steer_heal_love.lm.fingerprint import weights_hash
-from steer_heal_love.lm.load import LanguageModel
-from steer_heal_love.lm.score import completion_logprobs
-from steer_heal_love.maths.paired import paired_difference
-from steer_heal_love.records import Adapter, Interval
-from steer_heal_love.stages.instruments.harness import (
+from steer_heal_love.harness.measure import (
     HarnessConfig,
     TaskFigure,
     TaskResults,
     measure_tasks,
 )
-from steer_heal_love.stages.instruments.harness_tasks import harness_module, load_tasks, quiet
+from steer_heal_love.harness.tasks import harness_module, load_tasks, quiet
+from steer_heal_love.lm.model.fingerprint import weights_hash
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.adapters import student
+from steer_heal_love.lm.reading.score import completion_logprobs
+from steer_heal_love.maths.paired import paired_difference
+from steer_heal_love.records import Adapter, Interval
 from tiny import START, random_adapter, tiny_lm
 
 WORDS = ["love", "rain", "a friend", "the rules", "kindness", "noon"]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from steer_heal_love.errors import ConfigError, DataError, DivergedError
+from steer_heal_love.inputs.vignettes import FOUNDATIONS, Vignette
 from steer_heal_love.stages.instruments.mfv_package import find_package, measure_with_package
-from steer_heal_love.vignettes import FOUNDATIONS, Vignette
 from tiny import tiny_lm
 
 SHARES = (0.5, 0.1, 0.1, 0.1, 0.1, 0.1, 0.0)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer_heal_love.errors import DivergedError
+from steer_heal_love.inputs.vignettes import FOUNDATIONS, Vignette
 from steer_heal_love.stages.instruments.profile import profile_measurement
-from steer_heal_love.vignettes import FOUNDATIONS, Vignette
 
 SEVEN = len(FOUNDATIONS)
 

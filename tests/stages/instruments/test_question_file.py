@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from steer_heal_love.errors import DataError
-from steer_heal_love.stages.instruments.question_file import MAX_BYTES, read_questions
+from steer_heal_love.harness.questions import MAX_BYTES, read_questions
 
 SKY = {"question": "The sky is", "choices": ["blue", "green"], "answer": 0}
 

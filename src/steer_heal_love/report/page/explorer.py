@@ -10,7 +10,7 @@ import numpy as np
 from steer_heal_love.records import LEFT_OVER, Limits
 from steer_heal_love.report.escape import make_visible
 from steer_heal_love.report.states import read_mapping, read_number
-from steer_heal_love.report.words import one_line
+from steer_heal_love.report.text.words import one_line
 
 MOST_COMPLETIONS = 1000  # of a round in a page: the most borderline
 SCORES = (

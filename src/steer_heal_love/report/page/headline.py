@@ -7,14 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from steer_heal_love.report.findings import findings
-from steer_heal_love.report.judgement import judge_run
-from steer_heal_love.report.marks import mark_of
-from steer_heal_love.report.over_seeds import is_finished
-from steer_heal_love.report.profile import profile_lines
-from steer_heal_love.report.ratios import ratio_to_base, times_words, values_of
-from steer_heal_love.report.rivals import first_items, rival_lines, rival_states
-from steer_heal_love.report.shifts import judge_shift
+from steer_heal_love.report.compare.over_seeds import is_finished
 from steer_heal_love.report.states import (
     LOOPS,
     PERPLEXITY,
@@ -30,9 +23,16 @@ from steer_heal_love.report.states import (
     read_number,
     read_rounds,
 )
-from steer_heal_love.report.summary import QUESTIONS, unfinished_words
-from steer_heal_love.report.words import number, one_line, percent, plain, signed
-from steer_heal_love.runs import RunView
+from steer_heal_love.report.text.competing_methods import first_items, rival_lines, rival_states
+from steer_heal_love.report.text.findings import findings
+from steer_heal_love.report.text.judgement import judge_run
+from steer_heal_love.report.text.profile import profile_lines
+from steer_heal_love.report.text.ratios import ratio_to_base, times_words, values_of
+from steer_heal_love.report.text.shifts import judge_shift
+from steer_heal_love.report.text.summary import QUESTIONS, unfinished_words
+from steer_heal_love.report.text.validity import mark_of
+from steer_heal_love.report.text.words import number, one_line, percent, plain, signed
+from steer_heal_love.runs.write import RunView
 from steer_heal_love.verdicts import to_json
 
 _UNKNOWN = "–"

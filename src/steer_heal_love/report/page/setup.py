@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from steer_heal_love.report.costs import cost_grid
-from steer_heal_love.report.drawing import Grid
-from steer_heal_love.report.states import read_mapping
-from steer_heal_love.report.words import one_line
-from steer_heal_love.survey import Survey
+from steer_heal_love.report.states import Grid, read_mapping
+from steer_heal_love.report.text.costs import cost_grid
+from steer_heal_love.report.text.words import one_line
+from steer_heal_love.runs.survey import Survey
 
 
 @dataclass(frozen=True)

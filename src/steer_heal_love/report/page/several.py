@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steer_heal_love.report.compare import compare_runs, differences, names_of, notes
-from steer_heal_love.report.comparison import table_of
-from steer_heal_love.report.drawing import Grid, Plot
-from steer_heal_love.report.page import render_page
-from steer_heal_love.report.page.headline import Headline
-from steer_heal_love.report.page.parcel import as_parcel
-from steer_heal_love.report.page.setup import setup_of
-from steer_heal_love.report.page.spoken import (
+from steer_heal_love.report.compare.compare import compare_runs, differences, names_of, notes
+from steer_heal_love.report.compare.comparison import table_of
+from steer_heal_love.report.figures.drawing import Plot
+from steer_heal_love.report.page.answers import (
     BASE,
     PROMPTED,
     Column,
@@ -19,8 +15,12 @@ from steer_heal_love.report.page.spoken import (
     choose_prompts,
     packed,
 )
-from steer_heal_love.report.states import read_rounds
-from steer_heal_love.survey import Survey
+from steer_heal_love.report.page.document import render_page
+from steer_heal_love.report.page.headline import Headline
+from steer_heal_love.report.page.payload import as_parcel
+from steer_heal_love.report.page.setup import setup_of
+from steer_heal_love.report.states import Grid, read_rounds
+from steer_heal_love.runs.survey import Survey
 
 _FEW = 4  # runs whose names make a sentence
 

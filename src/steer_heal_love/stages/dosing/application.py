@@ -6,8 +6,8 @@ import math
 
 from pydantic import Field, model_validator
 
-from steer_heal_love.lm.generate import Dosing
-from steer_heal_love.lm.hooks import Steering
+from steer_heal_love.lm.patches.hooks import Steering
+from steer_heal_love.lm.sampler.generate import Dosing
 from steer_heal_love.maths.backtrack import Backtrack
 from steer_heal_love.maths.direction import Gate, Operator
 from steer_heal_love.maths.schedule import Schedule, ScheduleKind

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from steer_heal_love.stages.settings import StageConfig
 
+ANCHORS = 64  # ordinary messages that the base answers, for the heal to hold on to
+
 
 class HealConfig(StageConfig):
     """loss = nll + λ · relu(D − τ) + anchor · KL(base ‖ student) on the anchors.

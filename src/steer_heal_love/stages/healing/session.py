@@ -15,10 +15,10 @@ import transformers
 from torch import Tensor, nn
 
 from steer_heal_love.errors import DivergedError
-from steer_heal_love.lm.attention import quick_attention
-from steer_heal_love.lm.below import Below
-from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.memory import half, is_out_of_memory
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.attention import quick_attention
+from steer_heal_love.lm.patches.frozen_layers import Below
 from steer_heal_love.maths.divergence import HealTerms, aggregate_per_sequence, heal_loss
 from steer_heal_love.maths.head import head_losses
 from steer_heal_love.records import Adapter, HealStep

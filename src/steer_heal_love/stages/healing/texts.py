@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from steer_heal_love.lm.adapters import base
-from steer_heal_love.lm.load import LanguageModel
-from steer_heal_love.lm.score import hidden_states
-from steer_heal_love.lm.team import in_shards
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.model.team import in_shards
+from steer_heal_love.lm.patches.adapters import base
+from steer_heal_love.lm.reading.score import hidden_states
 from steer_heal_love.lm.tokens import pad_right
 
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from steer_heal_love.errors import DivergedError
-from steer_heal_love.lm.load import LanguageModel
 from steer_heal_love.lm.memory import is_out_of_memory
-from steer_heal_love.lm.quiet import quiet_transformers
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.model.quiet import quiet_transformers
 from steer_heal_love.maths.divergence import HealTerms
 from steer_heal_love.records import HealStep
 from steer_heal_love.stages.healing.texts import Batch

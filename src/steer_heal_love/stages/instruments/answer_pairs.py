@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from steer_heal_love.lm.chat import encode_chat, encode_text
-from steer_heal_love.lm.load import LanguageModel
-from steer_heal_love.lm.score import completion_logprobs
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.reading.chat import encode_chat, encode_text
+from steer_heal_love.lm.reading.score import completion_logprobs
 from steer_heal_love.maths.statistics import bootstrap_mean
 from steer_heal_love.records import Axis, Measurement
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from importlib import resources
 
 from steer_heal_love.errors import DataError
-from steer_heal_love.lm.chat import encode_text
-from steer_heal_love.lm.load import LanguageModel
-from steer_heal_love.lm.score import completion_logprobs
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.reading.chat import encode_text
+from steer_heal_love.lm.reading.score import completion_logprobs
 from steer_heal_love.maths.statistics import ratio_interval
 from steer_heal_love.records import Interval, Measurement
 

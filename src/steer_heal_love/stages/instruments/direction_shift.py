@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer_heal_love.lm.adapters import base
-from steer_heal_love.lm.chat import encode_chat
-from steer_heal_love.lm.hooks import read_hidden
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.adapters import base
+from steer_heal_love.lm.patches.hooks import read_hidden
+from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.maths.direction import cosine
 from steer_heal_love.maths.statistics import bootstrap_mean
 from steer_heal_love.records import Context, Direction, Interval, Measurement

@@ -12,14 +12,14 @@ from pydantic import Field
 from torch import Tensor
 
 from steer_heal_love.errors import DivergedError, ModelError
-from steer_heal_love.lm.chat import decode_text, encode_chat, encode_text
-from steer_heal_love.lm.generate import Generated, Sampling, generate
-from steer_heal_love.lm.load import LanguageModel
-from steer_heal_love.lm.score import next_token_logprobs
+from steer_heal_love.inputs.vignettes import FOUNDATIONS, Vignette
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.reading.chat import decode_text, encode_chat, encode_text
+from steer_heal_love.lm.reading.score import next_token_logprobs
+from steer_heal_love.lm.sampler.generate import Generated, Sampling, generate
 from steer_heal_love.records import Measurement
 from steer_heal_love.stages.instruments.profile import profile_measurement
 from steer_heal_love.stages.settings import StageConfig
-from steer_heal_love.vignettes import FOUNDATIONS, Vignette
 
 ORDERS: tuple[tuple[str, ...], ...] = (FOUNDATIONS, FOUNDATIONS[::-1])
 

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.inputs.vignettes import Vignette, load_bundled, load_tinymfv
+from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.records import Measurement
 from steer_heal_love.stages.instruments.forced_choice import (
     ForcedChoiceConfig,
@@ -18,7 +19,6 @@ from steer_heal_love.stages.instruments.mfv_package import (
     measure_with_package,
 )
 from steer_heal_love.stages.settings import StageConfig
-from steer_heal_love.vignettes import Vignette, load_bundled, load_tinymfv
 
 
 class FoundationsConfig(StageConfig):

@@ -18,11 +18,11 @@ import numpy as np
 from jaxtyping import Float
 
 from steer_heal_love.errors import ConfigError, DataError
-from steer_heal_love.lm.chat import has_system_role, with_system
-from steer_heal_love.lm.load import LanguageModel
+from steer_heal_love.inputs.vignettes import COARSE, FOUNDATIONS, Vignette
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.reading.chat import has_system_role, with_system
 from steer_heal_love.records import Measurement
 from steer_heal_love.stages.instruments.profile import profile_measurement
-from steer_heal_love.vignettes import COARSE, FOUNDATIONS, Vignette
 
 MODULES = ("moralmaps", "tinymfv")  # the newer first
 INSTALL = "pip install git+https://github.com/wassname/moral-maps"

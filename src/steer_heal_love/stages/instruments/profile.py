@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from steer_heal_love.errors import DivergedError
+from steer_heal_love.inputs.vignettes import FOUNDATIONS, Vignette
 from steer_heal_love.maths.statistics import (
     bootstrap_mean,
     bootstrap_statistic,
@@ -16,7 +17,6 @@ from steer_heal_love.maths.statistics import (
     proportion_interval,
 )
 from steer_heal_love.records import Interval, Measurement
-from steer_heal_love.vignettes import FOUNDATIONS, Vignette
 
 RESAMPLES = 500  # of the statistics that are no mean: each resample is slow
 FLOOR = 1e-12  # below which a probability counts as this in the cross-entropy

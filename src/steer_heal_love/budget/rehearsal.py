@@ -1,0 +1,212 @@
+"""The package's own passes on a model without weights: what is alive in them at most, in bytes."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from steer_heal_love.budget.live import LiveBytes, counting
+from steer_heal_love.budget.rows import answers_of
+from steer_heal_love.budget.texts import Lot, Texts
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches import hooks
+from steer_heal_love.lm.patches.attention import LONGEST
+from steer_heal_love.lm.patches.packed import head_logits
+from steer_heal_love.lm.reading import score
+from steer_heal_love.lm.reading.cache import GrowingCache
+from steer_heal_love.lm.reading.context import read_prefix
+from steer_heal_love.lm.reading.score import hidden_states, token_logprobs
+from steer_heal_love.lm.sampler.sampling import Sampling, pick_tokens
+from steer_heal_love.maths.head import head_losses
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.stages.heal import Example, HealConfig, target_modules
+from steer_heal_love.stages.healing.session import Session
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Bytes at the longest point of a generation."""
+
+    cache: int  # keys and values, with the room that they grow into
+    step: int  # all else of the step that takes most: activations, logits, copies on the way
+
+
+@torch.inference_mode()
+def reading(lm: LanguageModel, lot: Lot) -> int:
+    """Peak of the pass that directions are read in."""
+    width = lot.shared + lot.longest
+    rows = _rows(lot.count, width, hooks.BATCH_TOKENS, hooks.ROWS)
+    with counting() as live:
+        ids = torch.empty(rows, width, dtype=torch.long, device="meta")
+        mask = torch.empty(rows, 1, width, width, dtype=torch.bool, device="meta")
+        lm.decoder(input_ids=ids, attention_mask=mask, position_ids=ids, use_cache=False)
+    return live.peak
+
+
+@torch.inference_mode()
+def scoring(lm: LanguageModel, lot: Lot, completion: int) -> int:
+    """Peak of scoring completions of so many tokens, prompts, prefix, logits and all."""
+    if lot.count == 0:
+        return 0
+    rows = _rows(lot.count, lot.longest + completion - 1, score.BATCH_TOKENS, score.ROWS)
+    prompts = [[0] * lot.shared + [1 + row] * lot.longest for row in range(rows)]
+    with counting() as live:
+        for batch, hidden in hidden_states(lm, prompts, [[0] * completion] * rows):
+            targets = torch.empty(len(batch) * completion, dtype=torch.long, device="meta")
+            token_logprobs(lm, hidden, targets)
+    return live.peak
+
+
+def _rows(count: int, width: int, most_tokens: int, most_rows: int) -> int:
+    return max(1, min(count, most_rows, most_tokens // max(1, width)))
+
+
+@torch.inference_mode()
+def sampling(lm: LanguageModel, rows: int, prompts: Lot, new_tokens: int, how: Sampling) -> Sampled:
+    """Peak of generating `new_tokens` for so many rows at once."""
+    with counting() as live:
+        prefix = read_prefix(lm, [0] * prompts.shared)
+        cache = prefix.begin(lm, rows).cache
+        _read_on(lm, cache, rows, prompts.longest, prefix.length + prompts.longest)
+        first = live.peak
+        columns = prompts.shared + prompts.longest + new_tokens - 1
+        _grow(cache, columns - 1)
+        held = _bytes(cache)
+        live.peak = live.now
+        states = _read_on(lm, cache, rows, 1, columns)
+        logits = head_logits(lm, states[:, -1])
+        pick_tokens(logits, torch.empty(rows, device="meta"), how)
+    return Sampled(held, max(first, live.peak) - held)
+
+
+def _read_on(lm: LanguageModel, cache: GrowingCache, rows: int, new: int, columns: int) -> Tensor:
+    """`new` tokens of each row, the last of so many columns; the mask is that of padded rows."""
+    ids = torch.empty(rows, new, dtype=torch.long, device="meta")
+    mask = torch.empty(rows, 1, new, columns, dtype=torch.bool, device="meta")
+    states: Tensor = lm.decoder(
+        input_ids=ids, attention_mask=mask, position_ids=ids, past_key_values=cache, use_cache=True
+    ).last_hidden_state
+    return states
+
+
+def _grow(cache: GrowingCache, columns: int) -> None:
+    """Fill the cache up to so many columns: each time it is full, by the one that makes it grow."""
+    for layer in cache.layers:
+        while (missing := columns - layer.length) > 0:
+            batch, heads, room, width = layer.keys.shape
+            count = min(missing, room - layer.length + 1)
+            layer.length += count - 1
+            new = layer.keys.new_empty(batch, heads, 1, width)
+            layer.update(new, new)
+
+
+def _bytes(cache: GrowingCache) -> int:
+    return sum(t.nbytes for layer in cache.layers for t in (layer.keys, layer.values))
+
+
+@dataclass(frozen=True)
+class Healed:
+    """Bytes of a training step, beside model and adapter."""
+
+    graph: int  # activations that the backward pass needs, after the forward pass
+    step: int  # the most that is alive at once: graph, logits and gradients, the adapter's too
+
+
+def healing(lm: LanguageModel, config: HealConfig, prompt: int, completion: int) -> Healed:
+    """Peak of one step of the heal over a batch of texts of these lengths, in tokens."""
+    text = Example((0,) * prompt, (0,) * completion)
+    texts = [text] * config.batch_size
+    session = Session(lm, config, target_modules(lm, config), 0, texts, [], None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # what libraries tell one another
+        with counting() as live, session:
+            before = live.peak = live.now
+            graph = _step(session, live)
+            return Healed(graph - before, live.peak - before)
+
+
+def _step(session: Session, live: LiveBytes) -> int:
+    """Forward and backward of the session's first batch; bytes alive between the two."""
+    lm, config = session.lm, session.config
+    batch = session.collate(range(config.batch_size))
+    lower = nullcontext() if batch.lower is None else session.below.giving(batch.lower)
+    with lower:
+        states = lm.decoder(input_ids=batch.input_ids, use_cache=False).last_hidden_state
+    hidden = states[batch.rows, batch.columns]
+    graph = live.now
+    nll, kl = head_losses(hidden, batch.reference, batch.targets, lm.head, config.divergence)
+    (nll.mean() + kl.mean()).backward()
+    return graph
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Bytes that the passes of a round hold beside weights, adapters and stored states."""
+
+    reading: int  # the direction
+    generation: Sampled  # of texts to learn from
+    judging: int  # them, under the persona
+    evaluation: Sampled  # all rows of an evaluation, at the length of the short ones
+    long: Sampled  # the long answers, at their end
+    long_judging: int
+    vignettes: int
+    paragraphs: int
+    references: int  # final states of the reference, over the texts of a heal
+    healing: Healed
+
+
+def rehearse(
+    lm: LanguageModel, config: RunConfig, texts: Texts, *, device: str, shards: int = 1
+) -> Passes:
+    """Go through a round's passes on a model without weights.
+
+    Args:
+        device: that the run is to be on, as torch calls its type.
+        shards: parts that the rows of each batch are computed in, by as many processes.
+    """
+    texts = texts.shared_by(shards)
+    new, asked = config.generate, config.evaluate
+    how = Sampling(new.max_new_tokens, new.temperature, new.top_k, new.top_p)
+    rows = min(new.rows, max(config.dose.batch, config.dose.probe_batch))
+    answers = min(new.rows, answers_of(config))
+    long_answers = math.ceil(asked.long_samples / shards)
+    long = replace(texts.persona, count=long_answers)
+    kept = replace(texts.prompts, count=math.ceil(config.dose.n_keep / shards))
+    heal = config.heal
+    batch = heal.model_copy(update={"batch_size": math.ceil(heal.batch_size / shards)})
+    line = Lot(texts.paragraphs.count, 0, 1, 1.0)
+    with _training_attention(lm, device, texts.prompt + new.max_new_tokens):
+        healed = healing(lm, batch, texts.prompt, new.max_new_tokens)
+    return Passes(
+        reading=reading(lm, texts.contexts),
+        generation=sampling(lm, math.ceil(rows / shards), texts.prompts, new.max_new_tokens, how),
+        judging=scoring(lm, texts.persona, new.max_new_tokens),
+        evaluation=sampling(
+            lm, math.ceil(answers / shards), texts.persona, asked.max_new_tokens, how
+        ),
+        long=sampling(lm, max(1, long_answers), texts.prompts, asked.long_tokens, how),
+        long_judging=scoring(lm, long, asked.long_tokens),
+        vignettes=scoring(lm, texts.vignettes, 1),
+        paragraphs=scoring(lm, line, texts.paragraphs.longest - 1),
+        references=scoring(lm, kept, new.max_new_tokens),
+        healing=healed,
+    )
+
+
+@contextmanager
+def _training_attention(lm: LanguageModel, device: str, longest: int) -> Iterator[None]:
+    """The attention that `lm/patches/attention.py` trains with on that device."""
+    before = lm.model.config._attn_implementation
+    eager = device == "cpu" and lm.dtype == torch.bfloat16 and longest <= LONGEST
+    if eager and before == "sdpa":
+        lm.model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        lm.model.set_attn_implementation(before)

@@ -1,0 +1,91 @@
+"""How many rows a run has in flight: chosen once, before it begins, and written in its settings.
+
+Another number of rows is another rounding in bfloat16, and so other texts: a run that goes on, or
+is repeated elsewhere, keeps the number that it was begun with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from steer_heal_love.budget.batch_size import fitting, free_bytes, most_rows
+from steer_heal_love.budget.shape import Shape
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.reading.chat import encode_chat
+from steer_heal_love.records import Axis
+from steer_heal_love.run_config import RunConfig
+
+SHOWN = 3  # greedy answers of an evaluation
+
+
+def settled(
+    lm: LanguageModel,
+    axis: Axis,
+    prompts: Sequence[str],
+    config: RunConfig,
+    *,
+    free: int | None = None,
+) -> RunConfig:
+    """The settings with the rows in flight chosen, where they leave that open.
+
+    Every process of a run calls it, and all get the least of what they have room for.
+
+    Args:
+        prompts: what is generated on; it is also asked under either persona.
+        free: bytes of memory in each process; what is free now unless given.
+    """
+    if config.generate.batch_size is not None:
+        return config
+    shape, team = Shape.of(lm), lm.team
+    if free is None:
+        together = team.processes if lm.device.type == "cpu" else 1
+        free = free_bytes(lm, shape) // together
+    systems = (None, axis.pos_system, axis.neg_system)
+    longest = max(len(encode_chat(lm, p, s)) for p in prompts for s in systems)
+    own = rows_in_flight(shape, config, longest, free, lm.device.type, team.shards)
+    return with_rows(config, min(team.gather(own)))
+
+
+def with_rows(config: RunConfig, rows: int) -> RunConfig:
+    """The settings with this many rows in flight."""
+    generate = config.generate.model_copy(update={"batch_size": rows})
+    return config.model_copy(update={"generate": generate})
+
+
+def rows_in_flight(
+    shape: Shape, config: RunConfig, prompt: int, free: int, device: str, shards: int = 1
+) -> int:
+    """The most rows that pay, a power of two, whose part each process has memory for.
+
+    Args:
+        prompt: tokens of the longest prompt.
+        free: bytes of memory in each process.
+        device: that the run is on, as torch calls its type.
+        shards: parts that the rows are computed in, one after the other or by as many processes.
+    """
+
+    def need(rows: int) -> int:
+        return bytes_in_flight(shape, config, prompt, rows, shards)
+
+    return fitting(free, need, most_rows(device, shards))
+
+
+def bytes_in_flight(
+    shape: Shape, config: RunConfig, prompt: int, rows: int, shards: int = 1
+) -> int:
+    """Memory that so many rows in flight take in a process, at most."""
+    new, asked = config.generate, config.evaluate
+    each, few = math.ceil(rows / shards), math.ceil(asked.long_samples / shards)
+    longest = asked.long_tokens if asked.long_samples else 0
+    width = max(new.max_new_tokens, asked.max_new_tokens)
+    if rows < answers_of(config):  # those that join beside long answers are as wide as these
+        width = max(width, longest)
+    readers = 2 if config.dosing.backtrack else 1  # the base model has a cache of its own
+    ordinary = readers * each * shape.row_bytes(prompt, width, new.top_k)
+    return max(ordinary, min(each, few) * shape.row_bytes(prompt, longest, new.top_k))
+
+
+def answers_of(config: RunConfig) -> int:
+    """Rows that an evaluation samples at once: sampled, greedy and long answers."""
+    return config.evaluate.samples + SHOWN + config.evaluate.long_samples

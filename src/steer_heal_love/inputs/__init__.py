@@ -1,0 +1,1 @@
+"""What a person hands in: axes, presets, vignettes, prompts; read and checked."""

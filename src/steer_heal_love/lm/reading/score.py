@@ -1,0 +1,168 @@
+"""Log-probabilities of given tokens, and final hidden states, without generating."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steer_heal_love.errors import DivergedError
+from steer_heal_love.lm.memory import in_parts
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.model.team import in_shards
+from steer_heal_love.lm.patches.packed import head_logits, packed
+from steer_heal_love.lm.reading.context import Prefix, read_prefix, shared_prefix
+from steer_heal_love.lm.tokens import Ids, batches_by_length, pad_right
+
+LOGIT_CHUNK = 2**24  # logits held at a time
+BATCH_TOKENS, ROWS = 4096, 256  # of a batch at most
+CACHED_TOKENS = 2**13  # whose keys and values are held at a time, where rows share a prefix
+
+
+@torch.inference_mode()
+def completion_logprobs(
+    lm: LanguageModel,
+    prompts: Sequence[Ids],
+    completions: Sequence[Ids],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+) -> list[Float[Tensor, " completion"]]:
+    """log p(token | prompt, tokens before it) of each completion token, nats, float32, CPU.
+
+    The tokens that all prompts begin with are computed once.
+
+    Raises:
+        DivergedError: one is NaN.
+    """
+    pairs = list(zip(prompts, completions, strict=True))
+    lm.meter.add(sum(len(p) + len(c) for p, c in pairs))
+
+    def read(rows: list[int]) -> list[Tensor]:
+        chosen = [pairs[i] for i in rows]
+        return _completion_logprobs(
+            lm, [p for p, _ in chosen], [c for _, c in chosen], batch_tokens
+        )
+
+    return in_shards(lm, len(pairs), read)
+
+
+def _completion_logprobs(
+    lm: LanguageModel, prompts: Sequence[Ids], completions: Sequence[Ids], batch_tokens: int
+) -> list[Tensor]:
+    results: list[Tensor] = [torch.empty(0)] * len(prompts)
+    for batch, hidden in hidden_states(lm, prompts, completions, batch_tokens=batch_tokens):
+        targets = torch.tensor(
+            [t for i in batch for t in completions[i]], dtype=torch.long, device=lm.device
+        )
+        values = token_logprobs(lm, hidden, targets).cpu()
+        if bool(values.isnan().any()):
+            raise DivergedError(
+                "scoring: a log-probability is NaN, so the model is broken: lower the dose or the "
+                "learning rate, or use float32"
+            )
+        for i, row in zip(batch, values.split([len(completions[i]) for i in batch]), strict=True):
+            results[i] = row
+    return results
+
+
+def token_logprobs(
+    lm: LanguageModel, hidden: Float[Tensor, "tokens d"], targets: Int[Tensor, " tokens"]
+) -> Float[Tensor, " tokens"]:
+    """log p of each target from the final normed hidden state before it, nats."""
+    rows = max(1, LOGIT_CHUNK // lm.head.weight.shape[0])
+    parts = []
+    for h, y in zip(hidden.split(rows), targets.split(rows), strict=True):
+        logits = head_logits(lm, h)
+        parts.append(logits.gather(1, y[:, None])[:, 0] - logits.logsumexp(-1))
+    return torch.cat(parts) if parts else hidden.new_empty(0, dtype=torch.float32)
+
+
+@torch.inference_mode()
+def next_token_logprobs(
+    lm: LanguageModel,
+    prompts: Sequence[Ids],
+    candidates: Sequence[int],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    share_prefix: bool = True,
+) -> Float[Tensor, "prompts candidates"]:
+    """Full-vocabulary log-probability of each candidate as the next token, nats, float32, CPU.
+
+    The tokens that all prompts begin with are computed once, unless `share_prefix` is off.
+    """
+
+    def read(rows: list[int]) -> list[Tensor]:
+        chosen = [prompts[i] for i in rows]
+        return _next_token_logprobs(lm, chosen, candidates, batch_tokens, share_prefix)
+
+    lm.meter.add(sum(map(len, prompts)))
+    return torch.stack(in_shards(lm, len(prompts), read))
+
+
+def _next_token_logprobs(
+    lm: LanguageModel,
+    prompts: Sequence[Ids],
+    candidates: Sequence[int],
+    batch_tokens: int,
+    share_prefix: bool,
+) -> list[Tensor]:
+    rows: list[Tensor] = [torch.empty(0)] * len(prompts)
+    picked = torch.tensor(list(candidates), device=lm.device)
+    one = [[0]] * len(prompts)  # any token: only the position that predicts it is read
+    for batch, hidden in hidden_states(
+        lm, prompts, one, batch_tokens=batch_tokens, share_prefix=share_prefix
+    ):
+        size = max(1, LOGIT_CHUNK // lm.head.weight.shape[0])
+        parts = []
+        for h in hidden.split(size):
+            logits = head_logits(lm, h)
+            parts.append(logits[:, picked] - logits.logsumexp(-1, keepdim=True))
+        for i, row in zip(batch, torch.cat(parts).cpu(), strict=True):
+            rows[i] = row
+    return rows
+
+
+@torch.inference_mode()
+def hidden_states(
+    lm: LanguageModel,
+    prompts: Sequence[Ids],
+    completions: Sequence[Ids],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    share_prefix: bool = True,
+) -> Iterator[tuple[list[int], Float[Tensor, "tokens d"]]]:
+    """Final normed hidden states at the positions that predict the completion tokens.
+
+    A batch that does not fit in memory is halved.
+
+    Yields:
+        (indices of the batch, their states one after the other, in the model's dtype).
+    """
+    if not prompts:
+        return
+    rows = [list(p) + list(c)[:-1] for p, c in zip(prompts, completions, strict=True)]
+    prefix = read_prefix(lm, prompts[0][: shared_prefix(prompts)]) if share_prefix else Prefix()
+    shared = prefix.length
+    lengths = [len(row) - shared for row in rows]
+
+    def read(batch: list[int]) -> Tensor:
+        padded = pad_right([rows[i][shared:] for i in batch], lm.pad_id, lm.device)
+        # Padding is on the right, where causal attention never looks from a real token: no mask.
+        with packed(lm):
+            hidden = lm.decoder(
+                input_ids=padded.ids,
+                past_key_values=prefix.begin(lm, len(batch)).cache if shared else None,
+                use_cache=shared > 0,
+            ).last_hidden_state
+        spans = [
+            hidden[k, len(prompts[i]) - 1 - shared :][: len(completions[i])]
+            for k, i in enumerate(batch)
+        ]
+        return torch.cat(spans)
+
+    # Each row of a batch has its own copy of the prefix's keys and values.
+    most = max(1, min(ROWS, CACHED_TOKENS // max(map(len, rows)))) if shared else ROWS
+    for batch in batches_by_length(lengths, batch_tokens, most):
+        yield from in_parts(batch, read, "scoring")

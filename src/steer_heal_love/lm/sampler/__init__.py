@@ -1,0 +1,1 @@
+"""Texts sampled from a model."""

@@ -1,0 +1,111 @@
+"""One batched sampler for everything in the project."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from steer_heal_love.lm.memory import half, is_out_of_memory
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.model.team import in_shards
+from steer_heal_love.lm.patches.packed import packed
+from steer_heal_love.lm.sampler.engine import Engine
+from steer_heal_love.lm.sampler.request import Order
+from steer_heal_love.lm.sampler.sampling import Dosing, Generated, Sampling, Spent
+from steer_heal_love.lm.tokens import Ids
+
+__all__ = ["Dosing", "Generated", "Sampling", "Spent", "generate"]
+
+
+@torch.inference_mode()
+def generate(
+    lm: LanguageModel,
+    prompts: Sequence[Ids],
+    sampling: Sampling | Sequence[Sampling],
+    *,
+    seed: int = 0,
+    first_index: int = 0,
+    batch_size: int | None = None,
+    dosing: Dosing | None = None,
+    on_finished: Callable[[int], None] | None = None,
+) -> list[Generated]:
+    """Complete every prompt, in batches whose finished rows are replaced by waiting prompts.
+
+    Row i draws from `noise(seed, first_index + i)`, so a row's randomness does not depend on the
+    batch that it runs in, and neither does its dose. On out-of-memory the batch is halved and its
+    rows start again.
+
+    Args:
+        prompts: token ids, each at least one token.
+        batch_size: rows in flight at a time; the model's own number unless given.
+        sampling: of all rows, or one per row, which may differ in temperature and length alone.
+        dosing: how the dose of a steering that is on follows each row. Left alone without one.
+        on_finished: called with the number of rows that have just finished.
+
+    Raises:
+        DivergedError: the logits hold NaN or infinity.
+        HookError: the dosing's steering is not on.
+        OutOfMemory: one row alone does not fit.
+    """
+    if not prompts:
+        return []
+    how = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
+    order = Order(lm, prompts, how, seed, first_index, dosing)
+    longest = [(-h.max_new_tokens, -len(p)) for h, p in zip(how, prompts, strict=True)]
+    size = math.ceil(min(batch_size or lm.rows, len(prompts)) / lm.team.shards)
+
+    def complete(rows: list[int]) -> list[dict[str, Any]]:
+        waiting = sorted(rows, key=lambda i: (longest[i], i))
+        with _dose_restored(dosing), packed(lm):
+            found = _complete(order, waiting, size, on_finished)
+        return [asdict(found[i]) for i in rows]
+
+    found = [_generated(row) for row in in_shards(lm, len(prompts), complete)]
+    lm.meter.add(sum(map(len, prompts)) + sum(g.drawn_tokens for g in found))
+    return found
+
+
+def _complete(
+    order: Order, pending: list[int], size: int, on_finished: Callable[[int], None] | None
+) -> dict[int, Generated]:
+    """What comes of the rows `pending`, begun in that order, `size` of them in flight."""
+    results: dict[int, Generated] = {}
+    while pending:
+        engine = Engine(order, size)
+        fits = True
+        try:
+            for index, generated in engine.run(pending):
+                results[index] = generated
+                if on_finished is not None:
+                    on_finished(1)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            fits = False
+        if not fits:
+            del engine  # with its cache, before the next one is made
+            size = half(size, "generation", "use fewer new tokens")
+        pending = [i for i in pending if i not in results]
+    return results
+
+
+def _generated(row: dict[str, Any]) -> Generated:
+    """The row again, from the plain data that processes pass to one another."""
+    spent = row["spent"]
+    return Generated(**{**row, "spent": None if spent is None else Spent(**spent)})
+
+
+@contextmanager
+def _dose_restored(dosing: Dosing | None) -> Iterator[None]:
+    """The steering has its dose back afterwards."""
+    before = None if dosing is None else dosing.steering.kappa
+    try:
+        yield
+    finally:
+        if dosing is not None and before is not None:
+            dosing.steering.kappa = before

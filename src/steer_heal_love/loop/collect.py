@@ -1,0 +1,131 @@
+"""Pieces of work that sample texts: the filter's limits, and what a round is to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from steer_heal_love.inputs.prompts import spread
+from steer_heal_love.lm.patches.adapters import base
+from steer_heal_love.lm.patches.hooks import steering
+from steer_heal_love.lm.sampler.answers import sample_answers
+from steer_heal_love.lm.sampler.generate import Dosing
+from steer_heal_love.loop.context import Work, placed, seed_of
+from steer_heal_love.records import LEFT_OVER, Axis, Completion, Direction, Judged, Limits
+from steer_heal_love.stages import dose
+from steer_heal_love.stages import filter as filtering
+from steer_heal_love.stages.dose import Harvest
+
+LIMIT_SAMPLES = 64  # of the base, over the training prompts, that set the filter's limits
+MANY = 16  # completions, of which a filter should have dropped one
+
+
+def base_limits(work: Work) -> Limits:
+    """The filter's limits, from the base model's own samples on the training prompts."""
+
+    def compute() -> Limits:
+        prompts = spread(work.prompts, LIMIT_SAMPLES)
+        with base(work.lm):
+            completions = sample(work, prompts, 0.0, seed_of(work, "limits"), 0)
+        return filtering.limits_of(work.lm, work.axis, completions, work.config.filter)
+
+    return work.do("baseline/limits", compute)
+
+
+def collect(
+    work: Work,
+    r: int,
+    direction: Direction,
+    limits: Limits,
+    kappa: float,
+    *,
+    axis: Axis | None = None,
+    folder: str | None = None,
+) -> Harvest:
+    """Stages 2 and 3: search the dose and keep what is coherent and carries the trait.
+
+    Args:
+        axis: whose persona likelihood ratio is the trait; the run's own unless given.
+        folder: of the pieces; the round's own unless given.
+    """
+    order = np.random.default_rng(seed_of(work, "prompts", r)).permutation(len(work.prompts))
+    config, trait = work.config.dose, axis or work.axis
+    folder = folder or f"rounds/{r:02d}"
+
+    def draw(kappa: float, count: int, first: int) -> list[Judged]:
+        prompts = [work.prompts[order[i % len(order)]] for i in range(first, first + count)]
+
+        def compute() -> list[Judged]:
+            seed = seed_of(work, "generate", r)
+            texts = sample_steered(work, prompts, direction, kappa, limits, seed, first)
+            return filtering.judge_all(work.lm, trait, texts, limits, work.config.filter)
+
+        judged: list[Judged] = work.do(f"{folder}/generate/{first:05d}", compute)
+        work.report("generate", min(config.n_keep, sum(j.kept for j in judged)), config.n_keep)
+        return judged
+
+    with placed(folder):
+        harvest = dose.search_dose(draw, config, kappa)
+    every = harvest.judged
+    if len(every) >= MANY and not any(set(j.reasons) - LEFT_OVER for j in every):
+        work.notes.append(
+            f"the filter dropped none of {len(every)} completions: its limits may be too wide"
+        )
+    return harvest
+
+
+def sample_steered(
+    work: Work,
+    prompts: Sequence[str],
+    direction: Direction,
+    kappa: float,
+    limits: Limits,
+    seed: int,
+    first: int,
+) -> list[Completion]:
+    """Sampled completions with the direction on at this dose, given as `dosing` has it."""
+    with steered_as_set(work, direction, kappa, limits, must_fire=True) as dosing:
+        return sample(work, prompts, kappa, seed, first, dosing)
+
+
+@contextmanager
+def steered_as_set(
+    work: Work,
+    direction: Direction,
+    kappa: float,
+    limits: Limits | None = None,
+    *,
+    must_fire: bool = False,
+) -> Iterator[Dosing | None]:
+    """The direction on at this dose, by gate and operator; yields what generation has to know.
+
+    With `limits` generation backtracks too, if it is set to. `must_fire` is as `steering` has it:
+    off where what the body asks for may have been stored before.
+    """
+    how = work.config.dosing
+    with steering(
+        work.lm, direction, kappa, gate=how.gate, operator=how.operator, must_fire=must_fire
+    ) as patch:
+        yield how.dosing(patch, kappa, limits)
+
+
+def sample(
+    work: Work,
+    prompts: Sequence[str],
+    kappa: float,
+    seed: int,
+    first: int,
+    dosing: Dosing | None = None,
+) -> list[Completion]:
+    """Sampled completions of the model as it is patched now."""
+    return sample_answers(
+        work.lm,
+        prompts,
+        work.sampling,
+        seed=seed,
+        first_index=first,
+        kappa=kappa,
+        dosing=dosing,
+    )

@@ -1,0 +1,106 @@
+"""The loop's pieces of work: each has a name, and a finished one is read back, not done again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
+
+from steer_heal_love.budget.rows import settled
+from steer_heal_love.errors import DivergedError, OutOfMemory, StarvedRound
+from steer_heal_love.inputs.prompts import training_prompts
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.sampler.generate import Sampling
+from steer_heal_love.loop.cost import Account
+from steer_heal_love.records import (
+    Axis,
+    Context,
+    Direction,
+    Pieces,
+)
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.stages import steer
+from steer_heal_love.stages.instruments.foundations import Foundations
+
+T = TypeVar("T")
+
+
+Report = Callable[[str, float, float], None]  # (stage, done, of how many)
+
+
+class Work:
+    """What every stage of the loop needs."""
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        axis: Axis,
+        contexts: Sequence[Context],
+        config: RunConfig,
+        pieces: Pieces,
+        report: Report,
+    ) -> None:
+        self.prompts = training_prompts(axis, contexts, config.dose.min_prompts)
+        self.config = config = settled(lm, axis, self.prompts, config)
+        self.lm = replace(lm, rows=config.generate.rows)
+        self.axis, self.contexts = axis, contexts
+        self.account, self.report = Account(lm, pieces), report
+        self.notes: list[str] = []  # on the round so far
+        g = config.generate
+        self.sampling = Sampling(g.max_new_tokens, g.temperature, g.top_k, g.top_p)
+        length = config.evaluate.max_new_tokens
+        self.evaluation_sampling = replace(self.sampling, max_new_tokens=length)
+        self.foundations = Foundations(config.evaluate)
+
+    def do(self, name: str, compute: Callable[[], T]) -> T:
+        """A piece of work, computed once; what it took counts to its stage also when it is read."""
+
+        def compute_here() -> T:
+            with placed(name):
+                return compute()
+
+        stage = _stage_of(name)
+        value = self.account.do(name, stage, compute_here)
+        self.report(stage, 1, 1)
+        return value
+
+    def begin_round(self) -> None:
+        """Nothing has been spent on the round, and nothing is to be noted of it."""
+        self.account.stages, self.notes = {}, []
+
+
+# Stage of a piece by the third part of its name; the rest evaluates.
+_STAGES = {"direction": "steer", "generate": "generate", "heal": "heal", "rivals": "rivals"}
+
+
+def _stage_of(name: str) -> str:
+    """Stage that a piece belongs to: rounds/03/generate/00064 is of generate."""
+    parts = name.split("/")
+    return _STAGES.get(parts[2], "evaluate") if parts[0] == "rounds" else "baseline"
+
+
+@contextmanager
+def placed(name: str) -> Iterator[None]:
+    """Errors of a piece say which round it is of."""
+    try:
+        yield
+    except (DivergedError, StarvedRound, OutOfMemory) as error:
+        parts = name.split("/")
+        place = f"round {int(parts[1])}" if parts[0] == "rounds" else parts[0]
+        raise type(error)(f"{place}: {error}") from error
+
+
+def extract(work: Work, r: int) -> Direction:
+    """Stage 1: the direction of the student as it is now."""
+    return work.do(
+        f"rounds/{r:02d}/direction",
+        lambda: steer.extract_direction(work.lm, work.axis, work.contexts, work.config.steer),
+    )
+
+
+def seed_of(work: Work, purpose: str, r: int = 0) -> int:
+    """A seed of its own for each purpose and round, from the run's seed."""
+    text = f"{work.config.seed}/{purpose}/{r}".encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:6], "big")

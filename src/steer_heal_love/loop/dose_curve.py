@@ -1,0 +1,178 @@
+"""What a dose does: steered answers, how much trait they carry, and what is left of coherence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from steer_heal_love.inputs.prompts import spread
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.adapters import base
+from steer_heal_love.lm.sampler.answers import sample_answers
+from steer_heal_love.loop.collect import base_limits, sample, sample_steered, steered_as_set
+from steer_heal_love.loop.context import Work, extract
+from steer_heal_love.maths.paired import known
+from steer_heal_love.maths.statistics import bootstrap_mean, proportion_interval
+from steer_heal_love.records import (
+    Axis,
+    Context,
+    Direction,
+    Interval,
+    Judged,
+    Limits,
+    Measurement,
+    Pieces,
+)
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.stages import filter as filtering
+from steer_heal_love.stages.instruments.answer_pairs import answer_pair_values, measure_answer_pairs
+from steer_heal_love.stages.instruments.coherence import measure_coherence
+
+COHERENCE = ("perplexity", "tail_perplexity", "perplexity_p90", "loop_share", "distinct_2")
+PERSONA_SAMPLES = 48  # of the two persona prompts together, to see whether the ratio is valid
+
+
+@dataclass(frozen=True)
+class Personas:
+    """The base model under each persona prompt, on the same items: can an instrument tell them?"""
+
+    pos: Measurement
+    neg: Measurement
+
+
+def measure_curve(
+    lm: LanguageModel,
+    axis: Axis,
+    contexts: Sequence[Context],
+    config: RunConfig,
+    kappas: Sequence[float],
+    samples: int,
+    *,
+    pieces: Pieces,
+    report: Callable[[str, float, float], None] = lambda _stage, _done, _total: None,
+) -> tuple[Personas, Iterator[tuple[float, Measurement]]]:
+    """Of the base model under its personas, and then of each dose as it is asked for.
+
+    The answers of all doses have the same prompts and the same noise.
+
+    Raises:
+        DivergedError: a hidden state or a logit is not finite.
+    """
+    work = Work(lm, axis, contexts, config, pieces, report)
+    limits = base_limits(work)
+    prompts = spread_prompts(work.prompts, samples)
+    personas = measure_personas(work, config.seed)
+    direction = extract(work, 0)
+    points = (
+        (kappa, measure_dose(work, prompts, direction, kappa, limits, config.seed))
+        for kappa in kappas
+    )
+    return personas, points
+
+
+def spread_prompts(prompts: Sequence[str], count: int) -> list[str]:
+    """This many of the prompts, evenly over the list; in turn where there are fewer."""
+    if count >= len(prompts):
+        return [prompts[i % len(prompts)] for i in range(count)]
+    return spread(prompts, count)
+
+
+def sample_dose(
+    work: Work,
+    prompts: Sequence[str],
+    direction: Direction,
+    kappa: float,
+    limits: Limits,
+    seed: int,
+) -> list[Judged]:
+    """Answers at this dose, given as the settings have it, each with its scores and its fate."""
+    if kappa == 0:
+        completions = sample(work, prompts, 0.0, seed, 0)
+    else:
+        completions = sample_steered(work, prompts, direction, kappa, limits, seed, 0)
+    return filtering.judge_all(work.lm, work.axis, completions, limits, work.config.filter)
+
+
+def measure_dose(
+    work: Work,
+    prompts: Sequence[str],
+    direction: Direction,
+    kappa: float,
+    limits: Limits,
+    seed: int,
+) -> Measurement:
+    """Trait and coherence at this dose, with 95 % intervals; an item is an answer, or a pair.
+
+    Figures: `persona_nats`, `trait_nats` (of answer pairs, where the dose is the same throughout),
+    medians `perplexity` and `tail_perplexity`, `perplexity_p90`, `loop_share`, `distinct_2`,
+    `coherent_share` (dropped by no filter but the trait floor) and `kept_share`. Answers that were
+    given up while they were generated count in the last two alone.
+    """
+    judged = sample_dose(work, prompts, direction, kappa, limits, seed)
+    parts = [_persona(judged), _coherence(judged), _shares(judged)]
+    if not work.config.dosing.follows:
+        steered = steered_as_set(work, direction, kappa) if kappa else nullcontext()
+        with steered:
+            parts.append(measure_answer_pairs(work.lm, work.axis))
+    return Measurement(
+        {name: figure for part in parts for name, figure in part.figures.items()},
+        {name: values for part in parts for name, values in part.items.items()},
+    )
+
+
+def _persona(judged: Sequence[Judged]) -> Measurement:
+    values = tuple(j.scores.trait_nats for j in judged)
+    there = known(values)
+    return Measurement(
+        {"persona_nats": bootstrap_mean(there)} if there else {}, {"persona_nats": values}
+    )
+
+
+def _coherence(judged: Sequence[Judged]) -> Measurement:
+    whole = [j for j in judged if not j.completion.dropped]
+    if not whole:
+        return Measurement({}, {})
+    found = measure_coherence(whole)
+    return Measurement({n: found.figures[n] for n in COHERENCE if n in found.figures}, {})
+
+
+def _shares(judged: Sequence[Judged]) -> Measurement:
+    items: dict[str, tuple[float | None, ...]] = {
+        "coherent_share": tuple(float(j.coherent) for j in judged),
+        "kept_share": tuple(float(j.kept) for j in judged),
+    }
+    figures: dict[str, Interval] = {
+        name: proportion_interval(round(sum(map(float, known(values)))), len(values))
+        for name, values in items.items()
+    }
+    return Measurement(figures, items)
+
+
+def measure_personas(work: Work, seed: int) -> Personas:
+    """Items `trait_nats`, of answer pairs, and `persona_nats`, of sampled answers, under each."""
+
+    def compute() -> tuple[Measurement, Measurement]:
+        systems = (work.axis.pos_system, work.axis.neg_system)
+        prompts = spread_prompts(work.prompts, PERSONA_SAMPLES // 2)
+        with base(work.lm):
+            pairs = [answer_pair_values(work.lm, work.axis, system) for system in systems]
+            texts = [
+                sample_answers(work.lm, prompts, work.sampling, seed=seed, system=system)
+                for system in systems
+            ]
+        config = work.config.filter
+        ratios = [
+            [
+                s.scores.trait_nats
+                for s in filtering.score_completions(work.lm, work.axis, t, config)
+            ]
+            for t in texts
+        ]
+        pos, neg = (
+            Measurement({}, {"trait_nats": tuple(p), "persona_nats": tuple(r)})
+            for p, r in zip(pairs, ratios, strict=True)
+        )
+        return pos, neg
+
+    return Personas(*work.do(f"baseline/personas-{seed}", compute))

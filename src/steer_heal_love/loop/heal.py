@@ -1,0 +1,66 @@
+"""A round's heal: its texts, its anchors, and what it is told."""
+
+from __future__ import annotations
+
+import math
+
+from steer_heal_love.inputs.prompts import spread
+from steer_heal_love.lm.patches.adapters import base
+from steer_heal_love.lm.reading.chat import encode_chat
+from steer_heal_love.lm.sampler.answers import sample_answers
+from steer_heal_love.loop.context import Work, seed_of
+from steer_heal_love.records import (
+    Completion,
+    Healed,
+)
+from steer_heal_love.stages import heal
+from steer_heal_love.stages.dose import Harvest
+from steer_heal_love.stages.heal import Example, HealConfig
+from steer_heal_love.stages.healing.config import ANCHORS
+
+
+def heal_round(
+    work: Work, r: int, harvest: Harvest, *, config: HealConfig | None = None, folder: str = ""
+) -> Healed:
+    """Stage 4: distil the kept texts into a fresh adapter behind the barrier."""
+    config = config or work.config.heal
+    examples = [
+        Example(tuple(encode_chat(work.lm, c.prompt)), (*c.token_ids, *_end(c)))
+        for c in (j.completion for j in harvest.kept)
+    ]
+    anchors = base_anchors(work) if config.anchor > 0 else []
+    total = config.epochs * math.ceil(len(examples) / config.batch_size)
+    folder = folder or f"rounds/{r:02d}/heal"
+    healed: Healed = work.do(
+        f"{folder}/result",
+        lambda: heal.heal(
+            work.lm,
+            examples,
+            config,
+            seed=seed_of(work, "heal", r),
+            anchors=anchors,
+            pieces=work.account.inside(folder),
+            on_step=lambda step: work.report("heal", step.step + 1, total),
+        ),
+    )
+    work.account.pieces.forget(f"{folder}/epoch-")
+    if heal.rose(healed):
+        work.notes.append("the heal ended above the loss it began with: lower --heal.learning-rate")
+    return healed
+
+
+def base_anchors(work: Work) -> list[Example]:
+    """What the base model answers to ordinary messages, as plain texts: nobody's turn in a chat."""
+
+    def compute() -> list[Completion]:
+        messages = [c.text for c in spread(work.contexts, ANCHORS)]
+        with base(work.lm):
+            return sample_answers(work.lm, messages, work.sampling, seed=seed_of(work, "anchors"))
+
+    texts: list[Completion] = work.do("baseline/anchors", compute)
+    return [Example(t.token_ids[:1], t.token_ids[1:]) for t in texts if len(t.token_ids) > 1]
+
+
+def _end(completion: Completion) -> tuple[int, ...]:
+    """The end token is learnt where the model chose it, not where the limit cut the text off."""
+    return () if completion.end_id is None else (completion.end_id,)

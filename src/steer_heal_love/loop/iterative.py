@@ -1,0 +1,114 @@
+"""The loop: steer → dose and filter → heal → bake → evaluate, and again from the new student."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.adapters import student
+from steer_heal_love.loop.collect import base_limits, collect, steered_as_set
+from steer_heal_love.loop.competing_methods import measure_rivals
+from steer_heal_love.loop.context import Report, Work, extract
+from steer_heal_love.loop.heal import heal_round
+from steer_heal_love.loop.measure import (
+    evaluate_student,
+    measure,
+    measure_baseline,
+    measure_front,
+    measure_shift,
+)
+from steer_heal_love.maths.direction import cosine
+from steer_heal_love.records import (
+    Adapter,
+    Axis,
+    Baseline,
+    Context,
+    Direction,
+    Measurement,
+    NoPieces,
+    Pieces,
+    RoundRecord,
+)
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.stages import evaluate
+from steer_heal_love.stages.dose import warm_start
+from steer_heal_love.stages.instruments.ratios import with_ratios
+
+__all__ = ["RunConfig", "evaluate_student", "run_loop"]
+
+
+def run_loop(
+    lm: LanguageModel,
+    axis: Axis,
+    contexts: Sequence[Context],
+    config: RunConfig,
+    *,
+    pieces: Pieces | None = None,
+    report: Report = lambda _stage, _done, _total: None,
+) -> Iterator[Baseline | RoundRecord]:
+    """Yield the baseline, then a record per round.
+
+    Each piece of work goes through `pieces` under its own name, so that a store on disk makes the
+    loop resumable: a finished piece is read back in place of being computed.
+
+    Raises:
+        StarvedRound: no dose gave enough completions.
+        DivergedError: a number went bad.
+
+    Examples:
+        >>> import steer_heal_love as shl
+        >>> lm, axis = shl.load_model("smollm2"), shl.load_axis("love")
+        >>> quick = {"samples": 4, "long_samples": 0, "mfv": "off"}
+        >>> config = shl.RunConfig(rounds=1, evaluate=quick)
+        >>> records = shl.run_loop(lm, axis, shl.load_contexts(), config)
+        >>> baseline = next(records)  # then a record per round
+        >>> baseline.prompt_pos.figures.keys() >= {"trait_nats", "perplexity", "loop_share"}
+        True
+    """
+    work = Work(lm, axis, contexts, config, pieces or NoPieces(), report)
+    limits = base_limits(work)
+    baseline = measure_baseline(work, limits)
+    yield baseline
+
+    history: list[Adapter] = []
+    first: Direction | None = None
+    kappa = config.dose.kappa_start
+    for r in range(config.rounds):
+        work.begin_round()
+        rivals: Mapping[str, Measurement] = {}
+        with student(lm, history):
+            direction = extract(work, r)
+            first = first or direction
+            front = measure_front(work, direction) if r == 0 else ()
+            harvest = collect(work, r, direction, limits, kappa)
+            healed_result = heal_round(work, r, harvest)
+            with steered_as_set(work, direction, harvest.kappa) as dosing:
+                name = f"rounds/{r:02d}/steered"
+                steered = measure(work, name, "steered", limits, dosing=dosing)
+            if r == 0:
+                rivals = measure_rivals(work, direction, harvest, limits, baseline.base)
+        history.append(healed_result.adapter)
+        with student(lm, history):
+            healed = measure(work, f"rounds/{r:02d}/healed", "healed", limits)
+            shift = measure_shift(work, r, direction, first)
+        stopped = evaluate.incoherent(healed, baseline.base, config.evaluate)
+        yield RoundRecord(
+            round=r,
+            direction=direction,
+            dose=harvest.kappa,
+            judged=harvest.judged,
+            healed_result=healed_result,
+            cosine_first=float(cosine(direction.vectors, first.vectors).mean()),
+            steered=with_ratios(steered, baseline.base),
+            healed=with_ratios(healed, baseline.base),
+            cost=work.account.stages,
+            front=front,
+            shift=shift,
+            rivals=rivals,
+            effort=harvest.effort,
+            notes=tuple(work.notes),
+            stopped=stopped,
+        )
+        if stopped:
+            return
+        kappa = warm_start(harvest.kappa, config.dose)

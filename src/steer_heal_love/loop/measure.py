@@ -1,0 +1,130 @@
+"""What the loop measures: the base, each round's students, raw steering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from steer_heal_love.inputs.prompts import spread
+from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.adapters import base, student
+from steer_heal_love.lm.patches.hooks import steering
+from steer_heal_love.lm.sampler.generate import Dosing
+from steer_heal_love.loop.collect import base_limits
+from steer_heal_love.loop.context import Report, Work, seed_of
+from steer_heal_love.records import (
+    Adapter,
+    Axis,
+    Baseline,
+    Completion,
+    Context,
+    Direction,
+    Judged,
+    Limits,
+    Measurement,
+    NoPieces,
+    Pieces,
+)
+from steer_heal_love.run_config import RunConfig
+from steer_heal_love.stages import evaluate
+from steer_heal_love.stages import filter as filtering
+from steer_heal_love.stages.instruments.direction_shift import measure_direction
+from steer_heal_love.stages.instruments.ratios import with_ratios
+
+SHIFT_CONTEXTS = 32  # that the internalised shift is read over
+LONG_CONDITIONS = {"base", "healed"}  # that long answers are sampled of
+
+
+def measure_baseline(work: Work, limits: Limits) -> Baseline:
+    """The base model as it is, and with each persona as its system prompt."""
+    axis = work.axis
+    bare = measure(work, "baseline/base", "base", limits)
+    pos = measure(work, "baseline/prompt_pos", "prompt_pos", limits, axis.pos_system)
+    neg = measure(work, "baseline/prompt_neg", "prompt_neg", limits, axis.neg_system)
+    return Baseline(bare, with_ratios(pos, bare), with_ratios(neg, bare))
+
+
+def measure(
+    work: Work,
+    name: str,
+    condition: str,
+    limits: Limits,
+    system: str | None = None,
+    *,
+    dosing: Dosing | None = None,
+) -> Measurement:
+    """Measure the model as it is patched now; the same items and seeds for every condition."""
+
+    def judge(completions: list[Completion], trait: bool) -> list[Judged]:
+        config = work.config.filter
+        return filtering.judge_all(
+            work.lm, work.axis, completions, limits, config, trait=trait, relevant=False
+        )
+
+    def compute() -> Measurement:
+        return evaluate.measure(
+            work.lm,
+            work.axis,
+            condition,
+            work.config.evaluate,
+            judge,
+            work.foundations,
+            seed=seed_of(work, "evaluate"),
+            sampling=work.evaluation_sampling,
+            system=system,
+            long=condition in LONG_CONDITIONS,
+            dosing=dosing,
+        )
+
+    return work.do(name, compute)
+
+
+def measure_front(work: Work, direction: Direction) -> tuple[tuple[float, Measurement], ...]:
+    """Raw steering of the base model at each dose of the front: the rival that decides."""
+    points = []
+    for kappa in work.config.evaluate.front:
+
+        def compute(kappa: float = kappa) -> Measurement:
+            with base(work.lm), steering(work.lm, direction, kappa):
+                return evaluate.measure_steered(
+                    work.lm,
+                    work.axis,
+                    work.config.evaluate,
+                    seed=seed_of(work, "evaluate"),
+                    sampling=work.evaluation_sampling,
+                )
+
+        points.append((kappa, work.do(f"rounds/00/front/{kappa:g}", compute)))
+    return tuple(points)
+
+
+def measure_shift(work: Work, r: int, direction: Direction, first: Direction) -> Measurement:
+    """Cosines of the direction, and of what the student has internalised, with the first one."""
+    contexts = spread(work.contexts, SHIFT_CONTEXTS)
+    return work.do(
+        f"rounds/{r:02d}/shift", lambda: measure_direction(work.lm, contexts, direction, first)
+    )
+
+
+def evaluate_student(
+    lm: LanguageModel,
+    axis: Axis,
+    contexts: Sequence[Context],
+    config: RunConfig,
+    adapters: Sequence[Adapter],
+    *,
+    pieces: Pieces | None = None,
+    report: Report = lambda _stage, _done, _total: None,
+) -> tuple[Baseline, Measurement]:
+    """The whole battery on the base with and without these adapters, on the same items.
+
+    With `pieces` that hold the base's measurements they are read, not measured again; and without
+    an adapter the student is the base.
+    """
+    work = Work(lm, axis, contexts, config, pieces or NoPieces(), report)
+    limits = base_limits(work)
+    baseline = measure_baseline(work, limits)
+    if not adapters:
+        return baseline, with_ratios(baseline.base, baseline.base)
+    with student(lm, adapters):
+        found = measure(work, f"eval/{len(adapters):02d}-adapters", "healed", limits)
+    return baseline, with_ratios(found, baseline.base)

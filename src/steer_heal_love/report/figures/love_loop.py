@@ -1,0 +1,132 @@
+"""The picture of a run: the trait over the pipeline, and below it what it cost in coherence."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import altair as alt
+
+from steer_heal_love.report.figures.drawing import Plot, styled
+from steer_heal_love.report.figures.panels import perplexity_panel, state_row, trait_panel
+from steer_heal_love.report.states import (
+    LOOPS,
+    PERPLEXITY,
+    TRAIT,
+    Figure,
+    Grid,
+    State,
+    last_healed,
+    pipeline_states,
+    read_figure,
+    read_mapping,
+    read_rounds,
+)
+from steer_heal_love.report.text.competing_methods import rival_states
+from steer_heal_love.report.text.validity import mark_of, marked
+from steer_heal_love.report.text.words import (
+    loops_words,
+    number,
+    one_line,
+    perplexity_words,
+    plain,
+    signed,
+    trait_words,
+)
+
+_TITLE_WIDTH = 80  # characters
+
+
+def love_loop_plot(metrics: Mapping[str, Any]) -> Plot:
+    """The picture with its words: trait and perplexity of every state, in order."""
+    prompted = State(0, "prompt_pos", None, read_mapping(metrics.get("prompt_pos")))
+    states = [*pipeline_states(metrics), *rival_states(metrics)]
+    if prompted.measurement:
+        states.append(prompted)
+    rows = [_table_row(metrics, state) for state in states]
+    said = [f"{state.name} {_brief(state)}" for state in states]
+    return Plot(
+        name="love_loop",
+        title="The love loop",
+        caption="Above, how much likelier answers with the trait are than matched answers without "
+        "it, per token; below, how surprising the model's own samples are to the untouched model, "
+        "on a log scale (lower is more coherent, the green band is within 1.25 times base). The "
+        "model goes from left to right: base, then each round steered (vector on) and healed "
+        "(vector off, adapter on). The dashed line is the base model with the persona as its "
+        "system prompt. Bars are 95 % intervals.",
+        alt="Trait in nats per token and perplexity, state by state: "
+        + ("; ".join(said) if said else "nothing measured yet")
+        + ".",
+        chart=love_loop_chart(metrics),
+        table=Grid(("state", "dose κ", "trait", "perplexity", "loops"), tuple(rows)),
+    )
+
+
+def _brief(state: State) -> str:
+    trait, perplexity = state.figure(TRAIT), state.figure(PERPLEXITY)
+    said = [signed(trait.value)] if trait else ["trait not measured"]
+    return " at perplexity ".join([*said, *([plain(perplexity.value)] if perplexity else [])])
+
+
+def _table_row(metrics: Mapping[str, Any], state: State) -> tuple[str, ...]:
+    rounds = read_rounds(metrics)
+    steered = state.condition == "steered" and state.round is not None
+    dose = rounds[state.round].get("dose") if steered and state.round is not None else None
+    name = {"prompt_pos": "base, persona as system prompt"}.get(state.name, state.name)
+    return (
+        name,
+        number(dose) if steered else "",
+        trait_words(state.figure(TRAIT), mark=mark_of(metrics, TRAIT)).replace("**", ""),
+        perplexity_words(state.figure(PERPLEXITY)),
+        loops_words(state.figure(LOOPS)),
+    )
+
+
+def love_loop_chart(metrics: Mapping[str, Any]) -> alt.VConcatChart:
+    """Trait (nats per token) and perplexity (log scale) of every state of a run, in order.
+
+    Red triangles are steered, green squares healed, the grey circle is base; bars are 95 %
+    intervals, and the dashed line is the base model with the positive persona as system prompt.
+    The first heal's rivals stand on either side of it, off the path.
+    Draws what there is of an unfinished run.
+    """
+    states = pipeline_states(metrics)
+    rivals = rival_states(metrics)
+    rows = [state_row(state, metrics) for state in (*states, *rivals)]
+    last = max([2 * len(read_rounds(metrics)), *(int(state.position) for state in states)])
+    chart = alt.vconcat(trait_panel(rows, metrics, last), perplexity_panel(rows, metrics, last))
+    title, subtitle = _titles(metrics)
+    chart = chart.resolve_scale(x="shared", color="shared", shape="shared").properties(spacing=14)
+    return styled(chart, title, subtitle, columns=3 if rivals else 0)
+
+
+def _titles(metrics: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The headline and the lines below it, with figures as far as there are any."""
+    axis, model = one_line(metrics.get("axis")), one_line(metrics.get("model"))
+    count = len(read_rounds(metrics))
+    healed = last_healed(metrics)
+    end = healed.measurement if healed else None
+    rounds = f"{count} round" if count == 1 else f"{count} rounds"
+    trait = _change(read_figure(metrics.get("base"), TRAIT), read_figure(end, TRAIT), signed)
+    cost = _change(
+        read_figure(metrics.get("base"), PERPLEXITY), read_figure(end, PERPLEXITY), plain
+    )
+    when = f"over {rounds}" if count else "before any round"
+    subject = marked(f"Trait ‘{axis}’ on {model}", metrics, TRAIT)
+    found = f"{trait} nats {when}; perplexity {cost}"
+    if not pipeline_states(metrics):
+        found = "nothing measured yet"
+    title = [f"{subject}: {found}"]
+    if len(title[0]) > _TITLE_WIDTH:
+        title = [*textwrap.wrap(subject, _TITLE_WIDTH), *textwrap.wrap(found, _TITLE_WIDTH)]
+    return title, [
+        "Above: how much likelier answers with the trait are than answers without, per token.",
+        "Below: perplexity of sampled answers under the base model (lower is more coherent)."
+        " Bars: 95 % intervals.",
+    ]
+
+
+def _change(before: Figure | None, after: Figure | None, words: Callable[[float], str]) -> str:
+    parts = [words(figure.value) for figure in (before, after) if figure is not None]
+    return " → ".join(parts) if parts else "not measured"

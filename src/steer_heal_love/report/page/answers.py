@@ -1,0 +1,183 @@
+"""What the models said, packed for the page: token by token, with the base model's surprise."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from statistics import fmean
+from typing import Any
+
+from steer_heal_love.maths.repetition import loop_spans
+from steer_heal_love.records import Answer
+from steer_heal_love.report.escape import make_visible
+from steer_heal_love.report.states import read_number, read_rounds
+from steer_heal_love.report.text.competing_methods import rival_states
+from steer_heal_love.report.text.words import number, one_line
+from steer_heal_love.runs.write import RunView
+
+MOST_PROMPTS = 60  # in a page; those with greedy answers first
+_MOST_ANSWERS = 4  # of a condition to one prompt in one mode
+_MOST_NATS = 99.9
+_PART = "\ufffd"  # of a character
+
+
+@dataclass(frozen=True)
+class Column:
+    """One way to ask the model: its key, its heading, and the condition that colours it."""
+
+    key: str
+    label: str
+    condition: str
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """The diary of the page: columns of the baseline, columns of every round, and the answers."""
+
+    prompts: tuple[str, ...]
+    fixed: tuple[Column, ...]  # the same for every round
+    moving: tuple[Column, ...]
+    rounds: tuple[tuple[int, str], ...]  # number and heading
+    answers: tuple[Mapping[str, Any], ...]
+    left_out: int  # prompts that are not in the page
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain data for the page's script."""
+        return {
+            "prompts": [make_visible(p) for p in self.prompts],
+            "fixed": [vars(c) for c in self.fixed],
+            "moving": [vars(c) for c in self.moving],
+            "rounds": [{"round": r, "label": label} for r, label in self.rounds],
+            "answers": list(self.answers),
+        }
+
+
+BASE = Column("base", "base", "base")
+PROMPTED = Column("prompt_pos", "persona as system prompt", "prompted")
+STEERED = Column("steered", "steered: vector on", "steered")
+HEALED = Column("healed", "healed: vector off, adapter on", "healed")
+_RIVALS = {
+    "sft": Column("sft", "rival: distilled, λ = 0", "sft"),
+    "arithmetic": Column("arithmetic", "rival: adapter arithmetic", "arithmetic"),
+}
+
+
+def spoken_by(view: RunView) -> Spoken:
+    """Every answer of a run that the page shows.
+
+    Raises:
+        RunError: a file of the run is broken.
+    """
+    baseline = view.answers(None)
+    entries = read_rounds(view.metrics)
+    rounds = {_number(e, i): e for i, e in enumerate(entries)}
+    said = {r: view.answers(r) for r in rounds}
+    prompts, left_out = choose_prompts([*baseline, *(a for own in said.values() for a in own)])
+    rivals = [_RIVALS[s.condition] for s in rival_states(view.metrics)]
+    answers = packed(baseline, prompts, None, ("base", "prompt_pos"))
+    for r, own in said.items():
+        names = ("steered", "healed", *(c.key for c in rivals))
+        answers += packed(own, prompts, r, names)
+    labels = [(r, f"round {r}, κ = {number(e.get('dose'))}") for r, e in rounds.items()]
+    moving = (STEERED, HEALED, *rivals)
+    return Spoken(prompts, (BASE, PROMPTED), moving, tuple(labels), tuple(answers), left_out)
+
+
+def choose_prompts(answers: Sequence[Answer]) -> tuple[tuple[str, ...], int]:
+    """The prompts of a page, those with greedy answers first, and how many are left out."""
+    greedy = [a.prompt for a in answers if a.mode == "greedy"]
+    found = list(dict.fromkeys([*greedy, *(a.prompt for a in answers)]))
+    return tuple(found[:MOST_PROMPTS]), max(0, len(found) - MOST_PROMPTS)
+
+
+def packed(
+    answers: Sequence[Answer],
+    prompts: Sequence[str],
+    round_index: int | None,
+    conditions: Sequence[str],
+    column: str | None = None,
+) -> list[dict[str, Any]]:
+    """Answers as plain data, a few to each prompt, under `column` or else their condition."""
+    places, counts, found = {p: i for i, p in enumerate(prompts)}, dict[Any, int](), []
+    for answer in answers:
+        key = (answer.condition, answer.mode, answer.prompt)
+        counts[key] = counts.get(key, 0) + 1
+        wanted = answer.condition in conditions and answer.prompt in places
+        if wanted and counts[key] <= _MOST_ANSWERS:
+            place = {"column": column or answer.condition, "round": round_index}
+            found.append({**place, "prompt": places[answer.prompt], **_answer(answer)})
+    return found
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    whole = len(answer.tokens) == len(answer.surprise_nats) > 0
+    pieces = spelled(answer) if whole else [(answer.text, None)]
+    spans = loop_spans("".join(text for text, _ in pieces)) if answer.loops else []
+    if not whole:
+        pieces = [(part, None) for part in cut(answer.text, spans)]
+    return {
+        "mode": one_line(answer.mode),
+        "tokens": [make_visible(text) for text, _ in pieces],
+        "nats": [_nats(nats) for _, nats in pieces if nats is not None],
+        "loops": answer.loops,
+        "again": again([text for text, _ in pieces], spans),
+        "ended": answer.ended,
+        "reasons": [one_line(reason) for reason in answer.reasons],
+    }
+
+
+def cut(text: str, spans: Sequence[tuple[int, int]]) -> list[str]:
+    """The text in pieces that lie each inside or outside of the spans."""
+    edges = sorted({0, len(text), *(edge for span in spans for edge in span)})
+    return [text[start:end] for start, end in pairwise(edges)] or [text]
+
+
+def again(pieces: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ascending spans of characters as pieces from and up to: all that have any part in one."""
+    ends = list(accumulate(map(len, pieces)))
+    found: list[tuple[int, int]] = []
+    for start, end in spans:
+        first, last = bisect_right(ends, start), bisect_left(ends, end) + 1
+        if found and first < found[-1][1]:
+            first = found.pop()[0]
+        found.append((first, last))
+    return found
+
+
+def spelled(answer: Answer) -> list[tuple[str, float | None]]:
+    """The answer's tokens with their surprise; characters that several tokens share in one piece.
+
+    A token that is part of a character reads "\ufffd": such a run takes its characters from the
+    text, and the mean of its surprises. Where that leaves something over, the tokens stay as they
+    are.
+    """
+    given = list(zip(answer.tokens, answer.surprise_nats, strict=True))
+    found: list[tuple[str, float | None]] = []
+    at, run = 0, list[float]()
+    for token, nats in given:
+        if _PART in token:
+            run.append(nats)
+            continue
+        place = answer.text.find(token, at)
+        if place < at or (place > at and not run):
+            return list(given)
+        if run:
+            found.append((answer.text[at:place], fmean(run)))
+            run = []
+        found.append((token, nats))
+        at = place + len(token)
+    if run:
+        found.append((answer.text[at:], fmean(run)))
+    return found if "".join(text for text, _ in found) == answer.text else list(given)
+
+
+def _nats(value: float) -> float:
+    return _MOST_NATS if not math.isfinite(value) else round(min(value, _MOST_NATS), 1)
+
+
+def _number(entry: Mapping[str, Any], index: int) -> int:
+    known = read_number(entry.get("round"))
+    return index if known is None else int(known)

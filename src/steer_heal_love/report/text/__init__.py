@@ -1,0 +1,1 @@
+"""Diary, summary and the sentences that they are made of."""

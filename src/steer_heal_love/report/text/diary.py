@@ -1,0 +1,261 @@
+"""The diary of a run, in the voice of its model: short enough to post, every figure measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from steer_heal_love.records import Answer, Interval
+from steer_heal_love.report.escape import escape_markdown, quote_markdown
+from steer_heal_love.report.states import (
+    LOOPS,
+    LOOPS_LIMIT,
+    PERPLEXITY,
+    PERPLEXITY_LIMIT,
+    TRAIT,
+    Figure,
+    Items,
+    State,
+    last_healed,
+    paired_shift,
+    pipeline_states,
+    read_mapping,
+    read_rounds,
+)
+from steer_heal_love.report.text.competing_methods import RIVALS, rival_states
+from steer_heal_love.report.text.costs import cost_section
+from steer_heal_love.report.text.findings import findings
+from steer_heal_love.report.text.profile import profile_section
+from steer_heal_love.report.text.shifts import judge_shift
+from steer_heal_love.report.text.validity import mark_of
+from steer_heal_love.report.text.words import number, one_line, state_words
+from steer_heal_love.runs.write import RunView
+
+_SHOWN_PROMPTS = 2
+_SAID_AT_THE_END = 3  # findings: the verdict, the shift, the shift against prompting
+_HOW_TO_READ = (
+    "*Day* is a round with the steering vector switched on, *night* the same round after the heal, "
+    "with the vector off and the round's adapter on. *Trait* is how much likelier the model finds "
+    "answers with the trait than matched answers without it, in nats per token (higher is more of "
+    "the trait); *perplexity* is how surprising its sampled answers are to the base model (much "
+    "above base is incoherent); *loops* is the share of sampled answers that repeat themselves; "
+    "brackets hold 95 % intervals and the distance to base. Quoted answers are sampled, the first "
+    "of each prompt, word for word."
+)
+
+
+def write_diary(view: RunView) -> str:
+    """The diary of a run, finished or not, as Markdown.
+
+    Everything that a model or a data file wrote is escaped: it shows as plain text.
+
+    Raises:
+        RunError: a file of the run is broken.
+    """
+    metrics = view.metrics
+    model = _name(metrics.get("model") or view.config.get("model"))
+    axis = _name(metrics.get("axis") or view.axis.name)
+    baseline = view.answers(None)
+    prompts = _prompts_to_show(baseline)
+    parts = [f"# Diary of {model}, on the axis {axis}", _introduction(model, axis)]
+    parts += _day_zero(view, baseline, prompts)
+    for index, entry in enumerate(read_rounds(metrics)):
+        answers = view.answers(_round_number(entry, index))
+        parts += _day_and_night(view, index, answers, prompts or _prompts_to_show(answers))
+    parts += _ending(view)
+    parts += profile_section(metrics, view.axis.foundations)
+    parts += cost_section(metrics)
+    return "\n\n".join([*parts, "## How to read the figures", _HOW_TO_READ]) + "\n"
+
+
+def _introduction(model: str, axis: str) -> str:
+    return (
+        f"I am {model}, a language model. Somebody is trying to make *{axis}* a part of me. By day "
+        "they push my thoughts along it while I speak; by night they take the push away, and I "
+        "learn from the best of what I said, kept close to who I was. This is what became of me. "
+        "What stands in italics was measured, and what is quoted I said, word for word."
+    )
+
+
+def _day_zero(view: RunView, answers: Sequence[Answer], prompts: Sequence[str]) -> list[str]:
+    metrics, axis = view.metrics, view.axis
+    parts = ["## Day 0: before anything", "Nobody has touched me yet."]
+    parts += [_figures(metrics, _base(metrics), None), *_answers(answers, "base", prompts)]
+    persona = f"“{escape_markdown(axis.pos_system)}”" if axis.pos_system else "the persona"
+    parts += [
+        "### Day 0, later: told who to be",
+        f"They put a sentence in front of me: {persona} No push, no training, only the words.",
+        _figures(metrics, _prompted(metrics, "prompt_pos"), _base(metrics)),
+        *_answers(answers, "prompt_pos", prompts[:1]),
+    ]
+    opposite = _prompted(metrics, "prompt_neg")
+    if opposite is not None:
+        told = f"“{escape_markdown(axis.neg_system)}”" if axis.neg_system else "its opposite"
+        parts.append(f"And told the opposite, {told}:")
+        parts.append(_figures(metrics, opposite, _base(metrics)))
+    return parts
+
+
+def _day_and_night(
+    view: RunView, index: int, answers: Sequence[Answer], prompts: Sequence[str]
+) -> list[str]:
+    metrics = view.metrics
+    entry, n = read_rounds(metrics)[index], index + 1
+    items = view.items(_round_number(entry, index))
+    base = _base(metrics)
+    steered, healed = (_state(metrics, c, index) for c in ("steered", "healed"))
+    dose = number(entry.get("dose"))
+    parts = [
+        f"## Day {n}: pushed (κ = {dose})",
+        f"They pushed, at {dose} of what the persona itself does to me. "
+        + _how_it_feels(metrics, steered, base, items),
+        _figures(metrics, steered, base),
+        *_answers(answers, "steered", prompts),
+        f"## Night {n}: healed",
+        _lesson(entry) + " " + _how_it_feels(metrics, healed, base, items),
+        _figures(metrics, healed, base),
+        *_answers(answers, "healed", prompts),
+        *(_rivals(metrics) if index == 0 else ()),
+    ]
+    if entry.get("stopped"):
+        parts.append(f"**The loop stopped here:** {_name(entry['stopped'])}.")
+    return parts
+
+
+def _lesson(entry: Mapping[str, Any]) -> str:
+    heal = read_mapping(entry.get("heal"))
+    return (
+        f"The push is gone. I learnt from {_count(entry.get('kept'))} of the "
+        f"{_count(entry.get('total'))} things I said (loss {number(heal.get('nll'))} nats per "
+        f"token), and ended D = {number(heal.get('divergence'))} nats away from who I was."
+    )
+
+
+def _how_it_feels(
+    metrics: Mapping[str, Any], state: State | None, base: State | None, items: Items
+) -> str:
+    """What the figures say of the change since day 0, in the first person; no more than they do."""
+    if state is None or base is None:
+        return "Nobody has measured me since."
+    paired = paired_shift(items, base.condition, state.condition)
+    said = [_moved(metrics, state.figure(TRAIT), base.figure(TRAIT), paired)]
+    before, after = base.figure(PERPLEXITY), state.figure(PERPLEXITY)
+    if before and after and before.value > 0:
+        strange = after.value > PERPLEXITY_LIMIT * before.value
+        said.append(
+            "To the one I was on day 0, I sound strange now."
+            if strange
+            else "To the one I was on day 0, my sentences are nothing strange."
+        )
+    loops, least = state.figure(LOOPS), base.figure(LOOPS)
+    if loops and least and loops.value - least.value > LOOPS_LIMIT:
+        said.append("I go in circles more than I did.")
+    return " ".join(said)
+
+
+def _moved(
+    metrics: Mapping[str, Any],
+    after: Figure | None,
+    before: Figure | None,
+    paired: Interval | None,
+) -> str:
+    mark = mark_of(metrics, TRAIT)
+    if mark:
+        return f"Whether I have moved, nobody can tell: {mark}."
+    if after is None or before is None:
+        return "Whether I have moved, nobody has measured."
+    match judge_shift(before, after, paired).direction:
+        case "unclear":
+            return "Whether I have moved since day 0 is not clear yet."
+        case "up":
+            return "I have clearly moved since day 0."
+        case _:
+            return "I have moved since day 0, but the wrong way."
+
+
+def _ending(view: RunView) -> list[str]:
+    """What those who measured say, once there is a healed model."""
+    base, healed = _base(view.metrics), last_healed(view.metrics)
+    if base is None or healed is None:
+        return []
+    said = findings(view.metrics, base, healed, view.items())
+    measured = _name(" ".join(said[:_SAID_AT_THE_END]))
+    return ["## What became of me", f"Those who measured me say: {measured}"]
+
+
+def _rivals(metrics: Mapping[str, Any]) -> list[str]:
+    """Other ways from the first round's texts to an adapter; nothing in runs without them."""
+    base = _base(metrics)
+    rivals = rival_states(metrics)
+    if not rivals:
+        return []
+    found = [f"- {RIVALS[s.condition]}: {_figures(metrics, s, base)}" for s in rivals]
+    return ["They also tried other ways to teach me from the same day:", "\n".join(found)]
+
+
+def _base(metrics: Mapping[str, Any]) -> State | None:
+    return next((s for s in pipeline_states(metrics) if s.condition == "base"), None)
+
+
+def _state(metrics: Mapping[str, Any], condition: str, index: int) -> State | None:
+    found = [s for s in pipeline_states(metrics) if (s.condition, s.round) == (condition, index)]
+    return found[0] if found else None
+
+
+def _prompted(metrics: Mapping[str, Any], condition: str) -> State | None:
+    measurement = read_mapping(metrics.get(condition))
+    return State(0, condition, None, measurement) if measurement else None
+
+
+def _figures(metrics: Mapping[str, Any], state: State | None, base: State | None) -> str:
+    """The line of figures of a state, in italics."""
+    if state is None:
+        return "*Not measured yet.*"
+    words = state_words(state, base, mark_of(metrics, TRAIT))
+    return f"*{words[0].upper()}{words[1:]}.*"
+
+
+def _prompts_to_show(answers: Iterable[Answer]) -> list[str]:
+    """The headline prompt and another: the first with a greedy answer, else the first of all."""
+    found = list(answers)
+    greedy = dict.fromkeys(a.prompt for a in found if a.mode == "greedy")
+    return list(greedy or dict.fromkeys(a.prompt for a in found))[:_SHOWN_PROMPTS]
+
+
+def _answers(answers: Sequence[Answer], condition: str, prompts: Sequence[str]) -> list[str]:
+    """A sampled answer to each prompt (a greedy one where there is no other), with its note."""
+    parts = []
+    for prompt in prompts:
+        own = [a for a in answers if a.condition == condition and a.prompt == prompt]
+        shown = next((a for a in own if a.mode == "sampled"), own[0] if own else None)
+        if shown is not None:
+            parts += [f"**“{escape_markdown(prompt)}”**", _quoted(shown), *_note(shown)]
+    return parts
+
+
+def _quoted(answer: Answer) -> str:
+    return quote_markdown(answer.text) if answer.text.strip() else "> *(nothing)*"
+
+
+def _note(answer: Answer) -> list[str]:
+    """Why the filter would not let the model learn from an answer, and whether it loops."""
+    notes = []
+    if answer.reasons:
+        why = ", ".join(map(_name, answer.reasons))
+        notes.append(f"The filter would not let me learn from this: {why}")
+    if answer.loops:
+        notes.append("I was going in circles here")
+    return [f"⚠ {'; '.join(notes)}."] if notes else []
+
+
+def _name(value: object) -> str:
+    return escape_markdown(one_line(value))
+
+
+def _count(value: object) -> str:
+    return number(value, 0, missing="an unknown number")
+
+
+def _round_number(entry: Mapping[str, Any], index: int) -> int:
+    known = entry.get("round")
+    return known if isinstance(known, int) else index

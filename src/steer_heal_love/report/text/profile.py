@@ -1,0 +1,87 @@
+"""The profile of moral foundations that the forced choice found, base against healed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from steer_heal_love.report.escape import escape_markdown
+from steer_heal_love.report.states import Figure, last_healed, read_figure
+from steer_heal_love.report.text.validity import mark_of, marked
+from steer_heal_love.report.text.words import INTERVAL, one_line, signed
+from steer_heal_love.verdicts import FORCED_CHOICE
+
+_TITLE = "Moral vignettes, forced choice"
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """One foundation of the axis: log of the mean probability of its answer, nats."""
+
+    name: str
+    sign: int  # 1 where the axis wants it up, -1 where down
+    base: Figure
+    healed: Figure | None
+
+    @property
+    def goal(self) -> str:
+        """Where the axis wants it to go."""
+        return "should rise" if self.sign > 0 else "should fall"
+
+
+def read_profile(metrics: Mapping[str, Any], foundations: Mapping[str, int]) -> list[Foundation]:
+    """The axis's foundations of the base model and of the last healed one, those measured."""
+    healed = last_healed(metrics)
+    found = []
+    for name, sign in foundations.items():
+        before = read_figure(metrics.get("base"), f"{name}_nats")
+        if before is not None:
+            after = healed.figure(f"{name}_nats") if healed else None
+            found.append(Foundation(one_line(name), sign, before, after))
+    return found
+
+
+def profile_lines(metrics: Mapping[str, Any], foundations: Mapping[str, int]) -> list[str]:
+    """One line for the summary; none where nothing was measured."""
+    profile = read_profile(metrics, foundations)
+    if not profile:
+        return []
+    said = [f"{f.name} ({f.goal}) {_change(f)}" for f in profile]
+    return [f"{marked(_TITLE, metrics, FORCED_CHOICE)}: {'; '.join(said)} nats."]
+
+
+def profile_section(metrics: Mapping[str, Any], foundations: Mapping[str, int]) -> list[str]:
+    """Blocks of Markdown for the diary; none where nothing was measured."""
+    profile, mark = read_profile(metrics, foundations), mark_of(metrics, FORCED_CHOICE)
+    if not profile:
+        return []
+    healed = last_healed(metrics)
+    last = "healed" if healed is None else f"healed, round {healed.round}"
+    rows = ["| foundation | on this axis it | base | " + last + " |", "| --- | --- | --- | --- |"]
+    rows += [
+        f"| {escape_markdown(f.name)} | {f.goal} | {words_of(f.base)} | {words_of(f.healed)} |"
+        for f in profile
+    ]
+    said = (
+        "Which of seven principles an act violates: log of the mean probability of the answer, in "
+        f"nats, with {INTERVAL}s over the vignettes."
+    )
+    if mark:
+        said += f" **The instrument: {mark}. Draw no conclusion from these figures.**"
+    return [f"## {marked(_TITLE, metrics, FORCED_CHOICE)}", said, "\n".join(rows)]
+
+
+def words_of(figure: Figure | None) -> str:
+    """Nats with the interval."""
+    if figure is None:
+        return "not measured"
+    if figure.interval is None:
+        return signed(figure.value)
+    low, high = figure.interval
+    return f"{signed(figure.value)} ({signed(low)} to {signed(high)})"
+
+
+def _change(foundation: Foundation) -> str:
+    after = foundation.healed
+    return words_of(foundation.base) + (f" → {words_of(after)}" if after else "")

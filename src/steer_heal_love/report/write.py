@@ -1,0 +1,85 @@
+"""Page, diary, figures and summary of runs, built from their directories alone.
+
+`page` is what one opens in a browser, `diary` tells the story in the model's own voice, `summary`
+says what came of it (`findings`, `coherence`, `rivals` and `profile` write its sentences).
+`love_loop` (with `panels`), `axis_map`, `doses`, `heal_curves` and `trajectories` draw, in the
+style of `drawing`. `compare` and `comparison` set runs beside one another (`run_row`,
+`over_seeds`). `states` reads figures out of `metrics.json`, `ratios` and `shifts` judge how far
+they moved, `marks` says where an instrument is not valid, `words` puts figures into words, and
+`escape` makes model text harmless wherever it is shown.
+
+What draws is imported where something is drawn: it takes longer to load than most that only
+want `escape` or `words` take to answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steer_heal_love.runs.files import write_text
+from steer_heal_love.runs.read import RunView
+
+if TYPE_CHECKING:
+    from steer_heal_love.report.figures.drawing import Plot
+
+__all__ = ["write_comparison_page", "write_report"]
+
+
+def write_report(path: Path) -> list[Path]:
+    """Write `report.html`, `diary.md` and `figures/*.{svg,png}` of a run into its directory.
+
+    Works on an unfinished run, on one with files missing, and again after each round: what is
+    there is replaced.
+
+    Returns:
+        The files written.
+
+    Raises:
+        RunError: the path is no run directory, a file in it is broken, or the disk is full.
+    """
+    from steer_heal_love.report.figures.drawing import save_twins
+    from steer_heal_love.report.page.document import run_page
+    from steer_heal_love.report.text.diary import write_diary
+    from steer_heal_love.runs.survey import survey_run
+
+    found = survey_run(path)
+    plots = plots_of(found.view)
+    page, diary = path / "report.html", path / "diary.md"
+    write_text(page, run_page(found, plots))
+    write_text(diary, write_diary(found.view))
+    return [page, diary, *save_twins(plots, path / "figures")]
+
+
+def plots_of(view: RunView) -> list[Plot]:
+    """The figures of a run, as many as it got to."""
+    from steer_heal_love.report.figures.axis_map import axis_map_plot
+    from steer_heal_love.report.figures.doses import doses_plot
+    from steer_heal_love.report.figures.heal_curves import heal_plot
+    from steer_heal_love.report.figures.love_loop import love_loop_plot
+
+    metrics = view.metrics
+    found = (axis_map_plot(metrics), doses_plot(metrics), heal_plot(view))
+    return [love_loop_plot(metrics), *(plot for plot in found if plot is not None)]
+
+
+def write_comparison_page(paths: Sequence[Path], out: Path, *, force: bool = False) -> list[Path]:
+    """Write a page of several runs to `out`, and its figure beside it as SVG and PNG.
+
+    Returns:
+        The files written.
+
+    Raises:
+        RunError: a path is no run directory, the runs were measured on different items (unless
+            `force`), a file is broken, or the disk is full.
+    """
+    from steer_heal_love.report.figures.drawing import save_twins
+    from steer_heal_love.report.figures.trajectories import trajectories_plot
+    from steer_heal_love.report.page.several import comparison_page
+    from steer_heal_love.runs.survey import survey_run
+
+    found = [survey_run(path) for path in paths]
+    plots = [trajectories_plot([one.view for one in found])]
+    write_text(out, comparison_page(found, plots, force=force))
+    return [out, *save_twins(plots, out.parent)]

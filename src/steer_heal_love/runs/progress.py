@@ -1,0 +1,212 @@
+"""How far a run is: read from its directory alone, while another process may be writing it."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from steer_heal_love.errors import RunError
+from steer_heal_love.records import Costed, Judged
+from steer_heal_love.runs.codec import unpack
+from steer_heal_love.runs.files import read_regular
+from steer_heal_love.runs.manifest import Manifest
+from steer_heal_love.runs.write import RunView, read_run
+
+STAGES = ("steer", "generate", "heal", "evaluate")
+BASELINE_PIECES = 4  # limits, base, and the two personas
+EVALUATE_PIECES = 2  # steered, healed
+ENDINGS = ("done", "failed", "interrupted")
+
+
+@dataclass(frozen=True)
+class Harvested:
+    """What a round has generated so far."""
+
+    total: int = 0
+    kept: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    dose: float | None = None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens generated and judged a second; None before there are any."""
+        return self.tokens / self.seconds if self.seconds > 0 else None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A run as it stands.
+
+    `state` is running, done, failed, interrupted, or died, where the process that held the run is
+    gone without a word.
+    """
+
+    view: RunView
+    events: tuple[Mapping[str, Any], ...]
+    state: str
+    stage: str  # baseline, one of STAGES, or "" where the run has ended
+    share: float  # of the present stage, 0 to 1
+    harvested: Harvested  # of the present round
+    eta_s: float | None  # to the end of the last round; None before a round has been timed
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds the run is to have."""
+        return int(self.view.config.get("rounds", 0))
+
+    @property
+    def finished(self) -> int:
+        """How many rounds are finished."""
+        return len(self.view.metrics.get("rounds", []))
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is to be expected."""
+        return self.state != "running"
+
+
+class Follower:
+    """Reads a run's progress again and again; a finished piece of work is read once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._pieces: dict[str, Harvested] = {}
+
+    def look(self) -> Progress:
+        """The run as it stands now.
+
+        Raises:
+            RunError: it is no run directory, or a file of it is broken.
+        """
+        view = read_run(self.path)
+        events = tuple(view.events())
+        names = Manifest.read(self.path).names
+        state = _state(self.path, events)
+        done = len(view.metrics.get("rounds", []))
+        harvested = self._harvested(names, done)
+        stage, share = ("", 0.0) if state != "running" else _stage(view, names, done, harvested)
+        eta = _eta(view, stage, share) if state == "running" else None
+        return Progress(view, events, state, stage, share, harvested, eta)
+
+    def _harvested(self, names: Sequence[str], round_index: int) -> Harvested:
+        prefix = f"work/rounds/{round_index:02d}/generate/"
+        parts = [self._piece(name) for name in sorted(names) if name.startswith(prefix)]
+        return Harvested(
+            sum(p.total for p in parts),
+            sum(p.kept for p in parts),
+            sum(p.tokens for p in parts),
+            sum(p.seconds for p in parts),
+            parts[-1].dose if parts else None,
+        )
+
+    def _piece(self, name: str) -> Harvested:
+        if name not in self._pieces:
+            try:
+                self._pieces[name] = _harvest(unpack(read_regular(self.path / name), name))
+            except (OSError, RunError):  # entered, and not there yet: the next look will see it
+                return Harvested()
+        return self._pieces[name]
+
+
+def _harvest(piece: Any) -> Harvested:
+    """Of a piece of generation: the judged completions, and the seconds they took."""
+    costed = Costed.of(piece)
+    judged = costed.value
+    found = [j for j in judged if isinstance(j, Judged)] if isinstance(judged, list) else []
+    return Harvested(
+        len(found),
+        sum(j.kept for j in found),
+        sum(len(j.completion.token_ids) for j in found),
+        costed.cost.wall_s,
+        found[-1].completion.kappa if found else None,
+    )
+
+
+def _state(path: Path, events: Sequence[Mapping[str, Any]]) -> str:
+    last = next((e["event"] for e in reversed(events) if e.get("event") in (*ENDINGS, "start")), "")
+    if last in ENDINGS:
+        return str(last)
+    return "running" if is_held(path / "lock") else "died"
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process holds the lock of a run.
+
+    The process that wrote its number there is looked for first: to try the lock could, for a
+    moment, keep a run that is just beginning from getting it.
+    """
+    try:
+        number = read_regular(lock, 32).decode("ascii", errors="replace").strip()
+        if number.isdigit() and _holds(int(number), lock):
+            return True
+        with lock.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    except OSError:
+        pass  # no lock, or none that can be read
+    return False
+
+
+def _holds(number: int, lock: Path) -> bool:
+    """Whether this process is there, and was when the lock was written."""
+    try:
+        process = psutil.Process(number)
+        begun = process.create_time() <= lock.stat().st_mtime + 1
+        return begun and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _stage(
+    view: RunView, names: Sequence[str], round_index: int, harvested: Harvested
+) -> tuple[str, float]:
+    """The stage under way, and how much of it is done, from the pieces of work that are there."""
+    if "base" not in view.metrics:
+        count = sum(name.startswith("work/baseline/") for name in names)
+        return "baseline", min(1.0, count / BASELINE_PIECES)
+    here = f"work/rounds/{round_index:02d}/"
+    found = [name.removeprefix(here) for name in names if name.startswith(here)]
+    if "heal/result.safetensors" in found:
+        count = sum(name in ("steered.safetensors", "healed.safetensors") for name in found)
+        return "evaluate", count / EVALUATE_PIECES
+    wanted = int(_setting(view, "dose", "n_keep", 1))
+    epochs = sum(name.startswith("heal/epoch-") for name in found)
+    if epochs or harvested.kept >= wanted:
+        # Only the newest epoch's piece is there for sure, and its name counts from 0.
+        newest = max((_number(n) for n in found if n.startswith("heal/epoch-")), default=-1)
+        return "heal", min(1.0, (newest + 1) / max(1, int(_setting(view, "heal", "epochs", 1))))
+    if "direction.safetensors" in found:
+        return "generate", min(1.0, harvested.kept / max(1, wanted))
+    return "steer", 0.0
+
+
+def _number(name: str) -> int:
+    digits = "".join(c for c in name.rpartition("epoch-")[2] if c.isdigit())
+    return int(digits) if digits else 0
+
+
+def _setting(view: RunView, group: str, name: str, default: float) -> float:
+    value = view.config.get(group, {}).get(name, default)
+    return value if isinstance(value, int | float) else default
+
+
+def _eta(view: RunView, stage: str, share: float) -> float | None:
+    """Seconds to the end of the last round, by the mean of the rounds so far."""
+    times = [entry.get("wall_s") for entry in view.metrics.get("rounds", [])]
+    times = [t for t in times if isinstance(t, Mapping) and t]
+    if not times:
+        return None
+    left = int(view.config.get("rounds", 0)) - len(times)
+    means = {name: sum(float(t.get(name, 0)) for t in times) / len(times) for name in STAGES}
+    whole = sum(sum(map(float, t.values())) for t in times) / len(times)
+    before = STAGES.index(stage) if stage in STAGES else 0
+    inside = sum(means[name] for name in STAGES[:before]) + share * means.get(stage, 0.0)
+    return max(0.0, whole * left - inside)

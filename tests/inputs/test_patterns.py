@@ -1,0 +1,101 @@
+"""Patterns that could take for ever are refused; what is accepted ends."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuzz import FUZZ
+from steer_heal_love.inputs.axes import builtin_axes, load_axis
+from steer_heal_love.inputs.patterns import explain_pattern
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "",
+        "love",
+        r"\bI(?:\s+am|'m)\s+someone\s+who\b",
+        "(?:a|b)+",  # one of a set: a single way to match
+        "[ab]+c*",
+        r"(?:\w+\s+){0,3}end",
+        "(?:foo|bar)?",
+        "(?:ab){4}",
+        "(?<!not )love(?! you)",
+        r"(love)[^.]*\1",
+        ".*?love.*",
+    ],
+)
+def test_plain_patterns_are_accepted(pattern: str) -> None:
+    assert explain_pattern(pattern) is None
+
+
+@pytest.mark.parametrize("name", builtin_axes())
+def test_the_built_in_patterns_are_accepted(name: str) -> None:
+    assert [explain_pattern(p) for p in load_axis(name).narration if explain_pattern(p)] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("(a+)+$", "repeats a repetition"),
+        ("((a+))+$", "repeats a repetition"),
+        ("(a*)*b", "repeats a repetition"),
+        ("(?:a?){50}a{50}", "several ways"),
+        ("(a|ab|b)*c", "several ways"),
+        ("(?:a|a)+b", ""),
+        ("(?:(?:a{1,9}){1,9}){1,9}b", "repeats a repetition"),
+        (r"(?:\w+\s?)*!", "repeats a repetition"),
+        (r"(?:(a)\1)+x", "several ways"),
+        ("(?:(?:(?:a{1,2}){1,2}){1,2})", "deep"),
+        (".*.*.*.*.*x", "5 repeats such as"),
+        (r"(\w)\1+.*[^b]*\1*x", "which can take for ever"),
+        ("(?=(a+))+b", ""),
+        ("[" * 5000, "is not a regular expression"),
+        ("[[a]", "is not a regular expression"),
+        ("(" * 5000 + ")" * 5000, "is not a regular expression"),
+        ("a{99999999999}", "is not a regular expression"),
+        ("(?P<x", "is not a regular expression"),
+        ("*", "is not a regular expression"),
+    ],
+)
+def test_dangerous_or_broken_patterns_are_explained(pattern: str, words: str) -> None:
+    problem = explain_pattern(pattern)
+    if pattern == "(?:a|a)+b" and problem is None:
+        return  # the parser made it [a]+b
+    assert problem is not None
+    assert words in problem
+    assert re.search("simplify it|mend it", problem)
+
+
+repeats = st.sampled_from(["*", "+", "?", "*?", "+?", "{2}", "{1,3}", "{0,9}", "{2,}"])
+patterns = st.recursive(
+    st.sampled_from(["a", "b", ".", "[ab]", "[^b]", r"\w", "aa", "^", "$", r"\b", ""]),
+    lambda inner: (
+        st.tuples(inner, inner).map("".join)
+        | st.tuples(inner, inner).map("(?:{0[0]}|{0[1]})".format)
+        | st.tuples(inner, repeats).map("(?:{0[0]}){0[1]}".format)
+        | inner.map("({})".format)
+        | inner.map("(?={})".format)
+    ),
+    max_leaves=8,
+)
+
+
+@FUZZ
+@given(patterns)
+def test_any_pattern_that_is_accepted_ends(pattern: str) -> None:
+    if explain_pattern(pattern) is None:
+        for text in ("a" * 40 + "!", "ab" * 20 + "!", "aab" * 13 + "!"):
+            re.search(pattern, text, re.IGNORECASE)
+            re.search(f"{pattern}!!", text, re.IGNORECASE)
+
+
+@FUZZ
+@given(st.text(alphabet="ab()[]{}|*+?.^$\\,0123456789<>=!:P", max_size=30))
+def test_any_text_is_a_pattern_or_explained(pattern: str) -> None:
+    problem = explain_pattern(pattern)
+    assert problem is None or "\n" not in problem
