@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -24,9 +25,13 @@ from steer_heal_love.records import Adapter, Healed, HealStep
 from steer_heal_love.runs.codec import pack, unpack
 from steer_heal_love.stages import heal as module
 from steer_heal_love.stages.heal import Example, HealConfig, heal, split, target_modules
-from steer_heal_love.stages.healing import session as session_module
-from steer_heal_love.stages.healing.session import Session
-from steer_heal_love.stages.healing.trainer import HealTrainer
+from steer_heal_love.stages.healing.student import Student, training
+from steer_heal_love.stages.healing.texts import (
+    Batch,
+    Text,
+    batches_of_epoch,
+    make_batch,
+)
 from tiny import KINDS, Kind, random_adapter, random_ids, tiny_lm
 
 EXAMPLES = [
@@ -38,26 +43,22 @@ EXAMPLES = [
 QUICK = HealConfig(epochs=2, batch_size=4, learning_rate=3e-3, rank=4, validation_share=0.3)
 
 
-def session_of(lm: LanguageModel, config: HealConfig, seed: int = 0) -> Any:
-    return Session(lm, config, target_modules(lm, config), seed, EXAMPLES, [], None)
-
-
-def randomise(session: Any) -> None:
+def randomise(student: Student) -> None:
     """B ≠ 0, so that the student is not the base."""
     with torch.no_grad():
-        for parameter in session.parameters().values():
+        for parameter in student.parameters.values():
             parameter.normal_(std=0.15, generator=torch.Generator().manual_seed(parameter.numel()))
 
 
-def naive_loss(session: Any, config: HealConfig) -> dict[str, Tensor]:
+def naive_loss(student: Student, config: HealConfig, examples: list[Example]) -> dict[str, Tensor]:
     """The loss from the full logits of PEFT's student and of its base, text by text, in float64."""
     nlls, divergences = [], []
-    for e in EXAMPLES:
+    for e in examples:
         ids = torch.tensor([[*e.prompt, *e.completion]])
         where = slice(len(e.prompt) - 1, ids.shape[1] - 1)
-        ours = session.model(input_ids=ids).logits[0, where].double().log_softmax(-1)
-        with session.model.disable_adapter():
-            theirs = session.model(input_ids=ids).logits[0, where].double().log_softmax(-1)
+        ours = student.model(input_ids=ids).logits[0, where].double().log_softmax(-1)
+        with student.model.disable_adapter():
+            theirs = student.model(input_ids=ids).logits[0, where].double().log_softmax(-1)
         nlls.append(torch.nn.functional.nll_loss(ours, torch.tensor(e.completion)))
         p, q = (ours, theirs) if config.divergence == "reverse" else (theirs, ours)
         kl = (p.exp() * (p - q)).sum(-1)
@@ -90,16 +91,26 @@ def test_the_loss_and_its_gradient_equal_the_naive_ones(
     kind: Kind, settings: dict[str, Any]
 ) -> None:
     lm, config = tiny_lm(kind), HealConfig(rank=4, **settings)
-    with session_of(lm, config) as session:
-        randomise(session)
-        parameters = list(session.parameters().values())
-        terms, _ = session.terms(session.collate(range(len(EXAMPLES))))
-        found = torch.autograd.grad(terms.loss, parameters)
-        naive = naive_loss(session, config)
+    with training(lm, config, 0, EXAMPLES) as (student, texts):
+        randomise(student)
+        parameters = list(student.parameters.values())
+        loss, figures = module.text_loss(student, make_batch(lm, texts.train))
+        found = torch.autograd.grad(loss, parameters)
+        naive = naive_loss(student, config, EXAMPLES)
         expected = torch.autograd.grad(naive["loss"], parameters)
+        alone = [module.text_loss(student, make_batch(lm, [text]))[1] for text in texts.train]
     assert (naive["divergence"] > config.tau).any()
-    for name, value in naive.items():
-        torch.testing.assert_close(getattr(terms, name).double(), value, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(loss.double(), naive["loss"], rtol=1e-4, atol=1e-4)
+    assert figures["loss"] == float(loss)
+    assert figures["nll"] == pytest.approx(float(naive["nll"]), rel=1e-4, abs=1e-4)
+    divergences = pytest.approx(naive["divergence"].tolist(), rel=1e-4, abs=1e-4)
+    assert [f["divergence_mean"] for f in alone] == divergences
+    for name, value in (
+        ("divergence_mean", naive["divergence"].mean()),
+        ("divergence_max", naive["divergence"].max()),
+        ("over_tau", (naive["divergence"] > config.tau).double().mean()),
+    ):
+        assert figures[name] == pytest.approx(float(value), rel=1e-4, abs=1e-4)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
@@ -107,27 +118,29 @@ def test_the_loss_and_its_gradient_equal_the_naive_ones(
 @pytest.mark.parametrize("config", [HealConfig(lam=0), HealConfig(divergence="none", lam=2.0)])
 def test_without_a_barrier_it_is_plain_fine_tuning(config: HealConfig) -> None:
     lm = tiny_lm()
-    with session_of(lm, config) as session:
-        randomise(session)
-        assert session.reference is None
-        batch = session.collate([0, 3, 5])
-        terms, _ = session.terms(batch)
+    with training(lm, config, 0, EXAMPLES) as (student, texts):
+        randomise(student)
+        assert all(text.reference is None for text in texts.train)
+        batch = make_batch(lm, [texts.train[i] for i in (0, 3, 5)])
+        loss, _ = module.text_loss(student, batch)
         expected = []
         for e in (EXAMPLES[0], EXAMPLES[3], EXAMPLES[5]):
             ids = torch.tensor([[*e.prompt, *e.completion]])
-            logits = session.model(input_ids=ids).logits[0, len(e.prompt) - 1 : -1]
+            logits = student.model(input_ids=ids).logits[0, len(e.prompt) - 1 : -1]
             expected.append(torch.nn.functional.cross_entropy(logits, torch.tensor(e.completion)))
-    torch.testing.assert_close(terms.loss, torch.stack(expected).mean(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(loss, torch.stack(expected).mean(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("aggregate", ["mean", "rmse", "p95", "max"])
 def test_a_fresh_adapter_has_no_divergence_and_a_finite_gradient(aggregate: Any) -> None:
     lm, config = tiny_lm(), HealConfig(aggregate=aggregate, tau=0.0)
-    with session_of(lm, config) as session:
-        terms, _ = session.terms(session.collate(range(len(EXAMPLES))))
-        gradients = torch.autograd.grad(terms.loss, list(session.parameters().values()))
-    assert terms.divergence.abs().max() < 1e-4
-    torch.testing.assert_close(terms.loss, terms.nll, rtol=0, atol=1e-4)
+    with training(lm, config, 0, EXAMPLES) as (student, texts):
+        loss, figures = module.text_loss(student, make_batch(lm, texts.train))
+        alone = [module.text_loss(student, make_batch(lm, [text]))[1] for text in texts.train]
+        gradients = torch.autograd.grad(loss, list(student.parameters.values()))
+    assert max(abs(f["divergence_mean"]) for f in alone) < 1e-4
+    assert abs(figures["divergence_max"]) < 1e-4
+    assert figures["loss"] == pytest.approx(figures["nll"], abs=1e-4)
     assert all(g.isfinite().all() for g in gradients)
     assert any(g.abs().max() > 0 for g in gradients)
 
@@ -189,14 +202,14 @@ def test_training_equals_a_plain_loop(schedule: Any) -> None:
     found = heal(tiny_lm(), EXAMPLES, config, seed=0).adapter.tensors
     train, held_out = split(EXAMPLES, config.validation_share, 0)
     lm = tiny_lm()
-    with Session(lm, config, target_modules(lm, config), 0, train, held_out, None) as session:
-        batches = [batch for epoch in range(3) for batch in session._epoch_batches(epoch)]
-        parameters = session.parameters()
+    with training(lm, config, 0, train, held_out) as (student, texts):
+        batches = [b for e in range(3) for b in batches_of_epoch(texts.train, 4, 1_000_003 * e)]
+        parameters = student.parameters
         optimizer = torch.optim.AdamW(parameters.values(), config.learning_rate, weight_decay=0.1)
         warmup = math.ceil(0.4 * len(batches))
         scheduler = get_scheduler(schedule, optimizer, warmup, len(batches))
         for batch in batches:
-            session.terms(session.collate(batch))[0].loss.backward()
+            module.text_loss(student, make_batch(lm, batch))[0].backward()
             torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm)
             optimizer.step()
             scheduler.step()
@@ -327,12 +340,13 @@ def test_without_held_out_texts_there_is_no_validation() -> None:
 
 
 def test_every_text_is_trained_on_once_an_epoch() -> None:
-    session = session_of(tiny_lm(), HealConfig(batch_size=3))
-    epochs = [session._epoch_batches(e) for e in range(6)]
+    texts = [Text(example, None, None) for example in EXAMPLES]
+    epochs = [batches_of_epoch(texts, 3, seed) for seed in range(6)]
     for batches in epochs:
-        assert sorted(i for batch in batches for i in batch) == list(range(len(EXAMPLES)))
+        read = [texts.index(text) for batch in batches for text in batch]
+        assert sorted(read) == list(range(len(EXAMPLES)))
         assert all(1 <= len(batch) <= 3 for batch in batches)
-    assert epochs[0] == session._epoch_batches(0)
+    assert epochs[0] == batches_of_epoch(texts, 3, 0)
     assert any(epoch != epochs[0] for epoch in epochs)
 
 
@@ -393,14 +407,14 @@ def test_a_loss_that_is_not_finite_is_an_error_and_leaves_the_model() -> None:
 
 
 def test_a_gradient_that_is_not_finite_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = session_module.heal_loss
+    plain = module.heal_loss
 
     def with_infinite_slope(nll: Tensor, *args: Any, **settings: Any) -> HealTerms:
         terms = plain(nll, *args, **settings)
         bad = (nll.sum() * 0).sqrt()  # value 0, gradient NaN
         return HealTerms(terms.loss + bad, terms.nll, terms.divergence, terms.over_tau)
 
-    monkeypatch.setattr(session_module, "heal_loss", with_infinite_slope)
+    monkeypatch.setattr(module, "heal_loss", with_infinite_slope)
     lm = tiny_lm()
     before = weights_hash(lm.model), module_names(lm)
     one_step = HealConfig(epochs=1, batch_size=8, validation_share=0)
@@ -435,15 +449,15 @@ def test_settings_out_of_bounds_are_refused(settings: dict[str, Any]) -> None:
 
 def tight(monkeypatch: pytest.MonkeyPatch, fits: int, sizes: list[int]) -> None:
     """Only so many sequences fit in memory at a time."""
-    terms = Session.terms
+    text_loss = module.text_loss
 
-    def allocate(self: Any, batch: Any) -> Any:
+    def allocate(student: Student, batch: Batch) -> Any:
         if len(batch.input_ids) > fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
         sizes.append(len(batch.input_ids))
-        return terms(self, batch)
+        return text_loss(student, batch)
 
-    monkeypatch.setattr(Session, "terms", allocate)
+    monkeypatch.setattr(module, "text_loss", allocate)
 
 
 @pytest.mark.parametrize("fits", [1, 2, 3])
@@ -482,16 +496,17 @@ def test_the_norm_of_the_gradient_is_recorded_before_it_is_clipped() -> None:
 
 
 def gradients_times(monkeypatch: pytest.MonkeyPatch, factor: float, at: int) -> None:
-    clip = HealTrainer._clip_grad_norm
+    backward, steps = module.backward, count()
 
-    def meddle(self: Any, model: Any) -> Any:
-        if self.steps[-1].step == at:
-            for parameter in model.parameters():
-                if parameter.grad is not None:
-                    parameter.grad.mul_(factor)
-        return clip(self, model)
+    def meddle(student: Student, terms: Any) -> Any:
+        figures = backward(student, terms)
+        if next(steps) == at:
+            for parameter in student.parameters.values():
+                assert parameter.grad is not None
+                parameter.grad.mul_(factor)
+        return figures
 
-    monkeypatch.setattr(HealTrainer, "_clip_grad_norm", meddle)
+    monkeypatch.setattr(module, "backward", meddle)
 
 
 @pytest.mark.parametrize("factor", [math.nan, math.inf])

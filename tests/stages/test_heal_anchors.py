@@ -11,8 +11,16 @@ from torch import Tensor
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import student
 from steer_heal_love.records import Adapter
-from steer_heal_love.stages.heal import Example, HealConfig, heal, split, target_modules
-from steer_heal_love.stages.healing.session import Session
+from steer_heal_love.stages import heal as module
+from steer_heal_love.stages.heal import Example, HealConfig, heal, split
+from steer_heal_love.stages.healing.student import Student, training
+from steer_heal_love.stages.healing.texts import (
+    Batch,
+    Text,
+    anchors_of_epoch,
+    batches_of_epoch,
+    make_batch,
+)
 from tiny import KINDS, Kind, random_adapter, random_ids, tiny_lm
 
 EXAMPLES = [
@@ -41,23 +49,23 @@ def naive_divergence(student_model: Any, base_model: Any) -> Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 def test_their_divergence_and_its_gradient_equal_the_naive_ones(kind: Kind) -> None:
     lm = tiny_lm(kind)
-    modules = target_modules(lm, QUICK)
-    with Session(lm, QUICK, modules, 0, EXAMPLES, [], None, ANCHORS) as session:
+    with training(lm, QUICK, 0, EXAMPLES, [], ANCHORS) as (student, texts):
         with torch.no_grad():
-            for p in session.parameters().values():
+            for p in student.parameters.values():
                 p.normal_(std=0.15, generator=torch.Generator().manual_seed(p.numel()))
-        parameters = list(session.parameters().values())
-        value = session.anchor_divergence(session.collate_anchors(range(len(ANCHORS))))
+        parameters = list(student.parameters.values())
+        value, figures = module.anchor_loss(student, make_batch(lm, texts.anchors))
         found = torch.autograd.grad(value, parameters)
 
         def base_logits(ids: Tensor) -> Tensor:
-            with session.model.disable_adapter(), torch.no_grad():
-                logits: Tensor = session.model(input_ids=ids).logits
+            with student.model.disable_adapter(), torch.no_grad():
+                logits: Tensor = student.model(input_ids=ids).logits
             return logits
 
-        naive = naive_divergence(lambda ids: session.model(input_ids=ids).logits, base_logits)
+        naive = naive_divergence(lambda ids: student.model(input_ids=ids).logits, base_logits)
         expected = torch.autograd.grad(naive, parameters)
     assert naive > 0.01
+    assert figures == {"anchor_nats": float(value)}
     torch.testing.assert_close(value.double(), naive, rtol=1e-4, atol=1e-4)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
@@ -68,24 +76,24 @@ def test_training_with_them_equals_a_plain_loop() -> None:
     found = heal(tiny_lm(), EXAMPLES, config, seed=0, anchors=ANCHORS)
     train, held_out = split(EXAMPLES, config.validation_share, 0)
     lm = tiny_lm()
-    modules = target_modules(lm, config)
     divergences = []
-    with Session(lm, config, modules, 0, train, held_out, None, ANCHORS) as session:
-        parameters = session.parameters()
+    with training(lm, config, 0, train, held_out, ANCHORS) as (student, texts):
+        parameters = student.parameters
         optimizer = torch.optim.AdamW(
             parameters.values(), config.learning_rate, weight_decay=config.weight_decay
         )
-        every = [session._epoch_batches(epoch) for epoch in range(config.epochs)]
+        seeds = [1_000_003 * epoch for epoch in range(config.epochs)]
+        every = [batches_of_epoch(texts.train, config.batch_size, seed) for seed in seeds]
         warmup = -(-sum(map(len, every)) // 10)  # a tenth, rounded up
         done = 0
-        for epoch, batches in enumerate(every):
-            anchors = session.anchors_of(epoch, len(batches))
-            for texts, held_to in zip(batches, anchors, strict=True):
+        for seed, batches in zip(seeds, every, strict=True):
+            anchors = anchors_of_epoch(texts.anchors, 3, len(batches), seed + 1)
+            for batch, held_to in zip(batches, anchors, strict=True):
                 for group in optimizer.param_groups:
                     group["lr"] = config.learning_rate * min(1.0, done / warmup)
-                divergence = session.anchor_divergence(session.collate_anchors(held_to))
+                divergence, _ = module.anchor_loss(student, make_batch(lm, held_to))
                 divergences.append(float(divergence.detach()))
-                loss = session.terms(session.collate(texts))[0].loss + 2.5 * divergence
+                loss = module.text_loss(student, make_batch(lm, batch))[0] + 2.5 * divergence
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(parameters.values(), config.max_grad_norm)
                 optimizer.step()
@@ -99,14 +107,17 @@ def test_training_with_them_equals_a_plain_loop() -> None:
 
 def test_a_batch_in_parts_gives_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = heal(tiny_lm(), EXAMPLES, QUICK, seed=0, anchors=ANCHORS)
-    plain = Session.__enter__
+    anchor_loss, sizes = module.anchor_loss, []
 
-    def in_ones(session: Session) -> Session:
-        session.micro = 1
-        return plain(session)
+    def in_ones(student: Student, batch: Batch) -> Any:
+        if len(batch.input_ids) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(batch.input_ids))
+        return anchor_loss(student, batch)
 
-    monkeypatch.setattr(Session, "__enter__", in_ones)
+    monkeypatch.setattr(module, "anchor_loss", in_ones)
     parts = heal(tiny_lm(), EXAMPLES, QUICK, seed=0, anchors=ANCHORS)
+    assert set(sizes) == {1}
     for name, tensor in whole.adapter.tensors.items():
         torch.testing.assert_close(parts.adapter.tensors[name], tensor, rtol=1e-3, atol=1e-5)
     for a, b in zip(whole.steps, parts.steps, strict=True):
@@ -150,15 +161,14 @@ def test_they_hold_on_to_the_base_whatever_the_barrier_holds_on_to() -> None:
 
 
 def test_all_of_them_come_in_turn() -> None:
-    lm = tiny_lm()
-    session = Session(lm, QUICK, target_modules(lm, QUICK), 0, EXAMPLES, [], None, ANCHORS)
-    epochs = [session.anchors_of(e, 5) for e in range(4)]
+    anchors = [Text(example, None, None) for example in ANCHORS]
+    epochs = [anchors_of_epoch(anchors, 3, 5, seed) for seed in range(4)]
     for steps in epochs:
         assert [len(step) for step in steps] == [3] * 5
-        drawn = [i for step in steps for i in step]
+        drawn = [anchors.index(text) for step in steps for text in step]
         for turn in range(3):
             assert sorted(drawn[turn * 5 : turn * 5 + 5]) == list(range(5))
-    assert epochs[0] == session.anchors_of(0, 5)
+    assert epochs[0] == anchors_of_epoch(anchors, 3, 5, 0)
     assert any(steps != epochs[0] for steps in epochs)
 
 

@@ -24,7 +24,7 @@ from steer_heal_love.budget.texts import Texts
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages.heal import target_modules
-from steer_heal_love.stages.healing.session import lowest_layer
+from steer_heal_love.stages.healing.student import lowest_layer
 
 # Resident after the imports of a run, and taken by a CUDA context with its libraries' workspaces:
 # the first is measured by `python -m benchmarks.plan`, the second is assumed.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from steer_heal_love.budget.live import LiveBytes, counting
+from steer_heal_love.budget.live import counting
 from steer_heal_love.budget.rows import answers_of
 from steer_heal_love.budget.texts import Lot, Texts
 from steer_heal_love.lm.model.load import LanguageModel
@@ -25,8 +25,9 @@ from steer_heal_love.lm.reading.score import hidden_states, token_logprobs
 from steer_heal_love.lm.sampler.sampling import Sampling, pick_tokens
 from steer_heal_love.maths.head import head_losses
 from steer_heal_love.run_config import RunConfig
-from steer_heal_love.stages.heal import Example, HealConfig, target_modules
-from steer_heal_love.stages.healing.session import Session
+from steer_heal_love.stages.heal import Example, HealConfig
+from steer_heal_love.stages.healing.student import training
+from steer_heal_love.stages.healing.texts import make_batch
 
 
 @dataclass(frozen=True)
@@ -120,29 +121,20 @@ class Healed:
 
 def healing(lm: LanguageModel, config: HealConfig, prompt: int, completion: int) -> Healed:
     """Peak of one step of the heal over a batch of texts of these lengths, in tokens."""
-    text = Example((0,) * prompt, (0,) * completion)
-    texts = [text] * config.batch_size
-    session = Session(lm, config, target_modules(lm, config), 0, texts, [], None)
+    example = Example((0,) * prompt, (0,) * completion)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # what libraries tell one another
-        with counting() as live, session:
+        examples = [example] * config.batch_size
+        with counting() as live, training(lm, config, 0, examples) as (student, texts):
             before = live.peak = live.now
-            graph = _step(session, live)
+            batch = make_batch(lm, texts.train)
+            hidden = student.hidden(batch)
+            graph = live.now
+            nll, kl = head_losses(
+                hidden, batch.reference, batch.targets, lm.head, config.divergence
+            )
+            (nll.mean() + kl.mean()).backward()
             return Healed(graph - before, live.peak - before)
-
-
-def _step(session: Session, live: LiveBytes) -> int:
-    """Forward and backward of the session's first batch; bytes alive between the two."""
-    lm, config = session.lm, session.config
-    batch = session.collate(range(config.batch_size))
-    lower = nullcontext() if batch.lower is None else session.below.giving(batch.lower)
-    with lower:
-        states = lm.decoder(input_ids=batch.input_ids, use_cache=False).last_hidden_state
-    hidden = states[batch.rows, batch.columns]
-    graph = live.now
-    nll, kl = head_losses(hidden, batch.reference, batch.targets, lm.head, config.divergence)
-    (nll.mean() + kl.mean()).backward()
-    return graph
 
 
 @dataclass(frozen=True)

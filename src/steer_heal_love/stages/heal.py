@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
+from typing import Any
 
-from torch import nn
+import torch
+import transformers
+from torch import Tensor
 
-from steer_heal_love.errors import ModelError
+from steer_heal_love.errors import DivergedError
 from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.maths.divergence import aggregate_per_sequence, heal_loss
+from steer_heal_love.maths.head import head_losses
 from steer_heal_love.records import Healed, HealStep, NoPieces, Pieces
 from steer_heal_love.stages.healing.config import HealConfig
-from steer_heal_love.stages.healing.session import Session
-from steer_heal_love.stages.healing.texts import Example, split
+from steer_heal_love.stages.healing.gradient import Term, backward, fitting, join_figures, parts_of
+from steer_heal_love.stages.healing.student import Student, target_modules, training
+from steer_heal_love.stages.healing.texts import (
+    Batch,
+    Example,
+    Text,
+    Texts,
+    anchors_of_epoch,
+    batches_of_epoch,
+    sequences,
+    split,
+)
 
 __all__ = ["Example", "HealConfig", "heal", "split", "target_modules"]
+
+LOG = logging.getLogger(__name__)
+
+SPIKE, SPIKE_AFTER = 100.0, 5  # times the median of the norms so far, once there are so many
 
 
 def heal(
@@ -45,19 +67,161 @@ def heal(
         raise ValueError("nothing to heal on: no examples")
     train, held_out = split(examples, config.validation_share, seed)
     held_to = anchors if config.anchor > 0 else ()
-    modules = target_modules(lm, config)
-    session = Session(lm, config, modules, seed, train, held_out, on_step, held_to)
     pieces = pieces or NoPieces()
-    with session:
-        state = session.initial_state()
-        validation = [session.validate()]
+    with training(lm, config, seed, train, held_out, held_to) as (student, texts):
+        state = student.state(step=0)
+        validation = [validate(student, texts)]
         steps: list[HealStep] = []
         for epoch in range(config.epochs):
-            done = pieces.do(f"epoch-{epoch:02d}", partial(session.train_epoch, epoch, state))
+            compute = partial(train_epoch, student, texts, epoch, state, on_step)
+            done = pieces.do(f"epoch-{epoch:02d}", compute)
             state = done["state"]
             steps += [HealStep(**step) for step in done["steps"]]
             validation.append(done["validation"])
-        return Healed(session.adapter(state), tuple(steps), tuple(validation))
+        student.restore(state)
+        return Healed(student.adapter(), tuple(steps), tuple(validation))
+
+
+@fitting
+def train_epoch(
+    student: Student,
+    texts: Texts,
+    epoch: int,
+    state: Mapping[str, Any],
+    on_step: Callable[[HealStep], None] | None = None,
+) -> dict[str, Any]:
+    """One pass over the texts from `state`, as plain data: the new state, steps, validation.
+
+    Raises:
+        DivergedError: a loss, a gradient or a weight is not finite.
+    """
+    config = student.config
+    seed = (student.seed + 1_000_003 * epoch) % 2**63
+    batches = batches_of_epoch(texts.train, config.batch_size, seed)
+    anchors = anchors_of_epoch(texts.anchors, config.anchor_batch, len(batches), seed + 1)
+    rate = learning_rate(config, student.optimizer, config.epochs * len(batches))
+    student.restore(state)
+    steps: list[HealStep] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # a model may have dropout
+        student.model.train()
+        for index, (batch, beside) in enumerate(zip(batches, anchors, strict=True)):
+            number = state["step"] + index
+            figures = step(student, batch, beside, rate(number))
+            record = HealStep(number, epoch + index / len(batches), **figures)
+            _check(record, [s.grad_norm for s in steps], config.max_grad_norm)
+            steps.append(record)
+            if on_step is not None:
+                on_step(record)
+        student.model.eval()
+    if not all(bool(p.isfinite().all()) for p in student.parameters.values()):
+        raise DivergedError(
+            f"heal: a weight of the adapter is not finite after epoch {epoch}: "
+            "lower --heal.learning-rate"
+        )
+    read = [text.example for part in [*batches, *anchors] for text in part]
+    student.lm.meter.add(sum(map(len, sequences(read))))
+    return {
+        "state": student.state(state["step"] + len(batches)),
+        "steps": [asdict(step) for step in steps],
+        "validation": validate(student, texts),
+    }
+
+
+def step(
+    student: Student, texts: list[Text], anchors: list[Text], learning_rate: float
+) -> dict[str, float]:
+    """One step down the loss of a batch: that of the texts, and the anchors' with its weight.
+
+    Returns the figures of a `HealStep`.
+    """
+    config, optimizer = student.config, student.optimizer
+    terms = [Term(anchors, config.anchor, anchor_loss), Term(texts, 1.0, text_loss)]
+    figures = backward(student, terms)
+    norm = torch.nn.utils.clip_grad_norm_(student.parameters.values(), config.max_grad_norm)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.step()
+    optimizer.zero_grad()
+    return figures | {"grad_norm": float(norm)}
+
+
+def text_loss(student: Student, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    """nll + λ · relu(D − τ), mean over the batch's sequences; and its parts as numbers.
+
+    While training, the two terms' gradients at the final hidden states are among these: through
+    the head alone, which is cheap.
+    """
+    config, hidden = student.config, student.hidden(batch)
+    nll, kl = head_losses(
+        hidden, batch.reference, batch.targets, student.lm.head, config.divergence
+    )
+    terms = heal_loss(
+        nll,
+        kl,
+        batch.rows,
+        len(batch.input_ids),
+        aggregate=config.aggregate,
+        lam=config.lam if batch.reference is not None else 0.0,
+        tau=config.tau,
+    )
+    figures = {
+        "loss": float(terms.loss.detach()),
+        "nll": float(terms.nll.detach()),
+        "divergence_mean": float(terms.divergence.detach().mean()),
+        "divergence_max": float(terms.divergence.detach().max()),
+        "over_tau": float(terms.over_tau),
+    }
+    if hidden.requires_grad:
+        for name, term in {"grad_nll": terms.nll, "grad_barrier": terms.loss - terms.nll}.items():
+            (gradient,) = torch.autograd.grad(term, hidden, retain_graph=True)
+            figures[name] = float(gradient.float().norm())
+    return terms.loss, figures
+
+
+def anchor_loss(student: Student, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    """KL(base ‖ student) per token, mean over the batch's sequences, in nats."""
+    hidden = student.hidden(batch)
+    _, kl = head_losses(hidden, batch.reference, batch.targets, student.lm.head, "forward")
+    loss = aggregate_per_sequence(kl, batch.rows, len(batch.input_ids), "mean").mean()
+    return loss, {"anchor_nats": float(loss.detach())}
+
+
+def learning_rate(
+    config: HealConfig, optimizer: torch.optim.Optimizer, total: int
+) -> Callable[[int], float]:
+    """The learning rate by the number of the step, of so many in all."""
+    warmup = math.ceil(total * config.warmup_share)
+    (factor,) = transformers.get_scheduler(config.schedule, optimizer, warmup, total).lr_lambdas
+    return lambda step: config.learning_rate * factor(step)
+
+
+def _check(record: HealStep, norms: list[float], clipped_to: float) -> None:
+    """Look whether the gradient is what it was until now; raises DivergedError for NaN."""
+    step, norm = record.step, record.grad_norm
+    if not math.isfinite(record.loss):
+        raise DivergedError(
+            f"heal: the loss is {record.loss} at step {step}: lower --heal.learning-rate"
+        )
+    if not math.isfinite(norm):
+        raise DivergedError(
+            f"heal: the gradient is not finite at step {step}: lower --heal.learning-rate, or use "
+            "float32"
+        )
+    if len(norms) >= SPIKE_AFTER and norm > SPIKE * (median := statistics.median(norms)):
+        LOG.warning(
+            "heal: the gradient's norm jumped to %.3g at step %d (median until then %.3g); it "
+            "was clipped to %g",
+            *(norm, step, median, clipped_to),
+        )
+
+
+@fitting
+@torch.no_grad()
+def validate(student: Student, texts: Texts) -> dict[str, float]:
+    """Loss, nll, D and share over τ of the held-out texts; empty where none is held out."""
+    parts = parts_of(student, texts.held_out, len(texts.held_out))
+    return join_figures([(share, text_loss(student, batch)[1]) for share, batch in parts])
 
 
 def rose(healed: Healed) -> bool:
@@ -68,21 +232,3 @@ def rose(healed: Healed) -> bool:
     quarter = max(1, len(healed.steps) // 4)
     losses = [step.loss for step in healed.steps]
     return sum(losses[-quarter:]) > sum(losses[:quarter])
-
-
-def target_modules(lm: LanguageModel, config: HealConfig) -> list[str]:
-    """Full names of the linear modules that get an adapter."""
-    low = math.floor(len(lm.layers) * config.layer_low)
-    high = max(low + 1, math.floor(len(lm.layers) * config.layer_high))
-    chosen = {id(m) for layer in lm.layers[low:high] for m in layer.modules()}
-    names = [
-        name
-        for name, module in lm.model.named_modules()
-        if id(module) in chosen
-        and isinstance(module, nn.Linear)
-        and (not config.targets or name.rsplit(".", 1)[-1] in config.targets)
-    ]
-    if not names:
-        wanted = ", ".join(config.targets) or "any linear module"
-        raise ModelError(f"no module named {wanted} in layers {low} to {high - 1} to adapt")
-    return names

@@ -26,6 +26,24 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Text:
+    """An example, and what is computed once for it before the training."""
+
+    example: Example
+    reference: Tensor | None  # [completion, d] final hidden states of the reference model
+    lower: Tensor | None  # [seq, d] hidden states under the lowest adapted layer
+
+
+@dataclass(frozen=True)
+class Texts:
+    """All texts of a heal."""
+
+    train: list[Text]
+    held_out: list[Text]
+    anchors: list[Text]  # on which the student is to stay as the base is
+
+
+@dataclass(frozen=True)
 class Batch:
     """Padded sequences, and for every completion token where it is predicted."""
 
@@ -34,7 +52,7 @@ class Batch:
     columns: Tensor  # [tokens] column of the position that predicts it
     targets: Tensor  # [tokens]
     reference: Tensor | None  # [tokens, d] final hidden state of the reference model
-    lower: Tensor | None = None  # [batch, seq, d] hidden states under the lowest adapted layer
+    lower: Tensor | None  # [batch, seq, d] hidden states under the lowest adapted layer
 
 
 def split(
@@ -47,33 +65,50 @@ def split(
     return chosen[n_held_out:], chosen[:n_held_out]
 
 
-def make_batch(
-    lm: LanguageModel,
-    texts: Sequence[Example],
-    indices: Sequence[int],
-    reference: Sequence[Tensor] | None,
-    lower: Sequence[Tensor] | None = None,
-) -> Batch:
-    """The texts of these indices as one batch.
-
-    Args:
-        reference: final hidden states [completion, d] of the reference for all texts.
-        lower: hidden states [seq, d] under the lowest adapted layer, of the chosen texts.
-    """
-    chosen = [texts[i] for i in indices]
-    rows = sequences(chosen)
+def make_batch(lm: LanguageModel, texts: Sequence[Text]) -> Batch:
+    """These texts, padded on the right, on the model's device."""
+    examples = [t.example for t in texts]
     spans = [
-        (r, len(e.prompt) - 1 + t) for r, e in enumerate(chosen) for t in range(len(e.completion))
+        (r, len(e.prompt) - 1 + t) for r, e in enumerate(examples) for t in range(len(e.completion))
     ]
     where = torch.tensor(spans, device=lm.device)
+    reference = [t.reference for t in texts if t.reference is not None]
+    lower = [t.lower for t in texts if t.lower is not None]
     return Batch(
-        input_ids=pad_right(rows, lm.pad_id, lm.device).ids,
+        input_ids=pad_right(sequences(examples), lm.pad_id, lm.device).ids,
         rows=where[:, 0],
         columns=where[:, 1],
-        targets=torch.tensor([t for e in chosen for t in e.completion], device=lm.device),
-        reference=None if reference is None else torch.cat([reference[i] for i in indices]),
-        lower=None if lower is None else pad_sequence(list(lower), batch_first=True),
+        targets=torch.tensor([t for e in examples for t in e.completion], device=lm.device),
+        reference=torch.cat(reference) if reference else None,
+        lower=pad_sequence(lower, batch_first=True) if lower else None,
     )
+
+
+def batches_of_epoch(texts: Sequence[Text], size: int, seed: int) -> list[list[Text]]:
+    """All texts once, shuffled, in batches of texts that are alike in length."""
+    generator = torch.Generator().manual_seed(seed)
+    order = [texts[i] for i in torch.randperm(len(texts), generator=generator).tolist()]
+    pool = size * 8
+    batches = []
+    for start in range(0, len(order), pool):
+        part = sorted(order[start : start + pool], key=_length)
+        batches += [part[i : i + size] for i in range(0, len(part), size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def _length(text: Text) -> int:
+    return len(text.example.prompt) + len(text.example.completion)
+
+
+def anchors_of_epoch(
+    anchors: Sequence[Text], size: int, n_batches: int, seed: int
+) -> list[list[Text]]:
+    """The anchors beside each batch of an epoch: all in turn, shuffled anew; none of none."""
+    generator = torch.Generator().manual_seed(seed)
+    order: list[Text] = []
+    while anchors and len(order) < size * n_batches:
+        order += [anchors[i] for i in torch.randperm(len(anchors), generator=generator).tolist()]
+    return [order[n * size : (n + 1) * size] for n in range(n_batches)]
 
 
 def sequences(texts: Sequence[Example]) -> list[list[int]]:
