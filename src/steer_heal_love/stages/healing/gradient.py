@@ -117,7 +117,7 @@ def fitting(
     """
 
     @wraps(compute)
-    def again(student: Student, *args: P.args, **kwargs: P.kwargs) -> T:
+    def again(student: Student, /, *args: P.args, **kwargs: P.kwargs) -> T:
         while True:
             try:
                 return compute(student, *args, **kwargs)
