@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from steer_heal_love.errors import ModelError
@@ -110,16 +110,38 @@ def subtract(one: Adapter, other: Adapter) -> Adapter:
 
 @dataclass(eq=False)  # taken off the list of patches by identity
 class Switch:
-    """Turns a set of hooks on and off without removing them."""
+    """Turns a set of hooks on and off without removing them.
+
+    `depths` may be set between forward passes: how many of the adapters, from the first, each row
+    of the next one has on. A row of depth 0 is the base model to the bit.
+    """
 
     enabled: bool = True
+    depths: Int[Tensor, " batch"] | None = None  # None: all rows have all adapters on
+
+    def narrow(
+        self, low: Float[Tensor, "*batch_seq rank"], rounds: Int[Tensor, " rank"]
+    ) -> Float[Tensor, "*batch_seq rank"]:
+        """Zero at the ranks of adapters that a row does not have on.
+
+        Args:
+            rounds: the place in the history of the adapter that each rank belongs to.
+        """
+        if self.depths is None:
+            return low
+        on = rounds < self.depths.to(low.device)[:, None, None]
+        return (low.view(len(self.depths), -1, len(rounds)) * on).view_as(low)
 
 
 @contextmanager
-def student(lm: LanguageModel, adapters: Sequence[Adapter]) -> Iterator[None]:
+def student(lm: LanguageModel, adapters: Sequence[Adapter]) -> Iterator[Switch]:
     """The base model with all these adapters on. The base's weights are never written to.
 
-    Inside it `base` gives the bare model back for a while.
+    Inside it `base` gives the bare model back for a while, and `depths` of what it gives lets each
+    row of a batch have only a part of the history on.
+
+    Raises:
+        ModelError: an adapter was made for another model, or is not plain LoRA.
 
     Examples:
         >>> from pathlib import Path
@@ -136,13 +158,17 @@ def student(lm: LanguageModel, adapters: Sequence[Adapter]) -> Iterator[None]:
         modules = dict(lm.model.named_modules()) if adapters else {}
         for name, term in stack(adapters).items():
             linear = adapted_module(modules, name, term)
-            handle = linear.register_forward_hook(
-                _low_rank_hook(term, switch, lm, device_of(linear))
-            )
-            handles.callback(handle.remove)
+            hook = _low_rank_hook(term, _rounds(adapters, name), switch, lm, device_of(linear))
+            handles.callback(linear.register_forward_hook(hook).remove)
         lm.patches.append(switch)
         handles.callback(lm.patches.remove, switch)
-        yield
+        yield switch
+
+
+def _rounds(adapters: Sequence[Adapter], module: str) -> list[int]:
+    """For each rank of a module's stacked adapters the place in the history that it comes from."""
+    ranks = (a.tensors.get(f"{_PREFIX}{module}{_A}", torch.empty(0)).shape[0] for a in adapters)
+    return [place for place, rank in enumerate(ranks) for _ in range(rank)]
 
 
 def adapted_module(modules: Mapping[str, nn.Module], name: str, *terms: LowRank) -> nn.Module:
@@ -168,20 +194,23 @@ def adapted_module(modules: Mapping[str, nn.Module], name: str, *terms: LowRank)
     return module
 
 
-def _low_rank_hook(term: LowRank, switch: Switch, lm: LanguageModel, device: torch.device) -> Any:
+def _low_rank_hook(
+    term: LowRank, rounds: list[int], switch: Switch, lm: LanguageModel, device: torch.device
+) -> Any:
     a = term.A.to(device, lm.dtype).t().contiguous()
     b = term.B.to(device, lm.dtype).t().contiguous()
     packs = [Packed.of(t.t()) for t in (a, b)] if applies(lm) else []
+    owners = torch.tensor(rounds, device=device)
 
     def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if not switch.enabled:
             return None
         if packs and not torch.is_grad_enabled():
             low, high = packs
-            return high.added_to(output, low(args[0]))
+            return high.added_to(output, switch.narrow(low(args[0]), owners))
         x = args[0].reshape(-1, a.shape[0])
         flat = output.reshape(-1, b.shape[1])
-        return torch.addmm(flat, x @ a, b).view(output.shape)
+        return torch.addmm(flat, switch.narrow(x @ a, owners), b).view(output.shape)
 
     return hook
 

@@ -110,9 +110,11 @@ class Engine:
         flight.state["position"] = position + 1
         self._draw(flight, states)
 
-    def _draw(self, flight: Flight, states: Tensor) -> None:
+    def _draw(self, flight: Flight, states: Tensor) -> Tensor:
+        """One more token for each row; gives the logits that they were drawn from."""
         logits = head_logits(self.lm, states[:, -1])
         flight.draw(logits, self.order.how[0], mixed=self.order.mixed)
+        return logits
 
     def _dose(self, flight: Flight) -> None:
         """Steer each row at its own dose in the next pass, and write the dose down."""

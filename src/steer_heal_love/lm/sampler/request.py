@@ -28,6 +28,8 @@ class Order:
     seed: int
     first_index: int
     dosing: Dosing | None = None
+    # What differs between rows is the model: patches are a row's own, the noise is one for all.
+    side_by_side: bool = False
 
     def __post_init__(self) -> None:
         if len(self.how) != len(self.prompts) or len({(h.top_k, h.top_p) for h in self.how}) > 1:
@@ -74,6 +76,8 @@ class Order:
     @cached_property
     def shared(self) -> int:
         """Tokens that all prompts begin with and that are worth reading once."""
+        if self.side_by_side:
+            return 0
         window = getattr(self.lm.model.config.get_text_config(), "sliding_window", None)
         prefix = shared_prefix(self.prompts)
         # Padding between prefix and prompt would shift a sliding window that is too narrow.
@@ -82,5 +86,6 @@ class Order:
 
     def uniforms(self, row: int) -> Float[Tensor, " length"]:
         """The noise of a row, float32."""
-        drawn = noise(self.seed, self.first_index + row, self.length)
+        index = self.first_index + (0 if self.side_by_side else row)
+        drawn = noise(self.seed, index, self.length)
         return torch.from_numpy(drawn).to(self.lm.device, torch.float32)

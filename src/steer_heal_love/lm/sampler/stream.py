@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
-from steer_heal_love.errors import DivergedError, ModelError
+from steer_heal_love.errors import ModelError
 from steer_heal_love.lm.model.load import LanguageModel
-from steer_heal_love.lm.patches.hooks import Steering, steering
-from steer_heal_love.lm.patches.rows import StudentRows, student_rows
-from steer_heal_love.lm.reading.cache import GrowingCache
-from steer_heal_love.lm.sampler.sampling import Sampling, noise, pick_tokens
-from steer_heal_love.lm.tokens import Ids, pad_left
+from steer_heal_love.lm.patches.adapters import Switch, student
+from steer_heal_love.lm.patches.hooks import steering
+from steer_heal_love.lm.sampler.batch import BROKEN, Flight
+from steer_heal_love.lm.sampler.engine import Engine
+from steer_heal_love.lm.sampler.request import Order
+from steer_heal_love.lm.sampler.sampling import Dosing, Sampling
+from steer_heal_love.lm.tokens import Ids
 from steer_heal_love.maths.direction import Gate, Operator
-from steer_heal_love.maths.schedule import Schedule
+from steer_heal_love.maths.schedule import CONSTANT, Schedule
 from steer_heal_love.records import Adapter, Direction
 
 
@@ -82,18 +83,22 @@ def stream(
         DivergedError: logits are NaN or infinite.
     """
     _check(lm, rows, adapters, intervention)
-    lines = _lines(rows)
+    judged = {i: row.judged_on for i, row in enumerate(rows) if row.judged_on is not None}
+    lines = [*rows, *map(Row, judged.values())]
+    readers = dict(zip(judged, range(len(rows), len(lines)), strict=True))
+    how = [_within_context(lm, row, sampling) for row in rows]
+    how += [how[row] for row in readers]
+    prompts, kappas = [line.prompt for line in lines], [line.kappa for line in lines]
+    depths = torch.tensor([line.depth for line in lines], device=lm.device)
     with ExitStack() as patches:
-        depths = [line.depth for line in lines]
-        students = patches.enter_context(student_rows(lm, adapters, depths))
-        doses = None
-        if intervention is not None and any(row.kappa for row in rows):
-            how = intervention
-            on = steering(lm, how.direction, 0.0, gate=how.gate, operator=how.operator)
-            doses = _Doses(patches.enter_context(on), how.schedule, lm.device)
-        batch = _Batch(lm, lines, students, doses)
-        uniforms = torch.from_numpy(noise(seed, index, sampling.max_new_tokens))
-        yield from _draw(rows, sampling, batch, uniforms.to(lm.device, torch.float32))
+        students = patches.enter_context(student(lm, adapters[: int(depths.max())]))
+        dosing = None
+        if intervention is not None and any(kappas):
+            by = intervention
+            on = steering(lm, by.direction, 0.0, gate=by.gate, operator=by.operator)
+            dosing = Dosing(patches.enter_context(on), kappas, by.schedule)
+        order = Order(lm, prompts, how, seed, index, dosing, side_by_side=True)
+        yield from _TokenEngine(order, students, depths, readers).tokens(rows)
 
 
 def _check(
@@ -114,146 +119,67 @@ def _check(
         )
 
 
-@dataclass(frozen=True)
-class _Line:
-    """A line of the batch: it writes a row, or it is the base model reading along with one."""
-
-    row: int
-    prompt: Ids
-    depth: int = 0
-    kappa: float = 0.0
-    writes: bool = True
+def _within_context(lm: LanguageModel, row: Row, sampling: Sampling) -> Sampling:
+    """With no more tokens than the model's context has room for."""
+    longest = max(len(row.prompt), len(row.judged_on or ()))
+    limit = min(sampling.max_new_tokens, lm.max_positions - longest)
+    return replace(sampling, max_new_tokens=limit)
 
 
-def _lines(rows: Sequence[Row]) -> list[_Line]:
-    """The rows, and after them the readers; a row of the bare base model is its own reader."""
-    writers = [_Line(i, row.prompt, row.depth, row.kappa) for i, row in enumerate(rows)]
-    readers = [
-        _Line(i, row.judged_on, writes=False)
-        for i, row in enumerate(rows)
-        if row.judged_on is not None and not _judges_itself(row)
-    ]
-    return writers + readers
+class _TokenEngine(Engine):
+    """The engine, looked at after each token; it has all rows in flight from the first.
 
-
-def _judges_itself(row: Row) -> bool:
-    bare = row.depth == 0 and row.kappa == 0
-    return bare and row.judged_on is not None and list(row.prompt) == list(row.judged_on)
-
-
-@dataclass
-class _Doses:
-    """Sets κ of each line for the pass that draws the token at a position."""
-
-    patch: Steering
-    schedule: Schedule
-    device: torch.device
-
-    def set(self, lines: Sequence[_Line], position: int) -> None:
-        factor = float(self.schedule.factor(torch.tensor(position)))
-        doses = torch.tensor([line.kappa * factor for line in lines], device=self.device)
-        self.patch.kappa = doses[:, None, None]
-
-    def of(self, line: _Line, position: int) -> float:
-        return line.kappa * float(self.schedule.factor(torch.tensor(position)))
-
-
-class _Batch:
-    """The lines in flight with their cache; `read` gives the logits after the newest token."""
+    Row i of a pass has the first `depths[i]` adapters on. `readers` tells which row is the base
+    model reading along with a row: it goes on with that one's tokens in place of its own.
+    """
 
     def __init__(
-        self,
-        lm: LanguageModel,
-        lines: list[_Line],
-        students: StudentRows,
-        doses: _Doses | None,
+        self, order: Order, students: Switch, depths: Tensor, readers: Mapping[int, int]
     ) -> None:
-        self.lm, self.lines, self.students, self.doses = lm, lines, students, doses
-        self.cache = GrowingCache(len(lm.layers))
-        self.position = 0  # of the token that the next pass draws
-        padded = pad_left([line.prompt for line in lines], lm.pad_id, lm.device)
-        self.mask, self.ids, self.places = padded.mask, padded.ids, padded.positions
+        super().__init__(order, len(order.prompts))
+        self.students, self.depths, self.readers = students, depths, readers
+        self.surprise_nats: dict[int, float] = {}  # of the newest token of a row
 
-    def read(self) -> Float[Tensor, "lines vocab"]:
-        if self.doses is not None:
-            self.doses.set(self.lines, self.position)
-        hidden = self.lm.decoder(
-            input_ids=self.ids,
-            attention_mask=self.mask,
-            position_ids=self.places,
-            past_key_values=self.cache,
-            use_cache=True,
-        ).last_hidden_state[:, -1]
-        logits: Tensor = self.lm.head.logits(hidden)
-        if not bool(logits.isfinite().all()):
-            raise DivergedError("the logits hold NaN or infinity: lower the dose, or use float32")
+    def tokens(self, rows: Sequence[Row]) -> Generator[list[Token], None, None]:
+        """Yield a token of each of the first rows, which are these, until it is finished."""
+        schedule = CONSTANT if self.order.dosing is None else self.order.dosing.schedule
+        self._admit(list(range(len(self.order.prompts))))
+        for count in range(self.order.length):
+            flight = self.flight
+            assert flight is not None
+            drawn = zip(flight.rows, flight.drawn[:, count].tolist(), strict=True)
+            finished = dict(self._collect())  # they leave the flight; broken logits are told
+            share = float(schedule.factor(torch.tensor(count)))
+            yield [
+                Token(
+                    row,
+                    token,
+                    rows[row].kappa * share,
+                    self.surprise_nats.get(row),
+                    ends=token in self.lm.stop_ids,
+                    last=row in finished,
+                )
+                for row, token in drawn
+                if row < len(rows)
+            ]
+            if self.flight is None:
+                return
+            self._step()
+
+    def _dose(self, flight: Flight) -> None:
+        super()._dose(flight)
+        self.students.depths = self.depths[flight.rows]
+
+    def _draw(self, flight: Flight, states: Tensor) -> Tensor:
+        logits = super()._draw(flight, states)
+        place = {row: k for k, row in enumerate(flight.rows)}
+        judged = [row for row in self.readers if row in place]
+        if judged:
+            at = [place[self.readers[row]] for row in judged]
+            newest = flight.drawn[:, int(flight.state["count"][0]) - 1]
+            tokens = newest[[place[row] for row in judged]]
+            newest[at] = tokens.where(newest[at] != BROKEN, BROKEN)
+            chosen = tokens.clamp(min=0)[:, None]  # a mark is no token
+            nats = -logits[at].float().log_softmax(-1).gather(1, chosen)[:, 0]
+            self.surprise_nats = dict(zip(judged, nats.tolist(), strict=True))
         return logits
-
-    def dose(self, line: _Line) -> float:
-        return 0.0 if self.doses is None else self.doses.of(line, self.position)
-
-    def feed(self, tokens: dict[int, int]) -> None:
-        """Go on with the rows that have a token here; the lines of all others are dropped."""
-        kept = [i for i, line in enumerate(self.lines) if line.row in tokens]
-        if not kept:
-            self.lines = []
-            return
-        if len(kept) < len(self.lines):
-            rows = torch.tensor(kept, device=self.lm.device)
-            self.lines = [self.lines[i] for i in kept]
-            self.mask, self.places = self.mask[rows], self.places[rows]
-            self.students.keep(rows)
-            self.cache.gather(rows)
-        drawn = [tokens[line.row] for line in self.lines]
-        self.ids = torch.tensor(drawn, device=self.lm.device)[:, None]
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(kept), 1)], dim=1)
-        self.places = self.places[:, -1:] + 1
-        self.position += 1
-
-
-def _draw(
-    rows: Sequence[Row], sampling: Sampling, batch: _Batch, uniforms: Float[Tensor, " steps"]
-) -> Generator[list[Token], None, None]:
-    limits = [_limit(batch.lm, row, sampling) for row in rows]
-    while batch.lines:
-        logits = batch.read()
-        writers = [i for i, line in enumerate(batch.lines) if line.writes]
-        noise_here = uniforms[batch.position].expand(len(writers))
-        drawn = pick_tokens(logits[writers], noise_here, sampling)
-        surprises = _surprises(rows, batch.lines, logits, drawn)
-        found = []
-        for i, token in zip(writers, drawn.tolist(), strict=True):
-            line = batch.lines[i]
-            ends = token in batch.lm.stop_ids
-            last = ends or batch.position + 1 >= limits[line.row]
-            surprise = surprises.get(line.row)
-            found.append(Token(line.row, token, batch.dose(line), surprise, ends, last))
-        yield found
-        batch.feed({t.row: t.id for t in found if not t.last})
-
-
-def _limit(lm: LanguageModel, row: Row, sampling: Sampling) -> int:
-    """Most tokens that the row may have: the model's context is not exceeded."""
-    longest = max(len(row.prompt), len(row.judged_on or ()))
-    return min(sampling.max_new_tokens, lm.max_positions - longest)
-
-
-def _surprises(
-    rows: Sequence[Row],
-    lines: Sequence[_Line],
-    logits: Float[Tensor, "lines vocab"],
-    drawn: Int[Tensor, " writers"],
-) -> dict[int, float]:
-    """Row → −log p of its new token under the base model, nats, of the rows that it reads along."""
-    tokens = dict(zip([line.row for line in lines if line.writes], drawn.tolist(), strict=True))
-    judges = {
-        line.row: i
-        for i, line in enumerate(lines)
-        if not line.writes or _judges_itself(rows[line.row])
-    }
-    if not judges:
-        return {}
-    picked = logits[list(judges.values())].float().log_softmax(-1)
-    chosen = torch.tensor([tokens[row] for row in judges], device=logits.device)
-    values = -picked.gather(1, chosen[:, None])[:, 0]
-    return dict(zip(judges, values.tolist(), strict=True))
