@@ -133,7 +133,7 @@ def test_bad_input_is_one_line(
     [
         ("name = ", ["is not valid TOML", "end of document"]),
         (tomli_w.dumps(axis_data(probes=[])), ["key 'probes'"]),
-        (tomli_w.dumps(axis_data(narration=["(a+)+"])), ["key 'narration.0'"]),
+        (tomli_w.dumps(axis_data(narration=["(a+)+$"])), ["key 'narration.0'"]),
         (tomli_w.dumps(axis_data(name="../../x")), ["key 'name'"]),
     ],
 )

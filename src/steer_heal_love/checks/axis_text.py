@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from steer_heal_love.checks.findings import Finding
+from steer_heal_love.inputs.patterns import matches
 from steer_heal_love.maths.diversity import split_words
 from steer_heal_love.maths.paired import paired_difference
 from steer_heal_love.maths.statistics import excludes_zero
@@ -184,9 +185,8 @@ def _narration(axis: Axis) -> Iterator[Finding]:
             "narration",
             "is empty: answers that say 'I am a … person' in place of being one will be kept",
         )
-    patterns = [re.compile(p, re.IGNORECASE) for p in axis.narration]
     for i, pair in enumerate(axis.pairs):
-        if any(p.search(pair.trait) for p in patterns):
+        if any(matches(p, pair.trait) for p in axis.narration):
             yield Finding(
                 "note",
                 f"pair {i + 1}",

@@ -1,91 +1,56 @@
-"""Regular expressions out of a stranger's file: refused where a text could make them hang."""
+"""Regular expressions out of a stranger's file: none can make a search hang."""
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
-from collections.abc import Iterator
-from re import _constants as ops  # type: ignore[attr-defined]
-from re import _parser as parser  # type: ignore[attr-defined]
-from typing import Any
 
-FEW = 3  # copies that a group with repeats or alternatives in it may have
-MAX_DEPTH = 2  # repeats inside one another
-MAX_WILD = 3  # unbounded repeats of nearly anything, such as .*
+import regex
 
-_REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT)
+from steer_heal_love.errors import AxisError
+
+SEARCH_S = 10.0  # of the processor's time that a search may take
+TRIAL_S = 0.1  # that one of a new pattern may, on a text of so many characters:
+TRIED = 500
+MOST_COPIES = 10_000  # by the counts of a pattern together: {100} inside {100}
+
+_COUNTS = re.compile(r"\{(\d*),?(\d*)\}")
+
+
+def matches(pattern: str, text: str, limit_s: float = SEARCH_S) -> bool:
+    """Whether the pattern matches somewhere in the text; upper and lower case are the same.
+
+    Raises:
+        AxisError: the search takes longer than the limit.
+    """
+    try:
+        return regex.search(pattern, text, regex.IGNORECASE, timeout=limit_s) is not None
+    except TimeoutError:
+        raise AxisError(
+            f"narration pattern {pattern!r} takes more than {limit_s:g} s to search a text of "
+            f"{len(text)} characters: simplify it"
+        ) from None
 
 
 def explain_pattern(pattern: str) -> str | None:
     """Why a regular expression must not be used, and what to do about it; None where it may.
 
-    Backtracking takes exponential time where a group that can match one text in several ways is
-    repeated without a small bound: `(a+)+`, `(a|ab)*`. The bound here is `FEW`.
+    It is tried on its own words and a few others, over and over: that is the text on which a
+    repeated group that can match in several ways, as in `(a+)+$`, would take for ever.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            re.compile(pattern, re.IGNORECASE)
-            tree = parser.parse(pattern, re.IGNORECASE)
-            return _nested(tree, 0, inside_many=False) or _wild(tree)
-    except (re.error, RecursionError, OverflowError, MemoryError, Warning) as error:
+            re.compile(pattern, re.IGNORECASE)  # what only `regex` knows, such as (?R), is refused
+        # `regex` writes counts out before any search begins, where no limit of time helps.
+        counts = [max(map(int, filter(None, c)), default=1) for c in _COUNTS.findall(pattern)]
+        if math.prod(max(1, count) for count in counts) > MOST_COPIES:
+            return f"repeats more than {MOST_COPIES} times by its counts: simplify it"
+        for unit in ("a", "0", " ", "a ", *sorted(set(re.findall(r"\w+", pattern)))[:20]):
+            matches(pattern, unit * (TRIED // len(unit)) + "\0", TRIAL_S)
+    except AxisError:
+        return f"takes more than {TRIAL_S:g} s to search {TRIED} characters: simplify it"
+    except (re.error, regex.error, RecursionError, OverflowError, MemoryError, Warning) as error:
         return f"is not a regular expression: {str(error) or type(error).__name__}: mend it"
-
-
-def _nested(tree: Any, depth: int, *, inside_many: bool) -> str | None:
-    for op, argument in tree:
-        if op in _REPEATS and argument[1] > 1:
-            many = argument[1] > FEW
-            varies = argument[0] != argument[1]
-            if inside_many and varies:
-                return "repeats a repetition, which can take for ever: simplify it"
-            if depth == MAX_DEPTH:
-                return f"nests repeats more than {MAX_DEPTH} deep: simplify it"
-            found = _nested(argument[2], depth + 1, inside_many=inside_many or many)
-        elif inside_many and op in (*_REPEATS, ops.BRANCH, ops.GROUPREF, ops.GROUPREF_EXISTS):
-            return (
-                "repeats a group that can match one text in several ways, which can take for "
-                f"ever: simplify it, or repeat it {FEW} times at most"
-            )
-        else:
-            found = next(
-                filter(
-                    None, (_nested(t, depth, inside_many=inside_many) for t in _parts(op, argument))
-                ),
-                None,
-            )
-        if found:
-            return found
     return None
-
-
-def _wild(tree: Any) -> str | None:
-    count = sum(1 for _ in _wild_repeats(tree))
-    if count > MAX_WILD:
-        return f"has {count} repeats such as '.*', at most {MAX_WILD} are allowed: simplify it"
-    return None
-
-
-def _wild_repeats(tree: Any) -> Iterator[Any]:
-    """Unbounded repeats of nearly anything, and of what a group matched."""
-    for op, argument in tree:
-        if op in _REPEATS and argument[1] > FEW and any(map(_is_wild, argument[2])):
-            yield argument
-        for part in _parts(op, argument):
-            yield from _wild_repeats(part)
-
-
-def _is_wild(node: Any) -> bool:
-    op, argument = node
-    return op in (ops.ANY, ops.NOT_LITERAL, ops.GROUPREF) or (
-        op is ops.IN and argument[0] == (ops.NEGATE, None)
-    )
-
-
-def _parts(_op: Any, argument: Any) -> Iterator[Any]:
-    """The patterns inside a node: of a group, an assertion, each branch of an alternative."""
-    if isinstance(argument, parser.SubPattern):
-        yield argument
-    elif isinstance(argument, list | tuple):
-        for item in argument:
-            yield from _parts(None, item)

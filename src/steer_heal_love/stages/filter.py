@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from steer_heal_love.inputs.patterns import matches
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import base
 from steer_heal_love.lm.reading.chat import encode_chat
@@ -119,12 +120,11 @@ def score_completions(
         pos = _logprobs(lm, whole, axis.pos_system) if trait else [torch.empty(0)] * len(whole)
         neg = _logprobs(lm, whole, axis.neg_system) if trait else pos
     rows = zip(neutral, pos, neg, strict=True)
-    patterns = [re.compile(p, re.IGNORECASE) for p in axis.narration]
     nothing = (torch.empty(0),) * 3
     found = []
     for c in completions:
         x, p, n = nothing if c.dropped else next(rows)
-        scores = _score(c, x, _mean_difference(p, n), patterns, config)
+        scores = _score(c, x, _mean_difference(p, n), axis.narration, config)
         found.append(Scored(c, scores, tuple(round(-v, 3) for v in x.tolist())))
     return found
 
@@ -171,7 +171,7 @@ def _score(
     completion: Completion,
     logprobs: Tensor,
     trait_nats: float | None,
-    narration: Sequence[re.Pattern[str]],
+    narration: Sequence[str],
     config: FilterConfig,
 ) -> Scores:
     text = completion.text
@@ -182,7 +182,7 @@ def _score(
         word_repetition=word_repetition(text),
         char_run=longest_periodic_run(text),
         compression=compression_ratio(text),
-        narrates=any(p.search(text) for p in narration),
+        narrates=any(matches(p, text) for p in narration),
         refuses=bool(_REFUSAL.search(text[:200])),
         empty=len(completion.token_ids) < config.min_tokens or not text.strip(),
         truncated=not completion.ended,
