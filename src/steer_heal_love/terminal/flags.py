@@ -38,18 +38,17 @@ def parse(kind: type[T], arguments: list[str], prog: str, default: T | None = No
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise ConfigError(condense(words.getvalue(), prog)) from None
+        problem = _validation(stop)
+        if problem is None:
+            raise ConfigError(condense(words.getvalue(), prog)) from None
+        group = re.search(r"Error parsing (?:settings\.?)?(\S*):", words.getvalue())
+        raise ConfigError(flag_problem(problem, group.group(1) if group else "")) from None
 
 
 def condense(box: str, prog: str) -> str:
     """One line out of tyro's box of complaints."""
     lines = [line.translate(_BOX).strip() for line in box.splitlines()]
     text = " ".join(line for line in lines if line)
-    validation = re.search(
-        r"Error parsing (?:settings\.?)?(\S*): \d+ validation errors? for \w+ (.+?) \[type=", text
-    )
-    if validation:
-        return _validation_words(*validation.groups())
     unknown = re.search(r"Unrecognized options: (--\S+?),? ", text + " ")
     if unknown:
         near = re.search(r"Perhaps you meant: (--\S+)", text)
@@ -62,18 +61,17 @@ def condense(box: str, prog: str) -> str:
     return f"{message} (`{prog} --help` tells the options)"
 
 
-def _validation_words(where: str, problem: str) -> str:
-    first, _, rest = problem.partition(" ")
-    if first in ("Value", "Input"):  # about the group as a whole
-        return f"--{where}: {problem.removeprefix('Value error, ')}"
-    place = ".".join(part for part in (where, first) if part).replace("_", "-")
-    return f"--{place}: {rest[:1].lower()}{rest[1:]}"
+def _validation(error: BaseException | None) -> ValidationError | None:
+    """The validation that failed on the way to this error, where one did."""
+    while error is not None and not isinstance(error, ValidationError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
-def flag_problem(error: ValidationError) -> str:
-    """The first problem of a validation, by its flag."""
+def flag_problem(error: ValidationError, group: str = "") -> str:
+    """The first problem of a validation, by its flag; `group` is that of the settings, if any."""
     problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"]).replace("_", "-")
+    where = ".".join(filter(None, (group, *map(str, problem["loc"])))).replace("_", "-")
     message = problem["msg"].removeprefix("Value error, ")
     given = problem.get("input")
     shown = f" (got {given!r})" if isinstance(given, int | float | str | bool) else ""
