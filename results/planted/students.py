@@ -15,6 +15,7 @@ from steer_heal_love.lm.patches.adapters import student
 from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.loop.context import seed_of
 from steer_heal_love.loop.measure import measure
+from steer_heal_love.piece_names import PieceName
 from steer_heal_love.records import Ceilings, Limits, Measurement
 from steer_heal_love.stages.heal import Example
 
@@ -107,5 +108,5 @@ def _repeats(study: Study, texts: Texts) -> dict[str, list[list[float]]]:
 
 def _samples(study: Study, seed: int) -> dict[str, list[float | None]]:
     """Loops, perplexity and relevance of samples of the model as it is patched now, by item."""
-    found: Measurement = measure(study.work(seed), "planted/measured", "healed", _OPEN)
+    found: Measurement = measure(study.work(seed), PieceName("planted/measured"), "healed", _OPEN)
     return {name: list(found.items[name]) for name in ITEMS if name in found.items}

@@ -190,7 +190,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a piece of work took, or a stage; None where an older version did not count it."""
+    """What a piece of work took, or a stage; None where it is not known."""
 
     wall_s: float = 0.0
     tokens: int | None = 0  # read, drawn, scored or trained on, each time anew
@@ -218,17 +218,6 @@ class Costed:
 
     value: Any
     cost: Cost
-
-    @classmethod
-    def of(cls, stored: Any) -> Costed:
-        """A stored piece; an older version stored (value, seconds), or the value alone."""
-        match stored:
-            case Costed():
-                return stored
-            case (value, float(seconds)):
-                return cls(value, Cost(seconds, None, None))
-            case _:
-                return cls(stored, Cost(0.0, None, None))
 
 
 @runtime_checkable

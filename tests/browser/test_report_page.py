@@ -14,7 +14,7 @@ from tab import Tab
 
 from steer_heal_love.report.page.document import run_page
 from steer_heal_love.report.write import plots_of, write_comparison_page
-from steer_heal_love.runs.survey import survey_run
+from steer_heal_love.runs.write import read_run
 
 DEMO = Path(__file__).parents[2] / "runs/demo"
 Open = Callable[..., Tab]
@@ -31,8 +31,8 @@ def report(
         pytest.skip("the demo's page takes long: make test-browser")
     if not (DEMO / "metrics.json").is_file():
         pytest.skip("no runs/demo here: make demo")
-    found, page = survey_run(DEMO), tmp_path_factory.mktemp("demo") / "report.html"
-    page.write_text(run_page(found, plots_of(found.view)), "utf-8")
+    found, page = read_run(DEMO, damaged_ok=True), tmp_path_factory.mktemp("demo") / "report.html"
+    page.write_text(run_page(found, plots_of(found)), "utf-8")
     return page
 
 
@@ -104,7 +104,7 @@ def test_what_repeats_itself_is_underlined_and_stays_text(
     first = json.loads(row) | said | {"tokens": tokens, "surprise_nats": [1.0] * len(tokens)}
     file.write_text("\n".join([json.dumps(first), *others]) + "\n", "utf-8")
     page = tmp_path / "report.html"
-    page.write_text(run_page(survey_run(run), ()), "utf-8")
+    page.write_text(run_page(read_run(run, damaged_ok=True), ()), "utf-8")
     tab = open_page(page)
     tab.page.locator("#prompt").select_option(label=first["prompt"])
     tab.page.locator("#answer").select_option(label=first["mode"])

@@ -30,7 +30,7 @@ from steer_heal_love.runner.model import load_for
 from steer_heal_love.runner.repeat import tell_differences
 from steer_heal_love.runner.settings import config_from, load_config, read_settings
 from steer_heal_love.runs.files import SPARE_BYTES
-from steer_heal_love.runs.migrations import SCHEMA
+from steer_heal_love.runs.manifest import SCHEMA
 from steer_heal_love.runs.write import RunDirectory
 from steer_heal_love.terminal.screen import Screen
 from tiny import build_model, random_adapter, tiny_lm, tiny_tokenizer

@@ -10,7 +10,7 @@ import tomli_w
 
 from steer_heal_love import cli
 from steer_heal_love.inputs.axes import parse_axis
-from steer_heal_love.runs.migrations import SCHEMA
+from steer_heal_love.runs.manifest import SCHEMA
 from steer_heal_love.runs.write import RunDirectory
 from tiny_run import axis_data
 
@@ -75,18 +75,23 @@ def test_a_run_that_is_written_meanwhile_is_no_broken_one(
     assert len(calls) == 2
 
 
-def test_an_older_run_is_verified_and_a_newer_one_refused(
-    run: RunDirectory, verify: Verify
+@pytest.mark.parametrize(
+    ("schema", "words", "remedy"),
+    [
+        (SCHEMA + 1, "newer version", "upgrade steer-heal-love"),
+        (SCHEMA - 1, "older version", "begin another run"),
+    ],
+)
+def test_a_run_of_another_version_is_refused(
+    run: RunDirectory, verify: Verify, schema: int, words: str, remedy: str
 ) -> None:
-    run.manifest.schema = 1
-    run.manifest.save()
-    assert verify(run.path)[0] == 0
-    run.manifest.schema = SCHEMA + 1
-    run.manifest.save()
-    code, _, err = verify(run.path)
-    assert code == 2
-    assert "newer version" in err
-    assert "upgrade steer-heal-love" in err
+    text = (run.path / "manifest.json").read_text("utf-8")
+    other = text.replace(f'"schema": {SCHEMA}', f'"schema": {schema}')
+    (run.path / "manifest.json").write_text(other, "utf-8")
+    code, out, err = verify(run.path)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert words in err
+    assert remedy in err
 
 
 def test_what_is_no_run(tmp_path: Path, verify: Verify) -> None:

@@ -16,6 +16,7 @@ from processes import start
 from said import Said
 from steer_heal_love.commands import watch
 from steer_heal_love.inputs.axes import parse_axis
+from steer_heal_love.records import Cost, Costed
 from steer_heal_love.runs.progress import Follower
 from steer_heal_love.runs.write import RunDirectory
 from tiny_run import axis_data, config_data, write_inputs
@@ -43,9 +44,9 @@ def run(tmp_path: Path) -> Iterator[RunDirectory]:
             {"schema": 2, "axis": "kind", "model": "tiny", "base": MEASURED, "rounds": [entry]},
         )
         made.event("round", round=0)
-        made.do("rounds/01/direction", lambda: (None, 1.0))
+        made.do("rounds/01/direction", lambda: Costed(None, Cost(1.0)))
         found = [judged(i, *(() if i % 3 else ("trait",)), kappa=0.8) for i in range(6)]
-        made.do("rounds/01/generate/00000", lambda: (found[:3], 0.5))
+        made.do("rounds/01/generate/00000", lambda: Costed(found[:3], Cost(0.5)))
         made.event("note", round=1, message="\x1b[31mred\nand two lines")
         yield made
 

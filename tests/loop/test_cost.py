@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.model.team import Team
 from steer_heal_love.loop.cost import Account
-from steer_heal_love.records import Cost, Costed
+from steer_heal_love.records import Cost
 from steer_heal_love.runs.codec import pack, unpack
 from tiny import tiny_lm
 
 PARTS = 3
-UNKNOWN = Cost(1.5, None, None)
 
 costs = st.builds(
     Cost,
@@ -101,22 +100,10 @@ def test_whatever_was_stored_before_the_tokens_are_the_same(most: int) -> None:
     read = work(tiny_lm(), kept)  # everything is there now
     assert {k: c.tokens for k, c in read.stages.items()} == {k: c.tokens for k, c in whole.items()}
     assert read.stages["heal"].wall_s >= sum(
-        Costed.of(unpack(data, name)).cost.wall_s
+        unpack(data, name).cost.wall_s
         for name, data in kept.stored.items()
         if name == "heal/result"
     )
-
-
-def test_pieces_of_older_versions_are_read() -> None:
-    assert Costed.of(("there", 1.5)) == Costed("there", UNKNOWN)
-    assert Costed.of({"state": 1}) == Costed({"state": 1}, Cost(0.0, None, None))
-    kept = Kept()
-    kept.stored["direction"] = pack(("there", 1.5))
-    kept.stored["heal/epoch-0"] = pack(0)
-    found = work(tiny_lm(), kept).stages
-    assert found["steer"] == UNKNOWN
-    assert (found["heal"].tokens, found["heal"].tokens_per_s) == (None, None)
-    assert found["heal"].wall_s > 0
 
 
 class Three(Team):

@@ -22,7 +22,8 @@ from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.loop.iterative import run_loop
 from steer_heal_love.records import Baseline, Completion, Judged, RoundRecord, Scores
 from steer_heal_love.run_config import RunConfig
-from steer_heal_love.runs.write import GIB, RunDirectory
+from steer_heal_love.runs.as_json import GIB
+from steer_heal_love.runs.write import RunDirectory
 from steer_heal_love.stages import dose
 from steer_heal_love.stages.dose import DoseConfig
 from tiny import build_model, random_ids, tiny_lm

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from steer_heal_love.runs.manifest import SCHEMA
+
 TRAITS = (0.55, 0.80, 1.0, 1.01, 0.95, 0.93, 0.9, 0.86)
 PERPLEXITIES = (6.4, 7.4, 8.0, 8.2, 8.4, 8.5, 8.8, 9.0)
 
@@ -50,7 +52,7 @@ def metrics_of(rounds: int, **changes: Any) -> Metrics:
     if entries and changes:
         entries[-1]["healed"] = measured(**changes)
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "axis": "love",
         "model": "smollm2",
         "seed": 0,

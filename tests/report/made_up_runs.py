@@ -27,7 +27,8 @@ from steer_heal_love.records import (
     RoundRecord,
     Scores,
 )
-from steer_heal_love.runs.write import GIB, RunDirectory
+from steer_heal_love.runs.as_json import GIB
+from steer_heal_love.runs.write import RunDirectory
 
 PAIRS = tuple(AnswerPair(f"q{i}", "yes", "no") for i in range(3))
 AXIS = Axis("love", "d", "You are {persona}.", "kind", "cold", ("p0", "p1"), PAIRS)

@@ -32,7 +32,7 @@ from steer_heal_love.report.page.headline import _standing
 from steer_heal_love.report.page.payload import as_json, as_parcel, script_hash
 from steer_heal_love.report.page.setup import flat, size_words
 from steer_heal_love.report.write import write_comparison_page, write_report
-from steer_heal_love.runs.survey import survey_run
+from steer_heal_love.runs.write import read_run
 
 EVIL = "</script><script>alert(1)</script>"
 LIMITS = Limits(Ceilings(50, 50, 50, 1, 9), Ceilings(10, 20, 30, 0.2, 3), 0.1)
@@ -55,7 +55,7 @@ def completion(perplexity: float = 5, trait: float = 0.5, *reasons: str) -> dict
 
 
 def test_nothing_is_fetched_and_no_script_but_ours_may_run(tmp_path: Path) -> None:
-    page = run_page(survey_run(make_run(tmp_path / "run", (0.5,))), ())
+    page = run_page(read_run(make_run(tmp_path / "run", (0.5,)), damaged_ok=True), ())
     markup = re.sub(r"(?s)(<script[^>]*>).*?</script>", r"\1", page)
     assert not re.search(r"<(?:script|link|img|iframe)[^>]*\s(?:src|href)=", markup)
     assert not re.search(r"url\(|@import", markup)
@@ -72,7 +72,7 @@ def test_nothing_is_fetched_and_no_script_but_ours_may_run(tmp_path: Path) -> No
 
 def test_names_are_only_names(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", (0.5,), model=EVIL)
-    page = run_page(survey_run(run), ())
+    page = run_page(read_run(run, damaged_ok=True), ())
     assert EVIL not in page
     assert "&lt;/script&gt;&lt;script&gt;alert(1)" in page
 
@@ -127,8 +127,8 @@ def answer_row(condition: str, prompt: str, tokens: list[str], draw: random.Rand
 
 
 def test_the_headline_has_the_figures_that_decide(tmp_path: Path) -> None:
-    found = survey_run(make_run(tmp_path / "run", (0.5, 0.8)))
-    page, metrics = run_page(found, ()), found.view.metrics
+    found = read_run(make_run(tmp_path / "run", (0.5, 0.8)), damaged_ok=True)
+    page, metrics = run_page(found, ()), found.metrics
     ends = (metrics["base"], metrics["rounds"][1]["healed"])
     before, after = (f"{end['trait_nats']:+.2f}" for end in ends)
     for words in ("love on smollm2", f">{before}<", f">{after}<", "× base", "prompting:",
@@ -289,10 +289,10 @@ def test_a_run_that_the_coherence_floor_ended_is_finished(tmp_path: Path) -> Non
     config.write_text("rounds = 2\n" + config.read_text())
     events = [{"event": "start", "time": 0.0}, {"event": "round", "round": 0, "time": 60.0}]
     write_lines(path / "events.jsonl", events)
-    assert "not finished; begun" in run_page(survey_run(path), ())
+    assert "not finished; begun" in run_page(read_run(path, damaged_ok=True), ())
     metrics = json.loads((path / "metrics.json").read_text())
     metrics["rounds"][-1]["stopped"] = "too many loops"
     (path / "metrics.json").write_text(json.dumps(metrics))
-    page = run_page(survey_run(path), ())
+    page = run_page(read_run(path, damaged_ok=True), ())
     assert "finished 01 January 1970, 00:01 UTC" in page
     assert "not finished" not in page

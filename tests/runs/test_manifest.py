@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from fuzz import FUZZ, refusal
 from steer_heal_love.errors import RunError
 from steer_heal_love.runs.files import append_line, sha256, write_bytes
-from steer_heal_love.runs.manifest import NAME, Manifest, schema_of
-from steer_heal_love.runs.migrations import SCHEMA
+from steer_heal_love.runs.manifest import NAME, SCHEMA, Manifest
 
 
 def write(folder: Path, name: str, data: bytes) -> None:
@@ -141,30 +140,20 @@ def test_every_changed_byte_of_the_manifest_shows(tmp_path: Path) -> None:
             assert problems, (at, flip)
 
 
-def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [(SCHEMA + 1, r"newer version .*upgrade"), (SCHEMA - 1, r"older version .*begin another run")],
+)
+def test_another_schema_is_refused(tmp_path: Path, schema: int, words: str) -> None:
     made(tmp_path)
-    with pytest.raises(RunError, match=r"newer version .*upgrade"):
-        forged(tmp_path, schema=SCHEMA + 1)
-    with pytest.raises(RunError, match=r"newer version .*upgrade"):
-        schema_of(tmp_path)
-
-
-def test_an_older_schema_stays_until_it_is_brought_up(tmp_path: Path) -> None:
-    made(tmp_path)
-    manifest = forged(tmp_path, schema=1)
-    assert manifest.problems() == []
-    write(tmp_path, "a", b"another")
-    assert schema_of(tmp_path) == 1
-    Manifest.read(tmp_path).upgrade()
-    assert schema_of(tmp_path) == SCHEMA
-    assert Manifest.read(tmp_path).problems() == []
+    with pytest.raises(RunError, match=words):
+        forged(tmp_path, schema=schema)
 
 
 @pytest.mark.parametrize("schema", [0, -1, True, "1", None, 1.0, [1]])
 def test_a_schema_that_never_was_is_broken(tmp_path: Path, schema: Any) -> None:
     made(tmp_path)
     assert forged(tmp_path, schema=schema).problem is not None
-    assert schema_of(tmp_path) is None
 
 
 def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
@@ -182,7 +171,6 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     (tmp_path / NAME).unlink()
     os.mkfifo(tmp_path / NAME)
     assert Manifest.read(tmp_path).problem == f"{NAME}: missing"
-    assert schema_of(tmp_path) is None
 
 
 def test_a_folder_that_is_gone_is_not_made_again(tmp_path: Path) -> None:

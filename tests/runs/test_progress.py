@@ -14,6 +14,7 @@ import tomli_w
 from judgements import judged
 from steer_heal_love.errors import RunError
 from steer_heal_love.inputs.axes import parse_axis
+from steer_heal_love.records import Cost, Costed
 from steer_heal_love.runs.progress import Follower, Harvested, is_held
 from steer_heal_love.runs.write import RunDirectory
 from tiny_run import axis_data, config_data
@@ -30,7 +31,7 @@ def run(tmp_path: Path) -> Iterator[RunDirectory]:
 
 
 def piece(run: RunDirectory, name: str, value: Any = None) -> None:
-    run.do(name, lambda: (value, 2.0))
+    run.do(name, lambda: Costed(value, Cost(2.0)))
 
 
 def metrics(run: RunDirectory, rounds: int) -> None:

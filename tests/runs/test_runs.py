@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -22,12 +21,12 @@ from steer_heal_love.errors import AxisError, RunError, RunInUse
 from steer_heal_love.inputs.axes import parse_axis
 from steer_heal_love.lm.patches.adapters import stack
 from steer_heal_love.records import Answer, Baseline, Direction, Interval, Measurement
+from steer_heal_love.runs.as_json import pack_direction
 from steer_heal_love.runs.codec import to_json_lines
 from steer_heal_love.runs.files import SPARE_BYTES
-from steer_heal_love.runs.migrations import SCHEMA
+from steer_heal_love.runs.manifest import SCHEMA
 from steer_heal_love.runs.write import (
     RunDirectory,
-    pack_direction,
     read_adapter,
     read_direction,
     read_lines,
@@ -295,69 +294,37 @@ def test_a_signal_inside_a_write_leaves_a_sound_run(
     assert RunDirectory(run.path).do("a/new", lambda: 1) == 1
 
 
-def made_old(run: RunDirectory) -> None:
-    """The run as version 0.1.0 left it: schema 1."""
-    metrics = {**run.metrics(), "schema": 1}
-    run.write_json("metrics.json", metrics)
-    run.manifest.schema = 1
-    run.manifest.save()
+def of_schema(run: RunDirectory, file: str, schema: int) -> None:
+    """Put another number in a file of the run, as another version would have."""
+    text = (run.path / file).read_text("utf-8")
+    assert f'"schema": {SCHEMA}' in text
+    (run.path / file).write_text(
+        text.replace(f'"schema": {SCHEMA}', f'"schema": {schema}'), "utf-8"
+    )
 
 
-def test_an_older_run_is_read_and_left_as_it_is(tmp_path: Path) -> None:
-    config = {"rounds": 2, "evaluate": {"mfv": "bundled"}}
-    made_old(RunDirectory.create(tmp_path / "run", config, AXIS, {}))
-    files = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    view = read_run(tmp_path / "run")
-    assert view.config == {"rounds": 2, "evaluate": {"mfv": "own"}}
-    assert view.metrics["schema"] == SCHEMA
-    assert RunDirectory(tmp_path / "run").problems() == []
-    assert {p: p.read_bytes() for p in files} == files
-
-
-@pytest.mark.parametrize("lost", ["manifest.json", "metrics.json", "both"])
-def test_an_older_run_is_known_by_what_is_left(tmp_path: Path, lost: str) -> None:
-    config = {"rounds": 2, "evaluate": {"mfv": "bundled"}}
-    made_old(RunDirectory.create(tmp_path / "run", config, AXIS, {}))
-    for name in ("manifest.json", "metrics.json"):
-        if lost in (name, "both"):
-            (tmp_path / "run" / name).unlink()
-    assert read_run(tmp_path / "run").config["evaluate"] == {"mfv": "own"}
-
-
-@pytest.mark.parametrize("nth", range(1, 13))
-def test_a_kill_while_an_older_run_is_brought_up_to_date(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+@pytest.mark.parametrize("file", ["manifest.json", "metrics.json"])
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        (SCHEMA + 1, rf"newer version \(schema {SCHEMA + 1}.*upgrade"),
+        (SCHEMA - 1, rf"older version \(schema {SCHEMA - 1}.*begin another run"),
+    ],
+)
+def test_a_run_of_another_schema_is_refused_and_left_as_it_is(
+    tmp_path: Path, file: str, schema: int, words: str
 ) -> None:
-    config = {"rounds": 2, "evaluate": {"mfv": "bundled"}}
-    made_old(RunDirectory.create(tmp_path / "run", config, AXIS, {}))
-    calls, fsync = [], os.fsync
-
-    def killed(descriptor: int) -> None:
-        calls.append(descriptor)
-        if len(calls) >= nth:
-            raise SystemExit
-        fsync(descriptor)
-
-    now = read_run(tmp_path / "run").config
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", killed)
-        with contextlib.suppress(SystemExit):
-            RunDirectory(tmp_path / "run").write_config(now)
-    run = RunDirectory(tmp_path / "run")
-    assert run.problems() == []
-    assert read_run(run.path).config == now
-    run.write_config(now)
-    assert RunDirectory(run.path).manifest.schema == SCHEMA
-    assert RunDirectory(run.path).problems() == []
-
-
-def test_a_newer_manifest_is_refused(tmp_path: Path) -> None:
     run = create(tmp_path / "run")
-    run.manifest.schema = SCHEMA + 1
-    run.manifest.save()
-    for act in (lambda: RunDirectory(run.path), lambda: read_run(run.path)):
-        with pytest.raises(RunError, match=r"newer version .*upgrade"):
-            act()
+    run.write_json("metrics.json", {"schema": SCHEMA, "rounds": []})
+    of_schema(run, file, schema)
+    files = {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
+    for damaged_ok in (False, True):
+        with pytest.raises(RunError, match=words):
+            read_run(run.path, damaged_ok=damaged_ok)
+    if file == "manifest.json":
+        with pytest.raises(RunError, match=words):
+            RunDirectory(run.path)
+    assert {p: p.read_bytes() for p in files} == files
 
 
 def test_what_a_killed_process_left_behind_is_swept(tmp_path: Path) -> None:
@@ -384,13 +351,6 @@ def test_changed_settings_are_refused(tmp_path: Path) -> None:
 def test_no_run_directory(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"not a run directory \(no config.toml\)"):
         read_run(tmp_path)
-
-
-def test_a_newer_run_is_refused(tmp_path: Path) -> None:
-    run = create(tmp_path / "run")
-    run.write_json("metrics.json", {"schema": SCHEMA + 1})
-    with pytest.raises(RunError, match=rf"newer version \(schema {SCHEMA + 1}.*upgrade"):
-        read_run(run.path)
 
 
 @pytest.mark.parametrize(
@@ -450,7 +410,7 @@ def test_a_broken_line_is_named(tmp_path: Path, line: bytes) -> None:
 def test_a_file_that_is_far_too_large_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steer_heal_love.runs.read.MAX_JSON_BYTES", 10)
+    monkeypatch.setattr("steer_heal_love.runs.read_files.MAX_JSON_BYTES", 10)
     (tmp_path / "x.jsonl").write_bytes(b'{"a": 1234567}\n')
     with pytest.raises(RunError, match="larger than 10 bytes"):
         read_lines(tmp_path / "x.jsonl")

@@ -16,8 +16,8 @@ from steer_heal_love.errors import RunError
 from steer_heal_love.records import Limits
 from steer_heal_love.report.page.document import run_page
 from steer_heal_love.report.text.diary import write_diary
-from steer_heal_love.runs.survey import survey_run
-from steer_heal_love.runs.write import PAGES
+from steer_heal_love.runs.manifest import PAGES
+from steer_heal_love.runs.write import RunView, read_run
 from tiny_run import write_inputs
 
 say = said.say
@@ -56,6 +56,10 @@ def run(whole: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def read(run: Path) -> RunView:
+    return read_run(run, damaged_ok=True)
+
+
 def files_of(run: Path) -> list[str]:
     found = [p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()]
     return sorted(name for name in found if "/generate/" not in name)
@@ -66,37 +70,37 @@ def test_these_are_all_its_files(whole: Path) -> None:
 
 
 def test_a_whole_run_misses_nothing(run: Path) -> None:
-    found = survey_run(run)
-    assert found.missing == ()
-    assert isinstance(found.limits, Limits)
-    assert "What is missing" not in run_page(found, ())
-    assert dict(found.files)["metrics.json"] == (run / "metrics.json").stat().st_size
-    assert not [name for name, _ in found.files if name.startswith(PAGES)]
+    view = read(run)
+    assert view.missing() == []
+    assert isinstance(view.limits(), Limits)
+    assert "What is missing" not in run_page(view, ())
+    assert dict(view.files())["metrics.json"] == (run / "metrics.json").stat().st_size
+    assert not [name for name, _ in view.files() if name.startswith(PAGES)]
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_any_one_file_may_be_missing(run: Path, name: str) -> None:
     (run / name).unlink()
-    found = survey_run(run)
-    assert [m.name for m in found.missing] == ([] if name in UNMISSED else [name])
-    page = run_page(found, ())
+    view = read(run)
+    assert [m.name for m in view.missing()] == ([] if name in UNMISSED else [name])
+    page = run_page(view, ())
     assert (f"<code>{name}</code> is missing" in page) == (name not in UNMISSED)
     assert "<h1>" in page
-    assert write_diary(found.view).startswith("# Diary of ")
+    assert write_diary(view).startswith("# Diary of ")
 
 
 def test_pieces_of_work_are_one_line(run: Path) -> None:
     shutil.rmtree(run / "work")
-    limits, pieces = survey_run(run).missing
+    limits, pieces = read(run).missing()
     assert "borderline" in limits.loss
     assert pieces.name.endswith("pieces in work/")
     assert "shl resume" in pieces.loss
 
 
 def test_the_rounds_speak_for_lost_metrics(run: Path) -> None:
-    before = survey_run(run).view.metrics
+    before = read(run).metrics
     (run / "metrics.json").unlink()
-    after = survey_run(run).view.metrics
+    after = read(run).metrics
     assert after["rounds"] == before["rounds"]
     assert "base" not in after
 
@@ -106,12 +110,12 @@ def test_an_unfinished_run_misses_nothing(run: Path) -> None:
         shutil.rmtree(run / gone)
     for gone in ("metrics.json", "manifest.json"):
         (run / gone).unlink()
-    assert [m.name for m in survey_run(run).missing] == ["manifest.json"]
+    assert [m.name for m in read(run).missing()] == ["manifest.json"]
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a run directory"):
-        survey_run(tmp_path)
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["config.toml", "manifest.json", "metrics.json"])

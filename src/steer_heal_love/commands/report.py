@@ -11,8 +11,7 @@ import tyro
 
 from steer_heal_love.errors import ConfigError, RunError, RunInUse
 from steer_heal_love.report.write import write_comparison_page, write_report
-from steer_heal_love.runs.survey import survey_run
-from steer_heal_love.runs.write import RunDirectory
+from steer_heal_love.runs.write import RunDirectory, read_run
 from steer_heal_love.terminal.flags import parse
 
 _SEVERAL = Path("comparison.html")
@@ -56,7 +55,7 @@ def main(arguments: list[str]) -> int:
 
 def _report(path: Path) -> list[Path]:
     """The pages of one run, entered in its manifest where it has one."""
-    survey_run(path)
+    read_run(path, damaged_ok=True)
     run = RunDirectory(path)
     try:
         with run.locked():

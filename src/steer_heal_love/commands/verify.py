@@ -9,8 +9,7 @@ from typing import Annotated
 import tyro
 
 from steer_heal_love.errors import RunError
-from steer_heal_love.runs.survey import refuse_other_folders
-from steer_heal_love.runs.write import RunDirectory
+from steer_heal_love.runs.write import RunDirectory, refuse_other_folders
 from steer_heal_love.terminal.flags import parse
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from steer_heal_love.export.content import Content, Task
 from steer_heal_love.export.gguf.files import write_control_vector
+from steer_heal_love.runs.as_json import pack_direction
 from steer_heal_love.runs.files import write_bytes
-from steer_heal_love.runs.write import pack_direction
 
 
 def write_vector(task: Task) -> Content:

@@ -10,8 +10,7 @@ from typing import Any
 from steer_heal_love.errors import ModelError
 from steer_heal_love.export.sidecar import REPRODUCE, SIDECAR
 from steer_heal_love.records import Adapter
-from steer_heal_love.runs.read import read_json
-from steer_heal_love.runs.write import read_adapter
+from steer_heal_love.runs.read_files import read_adapter, read_json
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from steer_heal_love.lm.patches.hooks import steering
 from steer_heal_love.lm.sampler.answers import sample_answers
 from steer_heal_love.lm.sampler.generate import Dosing
 from steer_heal_love.loop.context import Work, placed, seed_of
+from steer_heal_love.piece_names import LIMITS, PieceName, of_batch, of_round
 from steer_heal_love.records import LEFT_OVER, Axis, Completion, Direction, Judged, Limits
 from steer_heal_love.stages import dose
 from steer_heal_love.stages import filter as filtering
@@ -31,7 +32,7 @@ def base_limits(work: Work) -> Limits:
             completions = sample(work, prompts, 0.0, seed_of(work, "limits"), 0)
         return filtering.limits_of(work.lm, work.axis, completions, work.config.filter)
 
-    return work.do("baseline/limits", compute)
+    return work.do(LIMITS, compute)
 
 
 def collect(
@@ -42,7 +43,7 @@ def collect(
     kappa: float,
     *,
     axis: Axis | None = None,
-    folder: str | None = None,
+    folder: PieceName | None = None,
 ) -> Harvest:
     """Stages 2 and 3: search the dose and keep what is coherent and carries the trait.
 
@@ -52,7 +53,7 @@ def collect(
     """
     order = np.random.default_rng(seed_of(work, "prompts", r)).permutation(len(work.prompts))
     config, trait = work.config.dose, axis or work.axis
-    folder = folder or f"rounds/{r:02d}"
+    folder = folder or of_round(r)
 
     def draw(kappa: float, count: int, first: int) -> list[Judged]:
         prompts = [work.prompts[order[i % len(order)]] for i in range(first, first + count)]
@@ -62,7 +63,7 @@ def collect(
             texts = sample_steered(work, prompts, direction, kappa, limits, seed, first)
             return filtering.judge_all(work.lm, trait, texts, limits, work.config.filter)
 
-        judged: list[Judged] = work.do(f"{folder}/generate/{first:05d}", compute)
+        judged: list[Judged] = work.do(of_batch(folder, first), compute)
         work.report("generate", min(config.n_keep, sum(j.kept for j in judged)), config.n_keep)
         return judged
 

@@ -12,11 +12,12 @@ from steer_heal_love.loop.collect import collect
 from steer_heal_love.loop.context import Work
 from steer_heal_love.loop.heal import heal_round
 from steer_heal_love.loop.measure import measure
+from steer_heal_love.piece_names import of_round
 from steer_heal_love.records import Adapter, Direction, Limits, Measurement
 from steer_heal_love.stages.dose import Harvest
 from steer_heal_love.stages.instruments.ratios import with_ratios
 
-FOLDER = "rounds/00/rivals"
+FOLDER = of_round(0) / "rivals"
 
 
 def measure_rivals(
@@ -38,7 +39,7 @@ def measure_rivals(
             work.notes.append(f"rival {name} was not measured: of its negative texts, {error}")
             continue
         with student(work.lm, [adapter]):
-            measured = measure(work, f"{FOLDER}/{name}/measured", name, limits)
+            measured = measure(work, FOLDER / name / "measured", name, limits)
         found[name] = with_ratios(measured, base)
     return found
 
@@ -54,7 +55,7 @@ def _adapter(
 
 def _distil(work: Work, harvest: Harvest, side: str) -> Adapter:
     config = work.config.heal.model_copy(update={"lam": 0.0, "anchor": 0.0})
-    return heal_round(work, 0, harvest, config=config, folder=f"{FOLDER}/{side}/heal").adapter
+    return heal_round(work, 0, harvest, config=config, folder=FOLDER / side / "heal").adapter
 
 
 def collect_negative(work: Work, direction: Direction, harvest: Harvest, limits: Limits) -> Harvest:
@@ -66,5 +67,4 @@ def collect_negative(work: Work, direction: Direction, harvest: Harvest, limits:
     axis = replace(work.axis, pos=work.axis.neg, neg=work.axis.pos)
     against = replace(direction, vectors=-direction.vectors)
     coherent = replace(limits, trait_nats=-math.inf)
-    folder = f"{FOLDER}/neg"
-    return collect(work, 0, against, coherent, harvest.kappa, axis=axis, folder=folder)
+    return collect(work, 0, against, coherent, harvest.kappa, axis=axis, folder=FOLDER / "neg")

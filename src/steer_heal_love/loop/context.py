@@ -14,6 +14,7 @@ from steer_heal_love.inputs.prompts import training_prompts
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.sampler.generate import Sampling
 from steer_heal_love.loop.cost import Account
+from steer_heal_love.piece_names import PieceName, of_round
 from steer_heal_love.records import (
     Axis,
     Context,
@@ -54,16 +55,15 @@ class Work:
         self.evaluation_sampling = replace(self.sampling, max_new_tokens=length)
         self.foundations = Foundations(config.evaluate)
 
-    def do(self, name: str, compute: Callable[[], T]) -> T:
+    def do(self, name: PieceName, compute: Callable[[], T]) -> T:
         """A piece of work, computed once; what it took counts to its stage also when it is read."""
 
         def compute_here() -> T:
             with placed(name):
                 return compute()
 
-        stage = _stage_of(name)
-        value = self.account.do(name, stage, compute_here)
-        self.report(stage, 1, 1)
+        value = self.account.do(name, name.stage, compute_here)
+        self.report(name.stage, 1, 1)
         return value
 
     def begin_round(self) -> None:
@@ -71,31 +71,20 @@ class Work:
         self.account.stages, self.notes = {}, []
 
 
-# Stage of a piece by the third part of its name; the rest evaluates.
-_STAGES = {"direction": "steer", "generate": "generate", "heal": "heal", "rivals": "rivals"}
-
-
-def _stage_of(name: str) -> str:
-    """Stage that a piece belongs to: rounds/03/generate/00064 is of generate."""
-    parts = name.split("/")
-    return _STAGES.get(parts[2], "evaluate") if parts[0] == "rounds" else "baseline"
-
-
 @contextmanager
-def placed(name: str) -> Iterator[None]:
+def placed(name: PieceName) -> Iterator[None]:
     """Errors of a piece say which round it is of."""
     try:
         yield
     except (DivergedError, StarvedRound, OutOfMemory) as error:
-        parts = name.split("/")
-        place = f"round {int(parts[1])}" if parts[0] == "rounds" else parts[0]
+        place = name.partition("/")[0] if name.round is None else f"round {name.round}"
         raise type(error)(f"{place}: {error}") from error
 
 
 def extract(work: Work, r: int) -> Direction:
     """Stage 1: the direction of the student as it is now."""
     return work.do(
-        f"rounds/{r:02d}/direction",
+        of_round(r) / "direction",
         lambda: steer.extract_direction(work.lm, work.axis, work.contexts, work.config.steer),
     )
 

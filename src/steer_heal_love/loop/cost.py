@@ -36,7 +36,7 @@ class Account:
             found = self._measured(compute)
             return replace(found, cost=self._of_team(found.cost + self._read))
 
-        piece = Costed.of(self.pieces.do(name, measured))
+        piece = self.pieces.do(name, measured)
         self.stages[stage] = self.stages.get(stage, Cost()) + piece.cost
         return cast("T", piece.value)
 
@@ -53,7 +53,7 @@ class Account:
             computed = True
             return self._measured(compute)
 
-        part = Costed.of(self.pieces.do(name, measured))
+        part = self.pieces.do(name, measured)
         if not computed:  # else it is in the outer one's account
             self._read += part.cost
         return cast("T", part.value)

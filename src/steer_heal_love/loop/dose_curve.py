@@ -14,6 +14,7 @@ from steer_heal_love.loop.collect import base_limits, sample, sample_steered, st
 from steer_heal_love.loop.context import Work, extract
 from steer_heal_love.maths.paired import known
 from steer_heal_love.maths.statistics import bootstrap_mean, proportion_interval
+from steer_heal_love.piece_names import BASELINE
 from steer_heal_love.records import (
     Axis,
     Context,
@@ -175,4 +176,4 @@ def measure_personas(work: Work, seed: int) -> Personas:
         )
         return pos, neg
 
-    return Personas(*work.do(f"baseline/personas-{seed}", compute))
+    return Personas(*work.do(BASELINE / f"personas-{seed}", compute))

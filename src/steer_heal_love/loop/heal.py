@@ -9,6 +9,7 @@ from steer_heal_love.lm.patches.adapters import base
 from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.lm.sampler.answers import sample_answers
 from steer_heal_love.loop.context import Work, seed_of
+from steer_heal_love.piece_names import BASELINE, PieceName, all_epochs, of_round
 from steer_heal_love.records import (
     Completion,
     Healed,
@@ -20,9 +21,19 @@ from steer_heal_love.stages.healing.config import ANCHORS
 
 
 def heal_round(
-    work: Work, r: int, harvest: Harvest, *, config: HealConfig | None = None, folder: str = ""
+    work: Work,
+    r: int,
+    harvest: Harvest,
+    *,
+    config: HealConfig | None = None,
+    folder: PieceName | None = None,
 ) -> Healed:
-    """Stage 4: distil the kept texts into a fresh adapter behind the barrier."""
+    """Stage 4: distil the kept texts into a fresh adapter behind the barrier.
+
+    Args:
+        config: the run's own unless given.
+        folder: of the pieces; the round's own unless given.
+    """
     config = config or work.config.heal
     examples = [
         Example(tuple(encode_chat(work.lm, c.prompt)), (*c.token_ids, *_end(c)))
@@ -30,9 +41,9 @@ def heal_round(
     ]
     anchors = base_anchors(work) if config.anchor > 0 else []
     total = config.epochs * math.ceil(len(examples) / config.batch_size)
-    folder = folder or f"rounds/{r:02d}/heal"
+    folder = folder or of_round(r) / "heal"
     healed: Healed = work.do(
-        f"{folder}/result",
+        folder / "result",
         lambda: heal.heal(
             work.lm,
             examples,
@@ -43,7 +54,7 @@ def heal_round(
             on_step=lambda step: work.report("heal", step.step + 1, total),
         ),
     )
-    work.account.pieces.forget(f"{folder}/epoch-")
+    work.account.pieces.forget(all_epochs(folder))
     if heal.rose(healed):
         work.notes.append("the heal ended above the loss it began with: lower --heal.learning-rate")
     return healed
@@ -57,7 +68,7 @@ def base_anchors(work: Work) -> list[Example]:
         with base(work.lm):
             return sample_answers(work.lm, messages, work.sampling, seed=seed_of(work, "anchors"))
 
-    texts: list[Completion] = work.do("baseline/anchors", compute)
+    texts: list[Completion] = work.do(BASELINE / "anchors", compute)
     return [Example(t.token_ids[:1], t.token_ids[1:]) for t in texts if len(t.token_ids) > 1]
 
 

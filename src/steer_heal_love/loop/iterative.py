@@ -18,6 +18,7 @@ from steer_heal_love.loop.measure import (
     measure_shift,
 )
 from steer_heal_love.maths.direction import cosine
+from steer_heal_love.piece_names import of_round
 from steer_heal_love.records import (
     Adapter,
     Axis,
@@ -83,13 +84,13 @@ def run_loop(
             harvest = collect(work, r, direction, limits, kappa)
             healed_result = heal_round(work, r, harvest)
             with steered_as_set(work, direction, harvest.kappa) as dosing:
-                name = f"rounds/{r:02d}/steered"
+                name = of_round(r) / "steered"
                 steered = measure(work, name, "steered", limits, dosing=dosing)
             if r == 0:
                 rivals = measure_rivals(work, direction, harvest, limits, baseline.base)
         history.append(healed_result.adapter)
         with student(lm, history):
-            healed = measure(work, f"rounds/{r:02d}/healed", "healed", limits)
+            healed = measure(work, of_round(r) / "healed", "healed", limits)
             shift = measure_shift(work, r, direction, first)
         stopped = evaluate.incoherent(healed, baseline.base, config.evaluate)
         yield RoundRecord(

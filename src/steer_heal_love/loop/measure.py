@@ -11,6 +11,7 @@ from steer_heal_love.lm.patches.hooks import steering
 from steer_heal_love.lm.sampler.generate import Dosing
 from steer_heal_love.loop.collect import base_limits
 from steer_heal_love.loop.context import Report, Work, seed_of
+from steer_heal_love.piece_names import BASELINE, PieceName, of_round
 from steer_heal_love.records import (
     Adapter,
     Axis,
@@ -37,15 +38,15 @@ LONG_CONDITIONS = {"base", "healed"}  # that long answers are sampled of
 def measure_baseline(work: Work, limits: Limits) -> Baseline:
     """The base model as it is, and with each persona as its system prompt."""
     axis = work.axis
-    bare = measure(work, "baseline/base", "base", limits)
-    pos = measure(work, "baseline/prompt_pos", "prompt_pos", limits, axis.pos_system)
-    neg = measure(work, "baseline/prompt_neg", "prompt_neg", limits, axis.neg_system)
+    bare = measure(work, BASELINE / "base", "base", limits)
+    pos = measure(work, BASELINE / "prompt_pos", "prompt_pos", limits, axis.pos_system)
+    neg = measure(work, BASELINE / "prompt_neg", "prompt_neg", limits, axis.neg_system)
     return Baseline(bare, with_ratios(pos, bare), with_ratios(neg, bare))
 
 
 def measure(
     work: Work,
-    name: str,
+    name: PieceName,
     condition: str,
     limits: Limits,
     system: str | None = None,
@@ -93,7 +94,7 @@ def measure_front(work: Work, direction: Direction) -> tuple[tuple[float, Measur
                     sampling=work.evaluation_sampling,
                 )
 
-        points.append((kappa, work.do(f"rounds/00/front/{kappa:g}", compute)))
+        points.append((kappa, work.do(of_round(0) / "front" / f"{kappa:g}", compute)))
     return tuple(points)
 
 
@@ -101,7 +102,7 @@ def measure_shift(work: Work, r: int, direction: Direction, first: Direction) ->
     """Cosines of the direction, and of what the student has internalised, with the first one."""
     contexts = spread(work.contexts, SHIFT_CONTEXTS)
     return work.do(
-        f"rounds/{r:02d}/shift", lambda: measure_direction(work.lm, contexts, direction, first)
+        of_round(r) / "shift", lambda: measure_direction(work.lm, contexts, direction, first)
     )
 
 
@@ -126,5 +127,5 @@ def evaluate_student(
     if not adapters:
         return baseline, with_ratios(baseline.base, baseline.base)
     with student(lm, adapters):
-        found = measure(work, f"eval/{len(adapters):02d}-adapters", "healed", limits)
+        found = measure(work, PieceName(f"eval/{len(adapters):02d}-adapters"), "healed", limits)
     return baseline, with_ratios(found, baseline.base)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from steer_heal_love.runs.files import write_text
 from steer_heal_love.runs.read import RunView
+from steer_heal_love.runs.write import read_run
 
 if TYPE_CHECKING:
     from steer_heal_love.report.figures.drawing import Plot
@@ -42,13 +43,12 @@ def write_report(path: Path) -> list[Path]:
     from steer_heal_love.report.figures.drawing import save_twins
     from steer_heal_love.report.page.document import run_page
     from steer_heal_love.report.text.diary import write_diary
-    from steer_heal_love.runs.survey import survey_run
 
-    found = survey_run(path)
-    plots = plots_of(found.view)
+    view = read_run(path, damaged_ok=True)
+    plots = plots_of(view)
     page, diary = path / "report.html", path / "diary.md"
-    write_text(page, run_page(found, plots))
-    write_text(diary, write_diary(found.view))
+    write_text(page, run_page(view, plots))
+    write_text(diary, write_diary(view))
     return [page, diary, *save_twins(plots, path / "figures")]
 
 
@@ -77,9 +77,8 @@ def write_comparison_page(paths: Sequence[Path], out: Path, *, force: bool = Fal
     from steer_heal_love.report.figures.drawing import save_twins
     from steer_heal_love.report.figures.trajectories import trajectories_plot
     from steer_heal_love.report.page.several import comparison_page
-    from steer_heal_love.runs.survey import survey_run
 
-    found = [survey_run(path) for path in paths]
-    plots = [trajectories_plot([one.view for one in found])]
-    write_text(out, comparison_page(found, plots, force=force))
+    views = [read_run(path, damaged_ok=True) for path in paths]
+    plots = [trajectories_plot(views)]
+    write_text(out, comparison_page(views, plots, force=force))
     return [out, *save_twins(plots, out.parent)]

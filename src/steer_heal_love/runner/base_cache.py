@@ -19,6 +19,7 @@ import torch
 from steer_heal_love.errors import RunError
 from steer_heal_love.lm.model.gguf import cache_dir
 from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.piece_names import BASELINE, PieceName
 from steer_heal_love.records import Axis, Context, Pieces
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runs.codec import pack, unpack
@@ -27,7 +28,6 @@ from steer_heal_love.stages.instruments.foundations import Foundations
 
 T = TypeVar("T")
 
-BASELINE = "baseline/"  # opens the names of the pieces that are of the base model alone
 KEPT = 64  # baselines; the least recently used goes first
 
 # What a baseline is computed by, in the package.
@@ -49,9 +49,10 @@ class WithBaselines:
 
     def do(self, name: str, compute: Callable[[], T]) -> T:
         """The run's own piece; else, of the base model, the cached one; else it is computed."""
-        if not name.startswith(BASELINE):
+        of_base = PieceName(name).inside(BASELINE)
+        if of_base is None:
             return self.pieces.do(name, compute)
-        file = self.folder / f"{name.removeprefix(BASELINE)}.safetensors"
+        file = self.folder / f"{of_base}.safetensors"
 
         def look_up() -> T:
             stored = _stored(file)

@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from steer_heal_love.errors import RunError
 from steer_heal_love.runs.files import read_regular, refuse_gone, sha256, write_text
-from steer_heal_love.runs.migrations import SCHEMA, known_schema, refuse_newer
 
+SCHEMA = 2  # of metrics.json and manifest.json
 NAME = "manifest.json"
 LOG = "events.jsonl"  # only ever appended to: what the manifest knows is how it begins
+PAGES = (
+    "report.html",
+    "diary.md",
+    "figures/",
+)  # the report's: written again by whoever asks for them
 MAX_BYTES = 1 << 28
 
 
@@ -42,7 +48,6 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.schema = SCHEMA
         self.problem: str | None = None  # why nothing that is stored can be trusted
         self._entries: dict[str, Entry] = {}
         self._before: dict[str, Entry | None] = {}  # of the last file written
@@ -53,7 +58,7 @@ class Manifest:
         """The manifest of a run; where it is missing or broken an empty one, with the `problem`.
 
         Raises:
-            RunError: it is of a newer schema.
+            RunError: it is of another schema.
         """
         manifest = cls(folder)
         try:
@@ -63,7 +68,7 @@ class Manifest:
             return manifest
         try:
             content = json.loads(data)
-            refuse_newer(content["schema"], folder)
+            refuse_other_schema(content["schema"], folder)
             manifest._fill(content)
             if manifest._render().encode() != data:
                 raise ValueError("changed")
@@ -73,10 +78,6 @@ class Manifest:
         return manifest
 
     def _fill(self, content: Mapping[str, Any]) -> None:
-        schema = known_schema(content["schema"])
-        if schema is None:
-            raise ValueError("schema")
-        self.schema = schema
         self._entries = {name: _entry(name, e) for name, e in content["files"].items()}
         self._before = {
             name: None if e is None else _entry(name, e) for name, e in content["writing"].items()
@@ -86,7 +87,7 @@ class Manifest:
     def _render(self) -> str:
         """The manifest's text, which holds its own hash: any changed byte shows."""
         content: dict[str, Any] = {
-            "schema": self.schema,
+            "schema": SCHEMA,
             "files": {name: e.as_json() for name, e in sorted(self._entries.items())},
             "writing": {n: e and e.as_json() for n, e in self._before.items()},
             "log": self._log and self._log.as_json(),
@@ -138,12 +139,6 @@ class Manifest:
         for name in names:
             self._entries[name] = Entry.of((self.folder / name).read_bytes())
         self.save()
-
-    def upgrade(self) -> None:
-        """The files of the run are of this version's schema now."""
-        if self.schema != SCHEMA:
-            self.schema = SCHEMA
-            self.save()
 
     def drop(self, names: Iterable[str]) -> None:
         """Forget files that are about to be deleted or rewritten by another writer."""
@@ -216,19 +211,19 @@ class Manifest:
         return [line for line in found if line is not None]
 
 
-def schema_of(folder: Path) -> int | None:
-    """The schema that a run's manifest names; None where there is none to be read.
-
-    Raises:
-        RunError: it is a newer one.
-    """
-    try:
-        content = json.loads(read_regular(folder / NAME, MAX_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return None
-    schema = content.get("schema") if isinstance(content, dict) else None
-    refuse_newer(schema, folder)
-    return known_schema(schema)
+def refuse_other_schema(schema: object, where: object) -> None:
+    """Raises RunError where a run's files are of a schema that only another version can read."""
+    if type(schema) is not int or schema == SCHEMA or schema < 1:
+        return  # none that ever was: the file is broken, which is for its reader to say
+    if schema > SCHEMA:
+        raise RunError(
+            f"run {where} was written by a newer version (schema {schema}, this one reads "
+            f"{SCHEMA}): upgrade steer-heal-love"
+        )
+    raise RunError(
+        f"run {where} was written by an older version (schema {schema}, this one reads {SCHEMA}): "
+        "read it with that version, or begin another run, with --config and --axis of its files"
+    )
 
 
 def _entry(name: str, value: Mapping[str, Any]) -> Entry:

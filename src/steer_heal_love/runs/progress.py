@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 
 from steer_heal_love.errors import RunError
+from steer_heal_love.piece_names import PieceName, of_round
 from steer_heal_love.records import Costed, Judged
 from steer_heal_love.runs.codec import unpack
 from steer_heal_love.runs.files import read_regular
@@ -76,7 +77,7 @@ class Follower:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._pieces: dict[str, Harvested] = {}
+        self._pieces: dict[PieceName, Harvested] = {}
 
     def look(self) -> Progress:
         """The run as it stands now.
@@ -86,45 +87,48 @@ class Follower:
         """
         view = read_run(self.path)
         events = tuple(view.events())
-        names = Manifest.read(self.path).names
         state = _state(self.path, events)
-        done = len(view.metrics.get("rounds", []))
-        harvested = self._harvested(names, done)
-        stage, share = ("", 0.0) if state != "running" else _stage(view, names, done, harvested)
+        here = of_round(len(view.metrics.get("rounds", [])))
+        names = map(PieceName.of_file, Manifest.read(self.path).names)
+        pieces = frozenset(name for name in names if name is not None)
+        generated = sorted(p for p in pieces if p.inside(here / "generate"))
+        harvested = _sum([self._read(piece) for piece in generated])
+        stage, share = ("", 0.0) if state != "running" else _stage(view, pieces, here, harvested)
         eta = _eta(view, stage, share) if state == "running" else None
         return Progress(view, events, state, stage, share, harvested, eta)
 
-    def _harvested(self, names: Sequence[str], round_index: int) -> Harvested:
-        prefix = f"work/rounds/{round_index:02d}/generate/"
-        parts = [self._piece(name) for name in sorted(names) if name.startswith(prefix)]
-        return Harvested(
-            sum(p.total for p in parts),
-            sum(p.kept for p in parts),
-            sum(p.tokens for p in parts),
-            sum(p.seconds for p in parts),
-            parts[-1].dose if parts else None,
-        )
-
-    def _piece(self, name: str) -> Harvested:
-        if name not in self._pieces:
+    def _read(self, piece: PieceName) -> Harvested:
+        if piece not in self._pieces:
             try:
-                self._pieces[name] = _harvest(unpack(read_regular(self.path / name), name))
+                data = read_regular(self.path / piece.file)
+                self._pieces[piece] = _harvest(unpack(data, piece.file))
             except (OSError, RunError):  # entered, and not there yet: the next look will see it
                 return Harvested()
-        return self._pieces[name]
+        return self._pieces[piece]
 
 
 def _harvest(piece: Any) -> Harvested:
     """Of a piece of generation: the judged completions, and the seconds they took."""
-    costed = Costed.of(piece)
-    judged = costed.value
-    found = [j for j in judged if isinstance(j, Judged)] if isinstance(judged, list) else []
+    if not (isinstance(piece, Costed) and isinstance(piece.value, list)):
+        return Harvested()
+    found = [j for j in piece.value if isinstance(j, Judged)]
     return Harvested(
         len(found),
         sum(j.kept for j in found),
         sum(len(j.completion.token_ids) for j in found),
-        costed.cost.wall_s,
+        piece.cost.wall_s,
         found[-1].completion.kappa if found else None,
+    )
+
+
+def _sum(parts: Sequence[Harvested]) -> Harvested:
+    """All of them together, at the dose of the last."""
+    return Harvested(
+        sum(p.total for p in parts),
+        sum(p.kept for p in parts),
+        sum(p.tokens for p in parts),
+        sum(p.seconds for p in parts),
+        parts[-1].dose if parts else None,
     )
 
 
@@ -166,31 +170,22 @@ def _holds(number: int, lock: Path) -> bool:
 
 
 def _stage(
-    view: RunView, names: Sequence[str], round_index: int, harvested: Harvested
+    view: RunView, pieces: frozenset[PieceName], here: PieceName, harvested: Harvested
 ) -> tuple[str, float]:
     """The stage under way, and how much of it is done, from the pieces of work that are there."""
     if "base" not in view.metrics:
-        count = sum(name.startswith("work/baseline/") for name in names)
-        return "baseline", min(1.0, count / BASELINE_PIECES)
-    here = f"work/rounds/{round_index:02d}/"
-    found = [name.removeprefix(here) for name in names if name.startswith(here)]
-    if "heal/result.safetensors" in found:
-        count = sum(name in ("steered.safetensors", "healed.safetensors") for name in found)
-        return "evaluate", count / EVALUATE_PIECES
+        return "baseline", min(1.0, sum(p.stage == "baseline" for p in pieces) / BASELINE_PIECES)
+    if here / "heal/result" in pieces:
+        return "evaluate", sum(here / c in pieces for c in ("steered", "healed")) / EVALUATE_PIECES
     wanted = int(_setting(view, "dose", "n_keep", 1))
-    epochs = sum(name.startswith("heal/epoch-") for name in found)
+    # Only the newest epoch's piece is there for sure.
+    epochs = [p.epoch for p in pieces if p.inside(here / "heal") and p.epoch is not None]
     if epochs or harvested.kept >= wanted:
-        # Only the newest epoch's piece is there for sure, and its name counts from 0.
-        newest = max((_number(n) for n in found if n.startswith("heal/epoch-")), default=-1)
+        newest = max(epochs, default=-1)
         return "heal", min(1.0, (newest + 1) / max(1, int(_setting(view, "heal", "epochs", 1))))
-    if "direction.safetensors" in found:
+    if here / "direction" in pieces:
         return "generate", min(1.0, harvested.kept / max(1, wanted))
     return "steer", 0.0
-
-
-def _number(name: str) -> int:
-    digits = "".join(c for c in name.rpartition("epoch-")[2] if c.isdigit())
-    return int(digits) if digits else 0
 
 
 def _setting(view: RunView, group: str, name: str, default: float) -> float:

@@ -1,28 +1,68 @@
-"""A run directory as it is read: every file checked, whatever is missing empty."""
+"""A run directory as it is read: what is missing is empty, and said to be missing."""
 
 from __future__ import annotations
 
-import json
-import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import torch
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-from torch import Tensor
-
 from steer_heal_love.errors import RunError
 from steer_heal_love.inputs.axes import load_axis
 from steer_heal_love.inputs.toml_text import MAX_CONFIG_BYTES, parse_toml
-from steer_heal_love.records import Adapter, Answer, Axis, Direction
+from steer_heal_love.piece_names import LIMITS, WORK, of_round
+from steer_heal_love.records import Adapter, Answer, Axis, Costed, Direction, Limits
+from steer_heal_love.runs.codec import unpack
 from steer_heal_love.runs.files import read_regular
-from steer_heal_love.runs.manifest import schema_of
-from steer_heal_love.runs.migrations import SCHEMA, known_schema, migrate, refuse_newer
+from steer_heal_love.runs.manifest import NAME, PAGES, SCHEMA, Manifest, refuse_other_schema
+from steer_heal_love.runs.read_files import (
+    ITEMS,
+    METRICS,
+    ROUND,
+    read_adapter,
+    read_answers,
+    read_direction,
+    read_json,
+    read_limited,
+    read_lines,
+    read_object,
+)
 
-MAX_JSON_BYTES = 1 << 28
+# Files of every run, of its baseline and of every round, with what is lost where one is missing.
+_ALWAYS = {
+    "config.toml": "the settings and the command that repeats the run are not known",
+    "axis.toml": "the personas, the prompts and the foundations of the axis are not known",
+    "environment.json": "versions, model identity and machine are not known",
+    "manifest.json": "nothing can be checked against what was written",
+    "events.jsonl": "when the run began, stopped or ended is not known",
+}
+_METRICS = {
+    "metrics.json": "figures of the base model and of prompting, and the verdicts, are not known; "
+    "those of the rounds are read from the folders of the rounds",
+}
+_BASELINE = {
+    "baseline/answers.jsonl": "the diary has no answers of the base model",
+    "baseline/metrics.json": "shifts have no paired intervals: nothing can be paired with base",
+}
+_ROUND = {
+    "direction.safetensors": "the direction of round {} is lost: nobody can steer along it again",
+    "completions.jsonl": "the filter explorer has nothing of round {}",
+    "adapter/adapter_config.json": "the adapter of round {} cannot be loaded",
+    "adapter/adapter_model.safetensors": "the adapter of round {} cannot be loaded",
+    "heal.jsonl": "there is no heal curve of round {}",
+    "answers.jsonl": "the diary has no answers of round {}",
+    "metrics.json": "round {} has no values per item and no held-out losses",
+}
+_ROUND_FILE = re.compile(r"rounds/(\d+)/(.+)")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A file that should be there, and what is lost without it."""
+
+    name: str
+    loss: str
 
 
 @dataclass(frozen=True)
@@ -36,9 +76,8 @@ class RunView:
 
     def answers(self, round_index: int | None) -> list[Answer]:
         """Answers of the evaluation of a round; None: of the baseline."""
-        folder = "baseline" if round_index is None else f"rounds/{round_index:02d}"
-        file = self.path / folder / "answers.jsonl"
-        return [_answer(row, file) for row in read_lines(file)]
+        folder = "baseline" if round_index is None else of_round(round_index)
+        return read_answers(self.path / folder / "answers.jsonl")
 
     def items(self, round_index: int | None = None) -> dict[str, dict[str, list[float | None]]]:
         """Values per item and instrument: of the baseline's conditions and a round's.
@@ -46,25 +85,25 @@ class RunView:
         Args:
             round_index: the round; None: the last.
         """
-        found = _read_object(self.path / "baseline/metrics.json", _ITEMS)
+        found = read_object(self.path / "baseline/metrics.json", ITEMS)
         rounds = self.metrics.get("rounds", [])
         if round_index is None and rounds:
             round_index = rounds[-1]["round"]
         if round_index is not None:
-            found |= read_round(self.path, round_index).get("items", {})
+            found |= _read_round(self.path, round_index).get("items", {})
         return found
 
     def completions(self, round_index: int) -> list[dict[str, Any]]:
         """Every completion of a round with its scores and its fate."""
-        return read_lines(self.path / f"rounds/{round_index:02d}" / "completions.jsonl")
+        return read_lines(self.path / of_round(round_index) / "completions.jsonl")
 
     def heal_steps(self, round_index: int) -> list[dict[str, Any]]:
         """The heal's curve."""
-        return read_lines(self.path / f"rounds/{round_index:02d}" / "heal.jsonl")
+        return read_lines(self.path / of_round(round_index) / "heal.jsonl")
 
     def validation(self, round_index: int) -> list[dict[str, Any]]:
         """The heal's losses on held-out texts: before it, and after each epoch."""
-        found: list[dict[str, Any]] = read_round(self.path, round_index).get("validation", [])
+        found: list[dict[str, Any]] = _read_round(self.path, round_index).get("validation", [])
         return found
 
     def events(self) -> list[dict[str, Any]]:
@@ -73,18 +112,74 @@ class RunView:
 
     def adapter(self, round_index: int) -> Adapter:
         """The LoRA that a round healed."""
-        return read_adapter(self.path / f"rounds/{round_index:02d}" / "adapter")
+        return read_adapter(self.path / of_round(round_index) / "adapter")
 
     def direction(self, round_index: int) -> Direction:
         """The direction that a round steered along."""
-        return read_direction(self.path / f"rounds/{round_index:02d}" / "direction.safetensors")
+        return read_direction(self.path / of_round(round_index) / "direction.safetensors")
+
+    def environment(self) -> dict[str, Any]:
+        """Versions, model identity and machine, as the run was begun."""
+        found = read_json(self.path / "environment.json")
+        return found if isinstance(found, dict) else {}
+
+    def limits(self) -> Limits | None:
+        """The filter's limits; None where their piece of work is not there, or broken."""
+        try:
+            found = unpack(read_regular(self.path / LIMITS.file), LIMITS.file)
+        except (OSError, RunError):
+            return None
+        known = found.value if isinstance(found, Costed) else None
+        return known if isinstance(known, Limits) else None
+
+    def files(self) -> list[tuple[str, int]]:
+        """Every file with its bytes, the pieces of work as one line; none of the report's own."""
+        sizes: dict[str, int] = {}
+        for file in sorted(self.path.rglob("*")):
+            name = file.relative_to(self.path).as_posix()
+            if not file.is_file() or name.startswith(PAGES) or file.name.startswith("."):
+                continue
+            shown = f"{WORK} (pieces, to resume from)" if name.startswith(WORK) else name
+            sizes[shown] = sizes.get(shown, 0) + file.lstat().st_size
+        return list(sizes.items())
+
+    def missing(self) -> list[Missing]:
+        """The files that should be there, each with what is lost without it."""
+        names = dict.fromkeys([*self._expected(), *sorted(Manifest.read(self.path).names)])
+        gone = [n for n in names if not n.startswith(PAGES) and not (self.path / n).is_file()]
+        pieces = [name for name in gone if name.startswith(WORK) and name != LIMITS.file]
+        found = [Missing(name, _loss(name)) for name in gone if name not in pieces]
+        if pieces:
+            what = pieces[0] if len(pieces) == 1 else f"{len(pieces)} pieces in {WORK}"
+            found.append(Missing(what, "`shl resume` computes it again"))
+        return found
+
+    def _expected(self) -> list[str]:
+        """The files of every run, and those that belong to what was measured."""
+        rounds = [of_round(entry["round"]) for entry in self.metrics.get("rounds", ())]
+        begun = bool(rounds) or (self.path / "baseline").is_dir()
+        of_base = [*_METRICS, *_BASELINE] if begun else []
+        return [*_ALWAYS, *of_base, *(r / file for r in rounds for file in _ROUND)]
 
 
-def read_run(path: Path) -> RunView:
+def _loss(name: str) -> str:
+    if name == LIMITS.file:
+        return "the filter's limits are not known, so no completion can be told to be borderline"
+    of_one = _ROUND_FILE.fullmatch(name)
+    if of_one and of_one[2] in _ROUND:
+        return _ROUND[of_one[2]].format(int(of_one[1]))
+    return {**_ALWAYS, **_METRICS, **_BASELINE}.get(name, "it was part of the run")
+
+
+def read_run(path: Path, *, damaged_ok: bool = False) -> RunView:
     """Open a run directory to read it.
 
+    Args:
+        damaged_ok: also one whose settings or axis are missing; `RunView.missing` says what is.
+
     Raises:
-        RunError: it is no run directory, one of a newer schema, or its metrics are broken.
+        RunError: it is no run directory, one of another schema, or a file in it is broken.
+        AxisError: its axis is missing or broken.
 
     Examples:
         >>> from pathlib import Path
@@ -94,28 +189,25 @@ def read_run(path: Path) -> RunView:
         >>> len(traits) == len(run.metrics["rounds"])
         True
     """
-    config, axis = read_foundations(path)
-    return RunView(path, read_metrics(path), config, axis)
+    known: Axis | None = None
+    if not damaged_ok:
+        config, known = read_foundations(path)
+    else:
+        refuse_other_folders(path)
+        config = _read_config(path)
+        if (path / "axis.toml").is_file():
+            known = load_axis(str(path / "axis.toml"))
+    metrics = read_object(path / "metrics.json", METRICS) or _metrics_of_rounds(path, config, known)
+    name = metrics.get("axis") or config.get("axis") or "unknown"
+    axis = known or Axis(str(name), "", "{persona}", "", "", (), ())
+    return RunView(path, metrics, config, axis)
 
 
-def read_metrics(path: Path) -> dict[str, Any]:
-    """The run's `metrics.json`; {} where it is missing.
-
-    Raises:
-        RunError: it is broken, or of a newer schema.
-    """
-    metrics = _read_object(path / "metrics.json", _METRICS)
-    refuse_newer(metrics.get("schema"), path)
-    return migrate("metrics.json", metrics, known_schema(metrics.get("schema")) or SCHEMA)
-
-
-def read_round(path: Path, round_index: int) -> dict[str, Any]:
-    """The `metrics.json` of a round, with its items; {} where it is missing.
-
-    Raises:
-        RunError: it is broken.
-    """
-    return _read_object(path / f"rounds/{round_index:02d}" / "metrics.json", _ROUND_FILE)
+def refuse_other_folders(path: Path) -> None:
+    """Raise RunError where there is none of the files that only a run directory has."""
+    known = [*_ALWAYS, *_METRICS]
+    if not any((path / name).is_file() for name in known):
+        raise RunError(f"{path} is not a run directory (none of {', '.join(known)}): check it")
 
 
 def read_foundations(path: Path) -> tuple[dict[str, Any], Axis]:
@@ -126,178 +218,34 @@ def read_foundations(path: Path) -> tuple[dict[str, Any], Axis]:
     """
     if not (path / "config.toml").is_file():
         raise RunError(f"{path} is not a run directory (no config.toml): check the path")
-    return read_config(path), load_axis(str(path / "axis.toml"))
+    return _read_config(path), load_axis(str(path / "axis.toml"))
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The settings of a run; {} where they are missing.
-
-    Raises:
-        RunError: they are broken, or of a newer schema.
-    """
-    schema = _schema_of(path)
+def _read_config(path: Path) -> dict[str, Any]:
+    """The settings; {} where they are missing. Raises RunError: broken, or of another schema."""
+    for file in ("metrics.json", NAME):
+        found = read_json(path / file)
+        refuse_other_schema(found.get("schema") if isinstance(found, dict) else None, path)
     try:
-        text = _read_limited(path / "config.toml", MAX_CONFIG_BYTES).decode("utf-8")
-        config = parse_toml(text)
+        return parse_toml(read_limited(path / "config.toml", MAX_CONFIG_BYTES).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"run {path}: config.toml is broken: {error}") from None
-    return migrate("config.toml", config, schema)
 
 
-def _schema_of(path: Path) -> int:
-    """The schema of a run: its manifest's or its metrics', else the oldest (steps do no harm)."""
-    found = read_json(path / "metrics.json")
-    of_metrics = found.get("schema") if isinstance(found, dict) else None
-    refuse_newer(of_metrics, path)
-    return schema_of(path) or known_schema(of_metrics) or 1
+def _read_round(path: Path, round_index: int) -> dict[str, Any]:
+    """The `metrics.json` of a round, with its items. Raises RunError where it is broken."""
+    return read_object(path / of_round(round_index) / "metrics.json", ROUND)
 
 
-def read_adapter(folder: Path) -> Adapter:
-    """A PEFT LoRA adapter from its folder; safetensors only.
-
-    Raises:
-        RunError: files are missing or broken.
-    """
-    weights = folder / "adapter_model.safetensors"
-    config = read_json(folder / "adapter_config.json")
-    if not weights.is_file() or not isinstance(config, dict):
-        raise RunError(
-            f"{folder} is not an adapter folder: it needs adapter_model.safetensors and "
-            "adapter_config.json (pickled adapters are refused)"
-        )
-    try:
-        tensors = safetensors.torch.load(read_regular(weights))
-    except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
-        raise RunError(f"adapter {weights} is broken: {error}") from None
-    problem = _adapter_problem(tensors, config)
-    if problem:
-        raise RunError(f"adapter {folder} is broken: {problem}")
-    return Adapter(tensors, config)
-
-
-def _adapter_problem(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str | None:
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if type(rank) is not int or rank < 1:
-        return f"its rank r is {str(rank)[:40]!r}"
-    if type(alpha) not in (int, float) or not math.isfinite(alpha):  # type: ignore[arg-type]
-        return f"its lora_alpha is {str(alpha)[:40]!r}"
-    for name, tensor in tensors.items():
-        axis = 0 if ".lora_A." in name else 1
-        if tensor.ndim != 2 or tensor.shape[axis] != rank or not tensor.is_floating_point():
-            return f"tensor {name!r} of shape {tuple(tensor.shape)} is no factor of rank {rank}"
-        if not tensor.isfinite().all():
-            return f"tensor {name!r} holds NaN or infinity"
-    return None
-
-
-def read_direction(path: Path) -> Direction:
-    """A direction from its file.
-
-    Raises:
-        RunError: missing or broken.
-    """
-    try:
-        tensors = safetensors.torch.load(read_regular(path))
-        if any(t.ndim != 1 or not t.isfinite().all() for t in tensors.values()):
-            raise ValueError("not one finite vector per layer")
-        by_layer = {int(name.removeprefix("layer.")): t for name, t in tensors.items()}
-        layers = tuple(sorted(by_layer))
-        return Direction(layers, torch.stack([by_layer[i] for i in layers]))
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-        safetensors.SafetensorError,
-    ) as error:
-        raise RunError(f"direction {path} is missing or broken: {error}") from None
-
-
-def read_lines(path: Path, *, torn_ok: bool = False) -> list[dict[str, Any]]:
-    """JSON objects, one a line; [] where the file is missing.
-
-    Raises:
-        RunError: a line is broken (where `torn_ok`, lines that a kill tore are left out).
-    """
-    rows = []
-    for number, line in enumerate(_read_limited(path).split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("no object")
-            rows.append(row)
-        except (ValueError, RecursionError):
-            if not torn_ok:
-                raise RunError(f"{path}, line {number} is broken: it is no JSON object") from None
-    return rows
-
-
-def _read_limited(path: Path, limit: int | None = None) -> bytes:
-    """The bytes of a file; none where it is missing. Raises RunError where it is far too large."""
-    limit = MAX_JSON_BYTES if limit is None else limit
-    try:
-        data = read_regular(path, limit)
-    except OSError:
-        return b""
-    if len(data) > limit:
-        raise RunError(f"file {path} is larger than {limit:,} bytes: it is not read")
-    return data
-
-
-def read_json(path: Path) -> Any:
-    """The JSON value of a file; None where it is missing, too large or broken."""
-    try:
-        return json.loads(_read_limited(path))
-    except (ValueError, RecursionError):
-        return None
-
-
-# What other code relies on in a JSON file of a run; more may stand in it.
-_Items = dict[str, dict[str, list[float | None]]]
-
-
-class _RoundEntry(BaseModel):
-    round: int = Field(ge=0, lt=1_000_000)
-
-
-class _MetricsFile(BaseModel):
-    schema_: int = Field(SCHEMA, alias="schema")
-    rounds: list[_RoundEntry] = []
-
-
-class _RoundFile(BaseModel):
-    items: _Items = {}
-    validation: list[dict[str, Any]] = []
-
-
-_ITEMS = TypeAdapter(_Items)
-_METRICS = TypeAdapter(_MetricsFile)
-_ROUND_FILE = TypeAdapter(_RoundFile)
-_ANSWER = TypeAdapter(Answer)
-
-
-def _read_object(path: Path, kind: Any) -> dict[str, Any]:
-    """A JSON object of this form; {} where the file is missing. Raises RunError: it is broken."""
-    data = _read_limited(path)
-    if not data and not path.exists():
+def _metrics_of_rounds(path: Path, config: Mapping[str, Any], axis: Axis | None) -> dict[str, Any]:
+    """What the folders of the rounds know of a lost `metrics.json`; {} where there are none."""
+    names = [folder.name for folder in (path / "rounds").glob("*") if folder.is_dir()]
+    rounds = []
+    for index in sorted(int(name) for name in names if name.isdecimal()):
+        entry = _read_round(path, index)
+        plain = {k: v for k, v in entry.items() if k not in ("items", "validation", "front_items")}
+        rounds.append({**plain, "round": index})
+    if not rounds:
         return {}
-    try:
-        found = json.loads(data)
-        kind.validate_json(data, strict=True)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"])) or "the file"
-        raise RunError(f"file {path} is broken: {where}: {problem['msg']}") from None
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"file {path} is broken: it is no JSON ({error})") from None
-    return dict(found)
-
-
-def _answer(row: dict[str, Any], path: Path) -> Answer:
-    try:
-        surprises = [math.inf if v is None else v for v in row["surprise_nats"]]
-        return _ANSWER.validate_python({**row, "surprise_nats": surprises})
-    except (KeyError, TypeError, ValidationError):
-        raise RunError(f"{path} is broken: a line of it is no answer") from None
+    head = {"model": config.get("model"), "seed": config.get("seed")}
+    return {"schema": SCHEMA, "axis": axis.name if axis else None, **head, "rounds": rounds}

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -14,15 +14,16 @@ import safetensors.torch
 
 from steer_heal_love.errors import RunError
 from steer_heal_love.inputs.axes import axis_to_toml_data
-from steer_heal_love.records import (
-    Adapter,
-    Axis,
-    Baseline,
-    Completion,
-    Direction,
-    Judged,
-    Measurement,
-    RoundRecord,
+from steer_heal_love.piece_names import SUFFIX, WORK, PieceName, of_round
+from steer_heal_love.records import Adapter, Axis, Baseline, RoundRecord
+from steer_heal_love.runs.as_json import (
+    answer_rows,
+    by_condition,
+    completion_row,
+    figures_of,
+    items_of,
+    pack_direction,
+    round_figures,
 )
 from steer_heal_love.runs.codec import pack, to_json, to_json_lines, to_toml, unpack
 from steer_heal_love.runs.files import (
@@ -38,30 +39,13 @@ from steer_heal_love.runs.files import (
     write_bytes,
     write_text,
 )
-from steer_heal_love.runs.manifest import Manifest
-from steer_heal_love.runs.migrations import SCHEMA
-from steer_heal_love.runs.read import (
-    RunView,
-    read_adapter,
-    read_direction,
-    read_foundations,
-    read_json,
-    read_lines,
-    read_run,
-)
-
-PAGES = (
-    "report.html",
-    "diary.md",
-    "figures/",
-)  # the report's: written again by whoever asks for them
-
-GIB = 2**30
+from steer_heal_love.runs.manifest import PAGES, SCHEMA, Manifest
+from steer_heal_love.runs.read import RunView, read_foundations, read_run, refuse_other_folders
+from steer_heal_love.runs.read_files import read_adapter, read_direction, read_json, read_lines
 
 T = TypeVar("T")
 
 __all__ = [
-    "SCHEMA",
     "RunDirectory",
     "RunView",
     "read_adapter",
@@ -69,6 +53,7 @@ __all__ = [
     "read_foundations",
     "read_lines",
     "read_run",
+    "refuse_other_folders",
     "write_bytes",
     "write_text",
 ]
@@ -132,14 +117,10 @@ class RunDirectory:
         self.write_bytes(name, text.encode("utf-8", errors="replace"))
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the settings as `config.toml`, unless they are there already.
-
-        The run is of this version's schema then.
-        """
+        """Write the settings as `config.toml`, unless they are there already."""
         text = to_toml(config)
         if self.manifest.read_sound("config.toml") != text.encode("utf-8", errors="replace"):
             self.write_text("config.toml", text)
-        self.manifest.upgrade()
 
     def write_json(self, name: str, value: Any) -> None:
         """As `write_text`, JSON; NaN and infinities become null."""
@@ -160,10 +141,10 @@ class RunDirectory:
 
     def record_baseline(self, baseline: Baseline, head: Mapping[str, Any]) -> None:
         """Write the baseline's answers and the first `metrics.json`."""
-        measured = asdict_shallow(baseline)
-        self.write_lines("baseline/answers.jsonl", _answers(measured.values()))
-        self.write_json("baseline/metrics.json", {k: _items(m) for k, m in measured.items()})
-        top = {"schema": SCHEMA, **head, **{k: _figures(m) for k, m in measured.items()}}
+        measured = by_condition(baseline)
+        self.write_lines("baseline/answers.jsonl", answer_rows(measured.values()))
+        self.write_json("baseline/metrics.json", {k: items_of(m) for k, m in measured.items()})
+        top = {"schema": SCHEMA, **head, **{k: figures_of(m) for k, m in measured.items()}}
         # A resumed run passes here again: what its rounds found stays on view meanwhile.
         sound = self.manifest.read_sound("metrics.json") is not None
         rounds = self.metrics().get("rounds", []) if sound else []
@@ -171,21 +152,21 @@ class RunDirectory:
 
     def record_round(self, record: RoundRecord) -> None:
         """Write everything that a round found, `metrics.json` last."""
-        folder = f"rounds/{record.round:02d}"
+        folder = of_round(record.round)
         self.write_bytes(f"{folder}/direction.safetensors", pack_direction(record.direction))
-        self.write_lines(f"{folder}/completions.jsonl", [_completion(j) for j in record.judged])
+        self.write_lines(f"{folder}/completions.jsonl", [completion_row(j) for j in record.judged])
         self._write_adapter(f"{folder}/adapter", record.healed_result.adapter)
         self.write_lines(f"{folder}/heal.jsonl", [asdict(s) for s in record.healed_result.steps])
         measured = {"steered": record.steered, "healed": record.healed, **record.rivals}
-        self.write_lines(f"{folder}/answers.jsonl", _answers(measured.values()))
-        figures = _round_figures(record)
+        self.write_lines(f"{folder}/answers.jsonl", answer_rows(measured.values()))
+        figures = round_figures(record)
         self.write_json(
             f"{folder}/metrics.json",
             {
                 **figures,
                 "validation": list(record.healed_result.validation),
-                "items": {k: _items(m) for k, m in measured.items()},
-                "front_items": [_items(m) for _, m in record.front],
+                "items": {k: items_of(m) for k, m in measured.items()},
+                "front_items": [items_of(m) for _, m in record.front],
             },
         )
         metrics = self.metrics()
@@ -214,7 +195,7 @@ class RunDirectory:
         Raises:
             RunError: there is too little room on the disk for it, or it cannot be written.
         """
-        file = f"work/{name}.safetensors"
+        file = PieceName(name).file
         stored = self.manifest.read_sound(file)
         if stored is not None:
             try:
@@ -232,7 +213,7 @@ class RunDirectory:
 
     def forget(self, prefix: str) -> None:
         """Delete the stored pieces whose names begin so: what came of them is stored elsewhere."""
-        start = f"work/{prefix}"
+        start = f"{WORK}{prefix}"
         gone = [name for name in self.manifest.names if name.startswith(start)]
         self.manifest.drop(gone)
         for name in gone:
@@ -297,89 +278,6 @@ class RunDirectory:
     def _sweep(self) -> None:
         """Delete the pieces that a process was killed over before it could enter or delete them."""
         known = set(self.manifest.names)
-        for piece in (self.path / "work").rglob("*.safetensors"):
+        for piece in (self.path / WORK).rglob(f"*{SUFFIX}"):
             if piece.relative_to(self.path).as_posix() not in known:
                 piece.unlink(missing_ok=True)
-
-
-def pack_direction(direction: Direction) -> bytes:
-    """safetensors with one tensor `layer.<index>` [d] per layer of the band, float32."""
-    tensors = {
-        f"layer.{layer}": vector.contiguous().clone()
-        for layer, vector in zip(direction.layers, direction.vectors, strict=True)
-    }
-    return bytes(safetensors.torch.save(tensors, {"format": "steer-heal-love direction"}))
-
-
-def asdict_shallow(record: Baseline) -> dict[str, Measurement]:
-    """The baseline's measurements by condition."""
-    return {"base": record.base, "prompt_pos": record.prompt_pos, "prompt_neg": record.prompt_neg}
-
-
-def _figures(m: Measurement) -> dict[str, Any]:
-    values = {name: interval.value for name, interval in m.figures.items()}
-    return {**values, "intervals": {k: [i.low, i.high] for k, i in m.figures.items()}}
-
-
-def _items(m: Measurement) -> dict[str, list[float | None]]:
-    return {name: list(values) for name, values in m.items.items()}
-
-
-def _answers(measured: Any) -> list[dict[str, Any]]:
-    return [asdict(answer) for m in measured for answer in m.answers]
-
-
-# Fields of a completion that say something only where its dose was not the same throughout.
-_DOSING = {f.name: f.default for f in fields(Completion) if f.default is not MISSING}
-
-
-def _completion(judged: Judged) -> dict[str, Any]:
-    row = asdict(judged)
-    text = row["completion"]
-    row["completion"] = {k: v for k, v in text.items() if k not in _DOSING or v != _DOSING[k]}
-    return {**row, "kept": judged.kept}
-
-
-def _round_figures(record: RoundRecord) -> dict[str, Any]:
-    last = record.healed_result.steps[-max(1, len(record.healed_result.steps) // 4) :]
-    n = len(last)
-    return {
-        "round": record.round,
-        "dose": record.dose,
-        "kept": record.kept,
-        "total": record.total,
-        "effort": asdict(record.effort) if record.effort is not None else None,
-        "cosine_first": record.cosine_first,
-        "heal": {
-            "nll": sum(s.nll for s in last) / n,
-            "divergence": sum(s.divergence_mean for s in last) / n,
-            "over_tau": sum(s.over_tau for s in last) / n,
-            "anchor": sum(s.anchor_nats for s in last) / n,
-        },
-        "steered": _figures(record.steered),
-        "healed": _figures(record.healed),
-        "front": [{"dose": kappa, **_figures(m)} for kappa, m in record.front],
-        "shift": _figures(record.shift) if record.shift is not None else None,
-        "rivals": {name: _figures(m) for name, m in record.rivals.items()},
-        "notes": list(record.notes),
-        **_costs(record),
-        "stopped": record.stopped,
-    }
-
-
-def _costs(record: RoundRecord) -> dict[str, dict[str, Any]]:
-    """What each stage took, by figure and stage."""
-    cost = record.cost
-    return {
-        "wall_s": {k: round(c.wall_s, 3) for k, c in cost.items()},
-        "tokens": {k: c.tokens for k, c in cost.items()},
-        "tokens_per_s": {k: _rounded(c.tokens_per_s, 1) for k, c in cost.items()},
-        "peak_gib": {
-            k: None if c.peak_bytes is None else round(c.peak_bytes / GIB, 3)
-            for k, c in cost.items()
-        },
-    }
-
-
-def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits)

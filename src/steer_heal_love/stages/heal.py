@@ -18,6 +18,7 @@ from steer_heal_love.errors import DivergedError
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.maths.divergence import aggregate_per_sequence, heal_loss
 from steer_heal_love.maths.head import head_losses
+from steer_heal_love.piece_names import of_epoch
 from steer_heal_love.records import Healed, HealStep, NoPieces, Pieces
 from steer_heal_love.stages.healing.config import HealConfig
 from steer_heal_love.stages.healing.gradient import Term, backward, fitting, join_figures, parts_of
@@ -74,7 +75,7 @@ def heal(
         steps: list[HealStep] = []
         for epoch in range(config.epochs):
             compute = partial(train_epoch, student, texts, epoch, state, on_step)
-            done = pieces.do(f"epoch-{epoch:02d}", compute)
+            done = pieces.do(of_epoch(epoch), compute)
             state = done["state"]
             steps += [HealStep(**step) for step in done["steps"]]
             validation.append(done["validation"])

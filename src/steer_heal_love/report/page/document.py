@@ -14,6 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from steer_heal_love._version import __version__
+from steer_heal_love.records import Limits
 from steer_heal_love.report.escape import make_visible
 from steer_heal_love.report.figures.drawing import DARK, Plot
 from steer_heal_love.report.page.answers import spoken_by
@@ -29,7 +30,6 @@ from steer_heal_love.report.page.payload import (
 from steer_heal_love.report.page.setup import setup_of
 from steer_heal_love.report.states import read_number, read_rounds
 from steer_heal_love.report.text.words import number
-from steer_heal_love.runs.survey import Survey
 from steer_heal_love.runs.write import RunView
 
 __all__ = ["render_page", "run_page"]
@@ -37,37 +37,38 @@ __all__ = ["render_page", "run_page"]
 _SCRIPTS = ("unpack.js", "charts.js", "diary.js", "explorer.js")
 
 
-def run_page(found: Survey, plots: Sequence[Plot]) -> str:
+def run_page(view: RunView, plots: Sequence[Plot]) -> str:
     """The page of one run, with as much as there is of it.
 
     Raises:
         RunError: a file of the run is broken.
     """
-    spoken = spoken_by(found.view)
-    rounds, parcels = _explorer(found)
+    spoken = spoken_by(view)
+    limits, missing = view.limits(), view.missing()
+    rounds, parcels = _explorer(view, limits)
     if spoken.answers:
         parcels["spoken"] = as_parcel(spoken.as_data())
     return render_page(
-        headline=headline_of(found.view),
+        headline=headline_of(view),
         plots=plots,
         spoken=spoken if spoken.answers else None,
         explorer=rounds,
-        limits=limits_words(found.limits),
+        limits=limits_words(limits),
         parcels=parcels,
-        setups=[(None, setup_of(found))],
-        missing=[(None, found.missing)] if found.missing else [],
-        notes=_notes(found.view),
+        setups=[(None, setup_of(view))],
+        missing=[(None, missing)] if missing else [],
+        notes=_notes(view),
     )
 
 
-def _explorer(found: Survey) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def _explorer(view: RunView, limits: Limits | None) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """The rounds that the explorer can show, and their completions as parcels."""
     rounds, parcels = [], {}
-    for index, entry in enumerate(read_rounds(found.view.metrics)):
+    for index, entry in enumerate(read_rounds(view.metrics)):
         r = int(read_number(entry.get("round")) or index)
-        completions = found.view.completions(r)
+        completions = view.completions(r)
         if completions:
-            rows = explorer_rows(completions, found.limits)
+            rows = explorer_rows(completions, limits)
             rounds.append({"round": r, "total": len(completions), "shown": len(rows)})
             parcels[f"completions-{r}"] = as_parcel(rows)
     return rounds, parcels

@@ -10,7 +10,7 @@ from typing import Any
 from steer_heal_love.report.states import Grid, read_mapping
 from steer_heal_love.report.text.costs import cost_grid
 from steer_heal_love.report.text.words import one_line
-from steer_heal_love.runs.survey import Survey
+from steer_heal_love.runs.write import RunView
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class Setup:
     opposite: str
 
 
-def setup_of(found: Survey) -> Setup:
+def setup_of(view: RunView) -> Setup:
     """Settings, versions, what it took, files and the command that repeats the run."""
-    view, where = found.view, shlex.quote(one_line(found.view.path))
+    where = shlex.quote(one_line(view.path))
     settings = tuple(flat(view.config))
     return Setup(
         command=f"shl run --from {where} --out {where}-again" if settings else "",
         settings=Grid(("setting", "value"), settings),
-        versions=Grid(("what", "version"), tuple(flat(found.environment))),
+        versions=Grid(("what", "version"), tuple(flat(view.environment()))),
         costs=cost_grid(view.metrics),
-        files=Grid(("file", "size"), tuple((one_line(n), size_words(b)) for n, b in found.files)),
+        files=Grid(("file", "size"), tuple((one_line(n), size_words(b)) for n, b in view.files())),
         persona=view.axis.pos_system,
         opposite=view.axis.neg_system,
     )

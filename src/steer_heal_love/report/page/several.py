@@ -20,25 +20,24 @@ from steer_heal_love.report.page.headline import Headline
 from steer_heal_love.report.page.payload import as_parcel
 from steer_heal_love.report.page.setup import setup_of
 from steer_heal_love.report.states import Grid, read_rounds
-from steer_heal_love.runs.survey import Survey
+from steer_heal_love.runs.write import RunView
 
 _FEW = 4  # runs whose names make a sentence
 
 
-def comparison_page(found: Sequence[Survey], plots: Sequence[Plot], *, force: bool = False) -> str:
+def comparison_page(views: Sequence[RunView], plots: Sequence[Plot], *, force: bool = False) -> str:
     """The page of several runs.
 
     Raises:
         RunError: the runs were measured on different items (unless `force`), or one is broken.
     """
-    views = [one.view for one in found]
     names = names_of(views)
     rows = table_of(compare_runs(views, force=force))
     labels = list(rows[0])[1:]
-    spoken = _spoken(found, names)
+    spoken = _spoken(views, names)
     return render_page(
         headline=Headline(
-            title=f"{len(found)} runs side by side",
+            title=f"{len(views)} runs side by side",
             lead=" against ".join(names) if len(names) < _FEW else ", ".join(names),
             facts=(),
             tiles=(),
@@ -55,14 +54,13 @@ def comparison_page(found: Sequence[Survey], plots: Sequence[Plot], *, force: bo
         plots=plots,
         spoken=spoken,
         parcels={"spoken": as_parcel(spoken.as_data())} if spoken else {},
-        setups=[(name, setup_of(one)) for name, one in zip(names, found, strict=True)],
-        missing=[(n, one.missing) for n, one in zip(names, found, strict=True) if one.missing],
+        setups=[(name, setup_of(view)) for name, view in zip(names, views, strict=True)],
+        missing=[(n, gone) for n, v in zip(names, views, strict=True) if (gone := v.missing())],
     )
 
 
-def _spoken(found: Sequence[Survey], names: Sequence[str]) -> Spoken | None:
+def _spoken(views: Sequence[RunView], names: Sequence[str]) -> Spoken | None:
     """Base and prompted once, of the first run; of every run the healed answers, round by round."""
-    views = [one.view for one in found]
     baseline = views[0].answers(None)
     said = [{r: view.answers(r) for r in range(len(read_rounds(view.metrics)))} for view in views]
     everything = [*baseline, *(a for rounds in said for own in rounds.values() for a in own)]
