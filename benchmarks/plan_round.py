@@ -29,6 +29,7 @@ from steer_heal_love.lm.memory import peak_bytes
 from steer_heal_love.lm.model.load import ALIAS, load_model, load_tokenizer
 from steer_heal_love.lm.model.meta_model import config_of
 from steer_heal_love.loop.iterative import run_loop
+from steer_heal_love.piece_names import PieceName
 from steer_heal_love.records import Cost, Costed
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runs.write import RunDirectory
@@ -144,7 +145,7 @@ class PeakPieces:
             return self.base  # type: ignore[no-any-return]
         if self.depth:
             return self.run.do(name, compute)
-        with self.stage(stage_of(name)):
+        with self.stage(PieceName(name).stage):
             value = self.run.do(name, compute)
         if name == "baseline/base":
             self.base = value
@@ -168,15 +169,6 @@ class PeakPieces:
             taken = time.perf_counter() - started
             self.seconds[name] = self.seconds.get(name, 0.0) + taken
             print(f"{name}: {self.peaks[name] / GIB:.2f} GiB", file=sys.stderr, flush=True)
-
-
-def stage_of(piece: str) -> str:
-    """Stage of the plan that a piece of work is of."""
-    parts = piece.split("/")
-    if parts[0] != "rounds":
-        return "baseline"
-    known = {"direction": "steer", "generate": "generate", "heal": "heal"}
-    return known.get(parts[2], "evaluate")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from benchmarks.plan import HEAD, KINDS, Row, cells, store
-from benchmarks.plan_round import MODELS, Measured, settings, stage_of
+from benchmarks.plan_round import MODELS, Measured, settings
 
 from steer_heal_love.budget.batch_size import CPU_ROWS
 from steer_heal_love.budget.machines import GIB
 from steer_heal_love.budget.memory import HOLES, STAGES, Moment
+from steer_heal_love.piece_names import PieceName
 
 PIECES = {
     "baseline/limits": "baseline",
@@ -28,7 +29,7 @@ PIECES = {
 
 @pytest.mark.parametrize(("piece", "stage"), PIECES.items())
 def test_pieces_are_of_stages_that_a_plan_has(piece: str, stage: str) -> None:
-    assert stage_of(piece) == stage
+    assert PieceName(piece).stage == stage
     assert stage in STAGES
 
 
