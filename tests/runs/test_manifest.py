@@ -117,7 +117,7 @@ def test_other_writers_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"null", b'{"schema": 1}', b"\xff", b"[" * 9999]
+    "content", [b"", b"{", b"[]", b"null", b'{"schema": 2}', b"\xff", b"[" * 9999]
 )
 def test_a_broken_manifest_trusts_nothing(tmp_path: Path, content: bytes) -> None:
     (made(tmp_path) / NAME).write_bytes(content)
