@@ -1,5 +1,5 @@
-"""Questions about the method, each answered by one command that measures and writes its page.
+"""Questions about the method, each answered by one command that measures and shows the numbers.
 
-`store` keeps what has been measured, so that an interrupted command goes on; `page` writes an
-answer between its two markers in docs/RESULTS.md. A question is a folder beside them.
+`studies` lists them: what is measured, which tables stand in docs/RESULTS.md between markers, which
+figures beside it. The prose there is written by hand. `python -m results NAME` answers one.
 """

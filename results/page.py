@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from steer_heal_love.runs.files import write_text
+
+Row = TypeVar("Row")
 
 
 def write_block(page: Path, name: str, block: str) -> None:
@@ -24,3 +28,12 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table; the first column is words, the others are numbers."""
     align = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, align, *rows])
+
+
+def table_of(columns: Mapping[str, Callable[[Row], str]], rows: Iterable[Row]) -> str:
+    """A Markdown table of records.
+
+    Args:
+        columns: by its heading, what says a record's cell.
+    """
+    return table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])

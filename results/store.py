@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from steer_heal_love.runs.codec import to_json
 from steer_heal_love.runs.files import write_text
+
+ROOT = Path(__file__).parents[1]
+
+
+def tell(line: str) -> None:
+    """Say on standard error how far a command is."""
+    print(line, file=sys.stderr, flush=True)
 
 
 class Store:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-
-Where = Literal["inside", "to the end"]
 
 
 @dataclass(frozen=True)
 class Kind:
     """Where a loop is planted, in tokens: after `at` tokens their last `period` are repeated."""
 
-    where: Where
+    where: str
     at: int
     period: int
     loop: int  # tokens that are planted; the last repeat may be cut short
@@ -27,9 +24,9 @@ class Kind:
         return self.at + self.rest
 
     @property
-    def length(self) -> int:
-        """Tokens of the planted text."""
-        return self.at + self.loop + self.rest
+    def repeats(self) -> int:
+        """Whole repeats of what is repeated."""
+        return self.loop // self.period
 
 
 @dataclass(frozen=True)
@@ -43,11 +40,6 @@ class Planted:
         """The tokens of the k-th repeat, from 1; 0 is what is repeated."""
         start = self.kind.at + (k - 1) * self.kind.period
         return slice(start, min(start + self.kind.period, self.kind.at + self.kind.loop))
-
-    @property
-    def loop(self) -> slice:
-        """All tokens that were planted."""
-        return slice(self.kind.at, self.kind.at + self.kind.loop)
 
 
 # Four tokens said five times within sixty; eight tokens said seven times, to the length limit.
@@ -64,8 +56,7 @@ def plant(token_ids: Sequence[int], kind: Kind) -> Planted:
     if len(token_ids) < kind.needs or kind.period > kind.at:
         raise ValueError(f"{len(token_ids)} tokens are too few: the loop needs {kind.needs}")
     before, after = token_ids[: kind.at], token_ids[kind.at : kind.at + kind.rest]
-    phrase = before[-kind.period :]
-    copies = list(phrase) * (kind.loop // kind.period + 1)
+    copies = list(before[-kind.period :]) * (kind.loop // kind.period + 1)
     return Planted((*before, *copies[: kind.loop], *after), kind)
 
 

@@ -1,6 +1,5 @@
-"""Questions that whole runs answer: a sweep file each, `python -m results.runs NAME`.
+"""Studies that whole runs answer: sweeps are carried out, gathered into a file, and shown.
 
-`gather` reads what the pages need out of the run directories, `records` is that as a small JSON
-file; `chance`, `conditions` and `steering` reckon with it. Each question has a module for its
-words. `questions` lists them all.
+`gather` reads run directories into `records`; `conditions`, `chance` and `steering` compare them;
+`tables`, `goals` and `figures` show them. None of these begins a run: `carry_out` does.
 """

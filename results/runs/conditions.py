@@ -33,43 +33,33 @@ def round_at(run: Run, number: int) -> Round | None:
 
 def healed_at(number: int) -> Pick:
     """The healed model of a round."""
-
-    def pick(run: Run) -> Measured | None:
-        found = round_at(run, number)
-        return found.healed if found else None
-
-    return pick
+    return lambda run: r.healed if (r := round_at(run, number)) else None
 
 
 def steered_at(number: int) -> Pick:
     """The student of a round's beginning, steered at the round's own dose."""
-
-    def pick(run: Run) -> Measured | None:
-        found = round_at(run, number)
-        return found.steered if found else None
-
-    return pick
+    return lambda run: r.steered if (r := round_at(run, number)) else None
 
 
 def rival(name: str) -> Pick:
     """Another way to an adapter, from the texts of round 0."""
-
-    def pick(run: Run) -> Measured | None:
-        found = round_at(run, 0)
-        return found.rivals.get(name) if found else None
-
-    return pick
+    return lambda run: r.rivals.get(name) if (r := round_at(run, 0)) else None
 
 
 def front_at(kappa: float) -> Pick:
     """Raw steering of the base model at a dose of the front."""
 
     def pick(run: Run) -> Measured | None:
-        found = round_at(run, 0)
-        doses = found.front if found else ()
-        return next((d.measured for d in doses if d.kappa == kappa), None)
+        first = round_at(run, 0)
+        return next((d.measured for d in first.front if d.kappa == kappa), None) if first else None
 
     return pick
+
+
+def of_same_seed(runs: Sequence[Run], pick: Pick) -> Pick:
+    """For a run, the condition in that one of these which has the same seed."""
+    by_seed = {run.seed: run for run in runs}
+    return lambda run: pick(by_seed[run.seed])
 
 
 def front_doses(runs: Sequence[Run]) -> list[float]:
@@ -125,6 +115,14 @@ def _ratio(run: Run, measured: Measured | None, name: str) -> Interval | None:
     if own is None or base is None or base[0] <= 0:
         return None
     return Interval(own[0] / base[0], -math.inf, math.inf)
+
+
+def quotient(first: Sequence[Run], second: Sequence[Run], pick: Pick, name: str) -> Interval | None:
+    """A ratio to base in the first runs over that in the second, pair by pair, over the seeds."""
+    pairs = [
+        (ratio([a], pick, name), ratio([b], pick, name)) for a, b in zip(first, second, strict=True)
+    ]
+    return sampled([a.value / b.value for a, b in pairs if a and b and b.value > 0])
 
 
 def level(runs: Sequence[Run], pick: Pick, name: str) -> Interval | None:

@@ -1,4 +1,4 @@
-"""The questions' figures, each with its table and its words for whoever cannot see it."""
+"""Two kinds of figure of whole runs: trait against perplexity, and measures round by round."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from results.runs.axes import by_axis
-from results.runs.barrier import SETTINGS, by_barrier, by_cell, last_common_round
+from results.runs.barriers import by_barrier, side_by_side
 from results.runs.conditions import (
     Pick,
     base_of,
@@ -22,42 +21,96 @@ from results.runs.conditions import (
     share,
     trait_shift,
 )
-from results.runs.heal import validity_of
-from results.runs.panels import Panel, by_round, plane, point_of, row_of
+from results.runs.one_round import by_axis, validity_of
+from results.runs.panels import LOW, Panel, by_round, plane, point_of, row_of
 from results.runs.records import Run, SweepFigures
-from results.runs.unsteered import side_by_side
-from steer_heal_love.report.figures.drawing import Plot, styled
-from steer_heal_love.report.states import Grid
+from results.runs.steering import beside_steering
+from results.runs.tables import Found, Groups
+from steer_heal_love.report.figures.drawing import Grid, Plot, styled
 
-Found = Mapping[str, SweepFigures | None]
 Rows = list[dict[str, Any]]
 
 BARS = "Bars: 95 % intervals, cut where they leave the picture."
+TALL = 480  # of the plane beside three panels
+APART = {"color": "independent", "shape": "independent", "strokeDash": "independent"}
 
 
-def heal_figures(found: Found) -> list[Plot]:
-    """Trait against perplexity after one round."""
-    figures = found["heal"]
-    if figures is None or not figures.runs:
-        return []
-    rows = round_rows(figures.runs)
-    title = f"After one round: {subject_of(figures.runs)}"
-    return [plane_plot("heal", title, plane(rows, series_of(rows)), rows)]
-
-
-def axes_figures(found: Found) -> list[Plot]:
-    """The same for each valid axis, side by side."""
-    figures = found["axes"]
+def one_round_figure(name: str, found: Found) -> list[Plot]:
+    """Trait against perplexity after one round, a plane for each valid axis."""
+    figures = found[name]
     groups = by_axis(figures.runs) if figures else {}
-    valid = {name: runs for name, runs in groups.items() if validity_of(runs).answer == "yes"}
+    valid = {axis: runs for axis, runs in groups.items() if validity_of(runs).answer == "yes"}
     if not valid:
         return []
-    every = {name: round_rows(runs) for name, runs in valid.items()}
+    every = {axis: round_rows(runs) for axis, runs in valid.items()}
     names = series_of([row for rows in every.values() for row in rows])
-    charts = [plane(rows, names).properties(title=name) for name, rows in every.items()]
-    chart = alt.hconcat(*charts) if len(charts) < 3 else alt.concat(*charts, columns=2)
-    whole = [{**row, "label": f"{name}, {row['label']}"} for name, r in every.items() for row in r]
-    return [plane_plot("axes", "After one round: further axes", chart, whole)]
+    charts = [plane(rows, names).properties(title=axis) for axis, rows in every.items()]
+    title = f"After one round, on {model_of(next(iter(valid.values())))}"
+    return [plane_plot(name, title, alt.concat(*charts, columns=2))]
+
+
+def barrier_figures(found: Found) -> list[Plot]:
+    """Measures by round for each barrier, a figure a sweep."""
+    return [
+        rounds_plot(name, f"Barriers, {name}: {subject_of(figures.runs)}", by_barrier(figures))
+        for name, figures in found.items()
+        if figures
+    ]
+
+
+def unsteered_figure(found: Found) -> list[Plot]:
+    """Measures by round, without steering and with it."""
+    groups = side_by_side(found)
+    if not groups:
+        return []
+    subject = subject_of([run for runs in groups.values() for run in runs])
+    return [rounds_plot("unsteered", f"The loop without steering and with it: {subject}", groups)]
+
+
+def loop_figure(found: Found) -> list[Plot]:
+    """The healed models' path beside raw steering, and measures by round."""
+    figures = found["loop"]
+    if figures is None:
+        return []
+    runs, groups = figures.runs, {"healed": figures.runs}
+    rounds = _rounds_of(groups)
+    trait = rounds_rows(groups, trait_shift)
+    for at in range(rounds):
+        steering = beside_steering([run for run in runs if round_at(run, at)], healed_at(at))
+        trait += row_of("raw steering there", at, steering.shift if steering else None)
+
+    def rows(measure: Any, **series: str) -> Rows:
+        return [
+            {**row, "series": words}
+            for name, words in series.items()
+            for row in rounds_rows(groups, lambda r, pick, name=name: measure(r, pick, name))
+        ]
+
+    panels = [
+        Panel("trait shift (nats per token)", trait, level=0.0),
+        Panel("× base", rows(ratio, relevance="relevance", distinct_2="distinct-2"), level=1.0),
+        Panel(
+            "share of looping answers",
+            rows(share, loop_share="short answers", long_loop_share="long answers"),
+            share=True,
+        ),
+    ]
+    path = _path(runs, rounds, found.get("heal"))
+    right = alt.vconcat(*(by_round(p, series_of(p.rows), rounds, LOW) for p in panels))
+    left = plane(path, series_of(path), TALL)
+    chart = alt.hconcat(left, right.resolve_scale(**APART)).resolve_scale(**APART)
+    return [plane_plot("loop", f"The loop, default settings: {subject_of(runs)}", chart)]
+
+
+def _path(runs: Sequence[Run], rounds: int, first: SweepFigures | None) -> Rows:
+    """The healed models' path, raw steering, and what was measured once: prompted, distilled."""
+    rows = [row for row in round_rows(runs) if row["series"] == "steered (κ)"]
+    others = round_rows(first.runs if first else runs)
+    rows += [row for row in others if row["series"] in ("prompted", "plain distillation")]
+    for at in range(rounds):
+        label = f"round {at}" if at in (0, rounds - 1) else str(at)
+        rows += plane_rows("healed", label, at, runs, healed_at(at))
+    return rows
 
 
 def round_rows(runs: Sequence[Run]) -> Rows:
@@ -79,50 +132,21 @@ def plane_rows(series: str, label: str, order: float, runs: Sequence[Run], pick:
     )
 
 
-def barrier_figures(found: Found) -> list[Plot]:
-    """Four measures by round for each setting, and the plane of the grid."""
-    plots = []
-    for name, words in SETTINGS.items():
-        figures = found[name]
-        if figures is not None and figures.runs:
-            groups = by_barrier(figures)
-            title = f"The barrier in the {words} setting: {subject_of(figures.runs)}"
-            plots.append(_rounds_plot(name, title, groups))
-    grid = found["barrier-grid"]
-    return plots + ([_grid_plot(grid)] if grid is not None and grid.runs else [])
-
-
-def unsteered_figures(found: Found) -> list[Plot]:
-    """Four measures by round, without steering and with it."""
-    groups = side_by_side(found)
-    if not groups:
-        return []
-    subject = subject_of([run for runs in groups.values() for run in runs])
-    return [_rounds_plot("unsteered", f"The loop without steering and with it: {subject}", groups)]
-
-
-def _rounds_plot(name: str, title: str, groups: Mapping[str, Sequence[Run]]) -> Plot:
-    names = list(groups)
+def rounds_plot(name: str, title: str, groups: Groups) -> Plot:
+    """Four measures by round, a line a group."""
+    perplexity, relevance, loops = (
+        rounds_rows(groups, lambda runs, pick, m=m, of=of: m(runs, pick, of))  # type: ignore[misc]
+        for m, of in ((ratio, "perplexity"), (ratio, "relevance"), (share, "loop_share"))
+    )
     panels = [
         Panel("trait shift (nats per token)", rounds_rows(groups, trait_shift), level=0.0),
-        Panel(
-            "perplexity × base (log scale)",
-            rounds_rows(groups, lambda runs, pick: ratio(runs, pick, "perplexity")),
-            log=True,
-            level=1.0,
-        ),
-        Panel(
-            "relevance × base",
-            rounds_rows(groups, lambda runs, pick: ratio(runs, pick, "relevance")),
-            level=1.0,
-        ),
-        Panel(
-            "share of looping answers",
-            rounds_rows(groups, lambda runs, pick: share(runs, pick, "loop_share")),
-            share=True,
-        ),
+        Panel("perplexity × base (log scale)", perplexity, log=True, level=1.0),
+        Panel("relevance × base", relevance, level=1.0),
+        Panel("share of looping answers", loops, share=True),
     ]
-    return _panels_plot(name, title, panels, names, _rounds_of(groups))
+    charts = [by_round(p, list(groups), _rounds_of(groups)) for p in panels if p.rows]
+    subtitle = ["Healed models; means over the seeds. The dashed grey line is base.", BARS]
+    return plot_of(name, title, subtitle, alt.concat(*charts, columns=2, spacing=26))
 
 
 def rounds_rows(groups: Mapping[str, Sequence[Run]], measure: Any) -> Rows:
@@ -139,74 +163,28 @@ def _rounds_of(groups: Mapping[str, Sequence[Run]]) -> int:
     return max(len(run.rounds) for runs in groups.values() for run in runs)
 
 
-def _panels_plot(
-    name: str, title: str, panels: Sequence[Panel], names: Sequence[str], rounds: int
-) -> Plot:
-    charts = [by_round(panel, names, rounds) for panel in panels if panel.rows]
-    chart = alt.concat(*charts, columns=2, spacing=26)
-    subtitle = ["Healed models; means over the seeds. The dashed grey line is base.", BARS]
-    table = tuple(
-        (p.title, r["series"], str(r["at"]), *(f"{r[k]:.3g}" for k in ("value", "low", "high")))
-        for p in panels
-        for r in p.rows
-    )
-    ends = [r for p in panels[:2] for r in p.rows if r["at"] == rounds - 1]
-    said = "; ".join(f"{r['series']} ends at {r['value']:.2f}" for r in ends)
-    return Plot(
-        name=name,
-        title=title,
-        caption=" ".join(subtitle),
-        alt=f"{title}. {said}.",
-        chart=styled(chart, [title], subtitle),
-        table=Grid(("measure", "series", "round", "value", "low", "high"), table),
-    )
-
-
-def _grid_plot(figures: SweepFigures) -> Plot:
-    """A point a cell: colour and shape for λ and τ, a panel a reference."""
-    cells = by_cell(figures)
-    last = last_common_round(list(cells.values()))
-    rows: dict[str, Rows] = {}
-    for (reference, lam, tau), runs in cells.items():
-        there = [run for run in runs if round_at(run, last)]
-        point = plane_rows(f"λ {lam}", f"τ {tau}", float(tau), there, healed_at(last))
-        rows.setdefault(reference, []).extend(point)
-    every = [row for found in rows.values() for row in found]
-    names = series_of(every)
-    charts = [plane(found, names).properties(title=f"reference: {r}") for r, found in rows.items()]
-    title = f"λ, τ and reference after round {last}: {subject_of(figures.runs)}"
-    chart = alt.hconcat(*charts).resolve_scale(x="shared", y="shared")
-    return plane_plot("barrier-grid", title, chart, every)
-
-
-def plane_plot(name: str, title: str, chart: Any, rows: Rows) -> Plot:
-    """A figure of planes, told point by point."""
+def plane_plot(name: str, title: str, chart: Any) -> Plot:
+    """A figure of planes."""
     subtitle = ["Up: more trait. Left: more coherent. Means over the seeds.", BARS]
-    said = "; ".join(
-        f"{r['series']}, {r['label']}: {r['trait']:+.2f} at {r['perplexity']:.2f} × base"
-        for r in rows
-    )
-    return Plot(
-        name=name,
-        title=title,
-        caption=" ".join(subtitle),
-        alt=f"{said}.",
-        chart=styled(chart, [title], subtitle, columns=3),
-        table=Grid(
-            ("series", "point", "trait shift", "perplexity × base"),
-            tuple(
-                (r["series"], r["label"], f"{r['trait']:+.2f}", f"{r['perplexity']:.2f}")
-                for r in rows
-            ),
-        ),
-    )
+    return plot_of(name, title, subtitle, chart, columns=3)
 
 
-def series_of(rows: Rows) -> list[str]:
+def series_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The series, in the order in which they come."""
     return list(dict.fromkeys(row["series"] for row in rows))
 
 
 def subject_of(runs: Sequence[Run]) -> str:
     """What the runs are of."""
-    return f"axis {runs[0].axis} on {runs[0].model.rstrip('/').rpartition('/')[2]}"
+    return f"axis {runs[0].axis} on {model_of(runs)}"
+
+
+def model_of(runs: Sequence[Run]) -> str:
+    """The name of the model, without its folder."""
+    return runs[0].model.rstrip("/").rpartition("/")[2]
+
+
+def plot_of(name: str, title: str, subtitle: list[str], chart: Any, *, columns: int = 0) -> Plot:
+    """A figure in the house's style; the tables of the page stand for whoever cannot see it."""
+    styled_chart = styled(chart, [title], subtitle, columns=columns)
+    return Plot(name, title, " ".join(subtitle), title, styled_chart, Grid((), ()))

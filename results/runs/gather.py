@@ -85,23 +85,17 @@ def _shared(flats: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def environments(runs: Sequence[Path]) -> dict[str, Any]:
-    """Where the runs were carried out: what is the same in all, else a list of what there is."""
-    found = [_environment(run) for run in runs]
-    shared: dict[str, Any] = {}
-    for key in dict.fromkeys(key for one in found for key in one):
-        values = {canonical(one[key]): one[key] for one in found if key in one}
-        shared[key] = next(iter(values.values())) if len(values) == 1 else list(values.values())
-    return shared
+    """Where each run was carried out; nothing of one whose file is missing or broken."""
+    return {run.name: kept for run in runs if (kept := _environment(run))}
 
 
 def _environment(run: Path) -> dict[str, Any]:
-    """Of one run; empty where its file is missing or broken."""
     try:
         found = json.loads((run / "environment.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     wanted = ("steer_heal_love", "git_commit", "device", "threads", "packages")
-    return {key: read_mapping(found).get(key) for key in wanted if key in read_mapping(found)}
+    return {key: read_mapping(found)[key] for key in wanted if key in read_mapping(found)}
 
 
 def _run(view: RunView, own: dict[str, Any], kept: Kept) -> Run:

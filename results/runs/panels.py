@@ -27,6 +27,7 @@ SIDE = 400
 _SMALL = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75)
 TICKS = (*_SMALL, 2, 2.5, 3, 4, 5, 7, 10, 14, 20, 30, 50, 70, 100)
 BASE_LINE = [4, 4]  # dashes
+TRAIT = "trait shift against base (nats per token)"
 
 
 @dataclass(frozen=True)
@@ -104,38 +105,51 @@ def ticks_in(domain: Sequence[float], most: int = 9) -> list[float]:
     return inside[:: -(-len(inside) // most) or 1]
 
 
+def _domain(
+    values: Sequence[float], bounds: Sequence[float], reach: float, share: float = 0.08
+) -> list[float]:
+    """Room for all values, and for their intervals' ends where they are not far off."""
+    far = reach * ((max(values) - min(values)) or 0.1)
+    near = [b for b in bounds if min(values) - far <= b <= max(values) + far]
+    return padded([*values, *near], share=share)
+
+
+def _log_domain(values: Sequence[float], bounds: Sequence[float], reach: float) -> list[float]:
+    logs = ([math.log(v) for v in some if v > 0] for some in (values, bounds))
+    return [math.exp(v) for v in _domain(*logs, reach=reach, share=0.12)]
+
+
 def _scale(panel: Panel, rows: Sequence[Mapping[str, Any]]) -> Any:
-    level = [] if panel.level is None else [panel.level]
-    middle = [*level, *(r["value"] for r in rows)]
-    reach = 3 * ((max(middle) - min(middle)) or 0.1) if middle else 1.0
-    ends = [r[k] for r in rows for k in ("low", "high")]
-    near = [e for e in ends if min(middle) - reach <= e <= max(middle) + reach]
+    values = [*([] if panel.level is None else [panel.level]), *(r["value"] for r in rows)]
+    bounds = [r[k] for r in rows for k in ("low", "high")]
     if panel.log:
-        logs = [math.log(v) for v in (*middle, *near) if v > 0]
-        domain = [math.exp(v) for v in padded(logs)]
+        domain = _log_domain(values, bounds, 3.0)
         return alt.Scale(type="log", domain=domain, nice=False, clamp=True)
-    low, high = padded([*middle, *near])
+    low, high = _domain(values, bounds, 3.0)
     if panel.share:
         low, high = 0.0, min(1.0, max(high, 0.1))
     return alt.Scale(domain=[low, high], zero=False, nice=False, clamp=True)
 
 
-APART = 0.06, 0.03  # of a plane's width and height, for two labels to be read
-
-
 def plane(rows: Sequence[Mapping[str, Any]], names: Sequence[str], side: int = SIDE) -> Any:
     """Trait shift against perplexity × base. Rows have `series`, `order`, `label`, both measures.
 
-    Points of a series are joined in their order; each has its label beside it, if there is room.
+    Points of a series are joined in their order; its ends have their labels beside them.
     """
     look = encoding(names)
-    scale, up = _across(rows), _up(rows)
-    rows = thinned(rows, scale.domain, up.domain)
+    ends = [
+        [r[f"{m}{e}"] for r in rows for e in ("_low", "_high")] for m in ("perplexity", "trait")
+    ]
+    across_domain = _log_domain([1.0, *(r["perplexity"] for r in rows)], ends[0], 1.0)
+    up_domain = _domain([0.0, *(r["trait"] for r in rows)], ends[1], 1.0)
+    scale = alt.Scale(type="log", domain=across_domain, nice=False, clamp=True)
+    up = alt.Scale(domain=up_domain, nice=False, zero=False, clamp=True)
+    rows = ends_labelled(rows)
     across = alt.Axis(
         title="median perplexity × base (log scale)", format="~g", values=ticks_in(scale.domain)
     )
     x = alt.X("perplexity:Q", scale=scale, axis=across)
-    y = alt.Y("trait:Q", scale=up, axis=_UP)
+    y = alt.Y("trait:Q", scale=up, axis=alt.Axis(title=TRAIT, format="+.2~f"))
     chart = alt.Chart(data_of(rows))
     layers = [
         chart.mark_line(strokeWidth=1.6).encode(
@@ -152,46 +166,13 @@ def plane(rows: Sequence[Mapping[str, Any]], names: Sequence[str], side: int = S
     return alt.layer(*layers).properties(width=side, height=side)
 
 
-def thinned(
-    rows: Sequence[Mapping[str, Any]], across: Sequence[float], up: Sequence[float]
-) -> list[dict[str, Any]]:
-    """The rows, without the labels that would lie on another one.
-
-    The ends of each series go first, then the rest in order. `across` and `up` are the ends of
-    the two scales: perplexity × base, of which the logarithm counts, and trait shift.
-    """
+def ends_labelled(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, without the labels between the ends of a series, which would lie on another."""
     series: dict[str, list[int]] = {}
     for k, row in enumerate(rows):
         series.setdefault(row["series"], []).append(k)
-    ends = [k for places in series.values() for k in (places[0], places[-1])]
-    width, height = math.log(across[1] / across[0]), up[1] - up[0]
-    placed: dict[int, tuple[float, float]] = {}
-    for k in dict.fromkeys([*ends, *range(len(rows))]):
-        x = math.log(rows[k]["perplexity"]) / width
-        y = rows[k]["trait"] / height
-        if all(abs(x - a) >= APART[0] or abs(y - b) >= APART[1] for a, b in placed.values()):
-            placed[k] = x, y
-    return [{**row, "label": row["label"] if k in placed else ""} for k, row in enumerate(rows)]
-
-
-_UP = alt.Axis(title="trait shift against base (nats per token)", format="+.2~f")
-
-
-def _across(rows: Sequence[Mapping[str, Any]]) -> Any:
-    values = [math.log(r["perplexity"]) for r in rows]
-    reach = 1.0 * ((max(values) - min(values)) or 0.1)
-    ends = [math.log(r[f"perplexity{e}"]) for r in rows for e in ("_low", "_high")]
-    near = [e for e in ends if min(values) - reach <= e <= max(values) + reach]
-    domain = [math.exp(v) for v in padded([*values, *near, 0.0], share=0.12)]
-    return alt.Scale(type="log", domain=domain, nice=False, clamp=True)
-
-
-def _up(rows: Sequence[Mapping[str, Any]]) -> Any:
-    values = [r["trait"] for r in rows]
-    reach = 1.0 * ((max(values) - min(values)) or 0.1)
-    ends = [r[f"trait{e}"] for r in rows for e in ("_low", "_high")]
-    near = [e for e in ends if min(values) - reach <= e <= max(values) + reach]
-    return alt.Scale(domain=padded([*values, *near, 0.0]), nice=False, zero=False, clamp=True)
+    ends = {k for places in series.values() for k in (places[0], places[-1])}
+    return [{**row, "label": row["label"] if k in ends else ""} for k, row in enumerate(rows)]
 
 
 def point_of(

@@ -1,20 +1,17 @@
-"""What a page needs of the runs of a sweep: figures, values per item, counts; and its JSON file."""
+"""What is kept of the runs of a sweep: figures, values per item, counts; and its JSON file."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from results.lines import lines_of
 from steer_heal_love.errors import DataError
 from steer_heal_love.runs.files import write_text
 
-DIGITS = 5  # significant ones, of every number that is kept
 SCHEMA = 1
 
 
@@ -84,23 +81,14 @@ _FORM = TypeAdapter(SweepFigures)
 
 
 def write_figures(file: Path, figures: SweepFigures) -> SweepFigures:
-    """Write the JSON file, a line a round; returns what `read_figures` will read.
+    """Write the JSON file, returns what `read_figures` will read.
 
     Raises RunError where it cannot be written.
     """
-    whole = _rounded({k: v for k, v in asdict(figures).items() if k != "runs"})
-    head = [f"{_compact(key)}:{_compact(value)}" for key, value in whole.items()]
-    runs = ",\n".join(_run_text(_rounded(asdict(run))) for run in figures.runs)
-    write_text(file, "{" + ",\n".join([*head, f'"runs":[\n{runs}\n]']) + "}\n")
+    write_text(file, lines_of(asdict(figures), deep=5))
     found = read_figures(file)
     assert found is not None
     return found
-
-
-def _run_text(run: dict[str, Any]) -> str:
-    rounds = ",\n  ".join(map(_compact, run.pop("rounds")))
-    parts = [f"{_compact(key)}:{_compact(value)}" for key, value in run.items()]
-    return "{" + ",\n ".join([*parts, f'"rounds":[\n  {rounds}]']) + "}"
 
 
 def read_figures(file: Path) -> SweepFigures | None:
@@ -118,25 +106,3 @@ def read_figures(file: Path) -> SweepFigures | None:
     if found.schema != SCHEMA:
         raise DataError(f"{file} is of schema {found.schema}, not {SCHEMA}: measure again")
     return found
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _rounded(value: Any) -> Any:
-    """Numbers to `DIGITS` significant digits; what is not finite, or not set, becomes null."""
-    match value:
-        case bool() | int():
-            return value
-        case float():
-            if not math.isfinite(value):
-                return None
-            short = float(f"{value:.{DIGITS}g}")
-            return int(short) if short.is_integer() and abs(short) < 1e6 else short
-        case Mapping():
-            return {str(k): _rounded(v) for k, v in value.items()}
-        case list() | tuple():
-            return [_rounded(v) for v in value]
-        case _:
-            return value

@@ -29,20 +29,15 @@ class Steering:
     places: Counter[Place]  # runs by where the model's perplexity is on the front
 
     @property
-    def note(self) -> str:
-        """Where the front does not reach to the model's perplexity, in words; else empty."""
-        said: dict[Place, str] = {
-            "below": "has less perplexity than any dose, base included, and is held against the "
-            "dose with the least",
-            "beyond": "has more perplexity than any dose, and is held against all of them",
-        }
+    def reach(self) -> str:
+        """In how many runs the model's perplexity is off the front; empty where it never is."""
         runs = sum(self.places.values())
-        notes = [
-            f"in {self.places[place]} of {runs} runs the model {words}"
+        said = {"below": "below every dose", "beyond": "beyond every dose"}
+        return ", ".join(
+            f"{words} in {self.places[place]} of {runs}"
             for place, words in said.items()
             if self.places[place]
-        ]
-        return "; ".join(notes)
+        )
 
 
 def beside_steering(runs: Sequence[Run], pick: Pick, factor: float = 1.0) -> Steering | None:

@@ -1,0 +1,102 @@
+"""Measure what is missing for a study, write its tables into docs/RESULTS.md, draw its figures.
+
+    python -m results NAME … [--page-only] [--collect] [--sweeps DIR] [--docs DIR]
+
+An interrupted command goes on where it stopped. --page-only needs nothing but docs/results/. With
+anything other than what the project publishes, page and figures go to a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from results.page import write_block
+from results.runs.carry_out import STOPPED
+from results.store import ROOT, tell
+from results.studies import STUDIES, Study
+from steer_heal_love.errors import SteerHealLoveError
+from steer_heal_love.report.figures.drawing import save_twins
+
+SHARE = 0.25
+# One heal on the model's own samples is a small step: at the default τ of a run neither the mean
+# nor the rmse would say anything of them. At this one they differ in what they see of a loop.
+TAU = 0.2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: the worst of the studies'."""
+    options = parse(arguments)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    worst = 0
+    for name in options.names:
+        if not options.page_only:
+            worst = max(worst, STUDIES[name].measure(options))
+        write_page(name, STUDIES[name], options.docs)
+        if worst > STOPPED:
+            break
+    return worst
+
+
+def write_page(name: str, study: Study, docs: Path) -> None:
+    """The study's blocks and figures, from the files in docs/results/ alone."""
+    found = study.read(docs)
+    for path in save_twins(study.figures(found), docs / "results"):
+        tell(str(path))
+    for block, tables in study.blocks.items():
+        text = tables(found) if found else ""
+        write_block(docs / "RESULTS.md", block, text or f"Not run yet: `make results-{name}`.")
+    tell(f"{docs / 'RESULTS.md'}: {', '.join(study.blocks)}")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line, with the folder of the page that follows from it."""
+    parser = argparse.ArgumentParser(prog="python -m results", description=__doc__)
+    add = parser.add_argument
+    add("names", nargs="+", choices=list(STUDIES), metavar="NAME")
+    add("--page-only", action="store_true", help="measure nothing")
+    add("--collect", action="store_true", help="begin no run: take what is there")
+    add("--sweeps", type=Path, default=ROOT / "sweeps", help="folder of the sweeps' files")
+    add("--store", type=Path, default=ROOT / "runs" / "results", help="of what is measured")
+    add("--docs", type=Path, help="folder with RESULTS.md")
+    for name, usual in (("--model", "smollm2"), ("--axis", "love"), ("--config", None)):
+        add(name, default=usual, help=f"planted: as shl run {name} takes it")
+    add("--share", type=_share, default=SHARE, help="planted: of texts with a loop")
+    add("--tau", type=_tau, default=TAU, help="planted: of every barrier, nats")
+    options = parser.parse_args(arguments)
+    if options.docs is None:
+        options.docs = ROOT / "docs"
+        published = ("sweeps", "model", "axis", "config", "share", "tau")
+        if any(getattr(options, key) != parser.get_default(key) for key in published):
+            options.docs = Path(tempfile.gettempdir()) / "shl-results"
+            options.docs.mkdir(exist_ok=True)
+            shutil.copy(ROOT / "docs" / "RESULTS.md", options.docs)
+    return options
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _tau(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no divergence: give 0 or more")
+    return value
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except SteerHealLoveError as error:
+        print(f"results: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

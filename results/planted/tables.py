@@ -1,0 +1,168 @@
+"""What each aggregate sees of a loop, and what is learnt of loops behind each barrier.
+
+Texts differ from seed to seed, so theirs are pooled: intervals are over texts and loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import altair as alt
+import numpy as np
+
+from results.page import table, table_of
+from results.say import nats, say, shares
+from steer_heal_love.maths.divergence import Aggregate
+from steer_heal_love.maths.statistics import (
+    auroc_interval,
+    bootstrap_mean,
+    bootstrap_statistic,
+    proportion_interval,
+)
+from steer_heal_love.records import Interval
+from steer_heal_love.report.figures.drawing import FAINT, GREY, RED, RUN_DASHES, RUNS, data_of
+from steer_heal_love.report.text.words import percent
+
+AGGREGATES: tuple[Aggregate, ...] = ("mean", "rmse", "p95", "max")
+CLEAN = "clean"
+SORTS = {CLEAN: "no loop", "inside": "loop inside", "to the end": "loop to the end"}
+RESAMPLES = 2000
+_COLOURS = (GREY, RED, RUNS[0], RUNS[2], RUNS[4])  # the student without a barrier first
+
+Seeds = Sequence[Any]  # of a model: what was measured, by seed
+
+
+@dataclass(frozen=True)
+class Student:
+    """What was measured of a student, and of those it is held against."""
+
+    barrier: str
+    tau: float
+    seeds: Seeds
+    base: Seeds
+    rmse: Seeds
+
+
+def students_of(found: Mapping[str, Any]) -> list[Student]:
+    """Those of the file, each with the base model and the student behind the rmse."""
+    rows = {(s["barrier"], s["tau"]): list(s["seeds"].values()) for s in found["students"]}
+    base, rmse = list(found["base"].values()), rows["rmse", found["tau"]]
+    return [Student(barrier, tau, seeds, base, rmse) for (barrier, tau), seeds in rows.items()]
+
+
+def matched_taus(plain: Seeds, tau: float) -> dict[str, float]:
+    """τ of each aggregate but the rmse, so that on texts without a loop all are as strong.
+
+    Of such texts each one's median D is the same multiple of its own τ.
+
+    Args:
+        plain: of the student without a barrier.
+        tau: of the rmse, nats.
+
+    Raises ValueError where the plain student has not moved on texts without a loop.
+    """
+    medians = {n: float(np.median(divergences(plain, n, CLEAN))) for n in AGGREGATES}
+    rmse = medians.pop("rmse")
+    if rmse <= 0:
+        raise ValueError("no divergence on texts without a loop: nothing to match τ by")
+    return {name: round(tau * median / rmse, 3) for name, median in medians.items()}
+
+
+def divergences(seeds: Seeds, aggregate: str, sort: str) -> list[float]:
+    """D of all texts of a sort, nats."""
+    return [v for seed in seeds for v in seed["divergence"][aggregate][sort]]
+
+
+def _median(values: Sequence[float]) -> Interval:
+    return bootstrap_statistic(np.array(values), np.median, resamples=RESAMPLES)
+
+
+def seen_block(found: Mapping[str, Any]) -> str:
+    """D of each sort of text by each aggregate, under the student without a barrier."""
+    plain = students_of(found)[0].seeds
+    limits = (found["tau"], found["default_tau"])
+    head = ["D by", "texts", "median D", *(f"over τ = {t:g}" for t in limits), "told from no loop"]
+    rows = []
+    for name, sort in product(AGGREGATES, SORTS):
+        values, clean = divergences(plain, name, sort), divergences(plain, name, CLEAN)
+        over = [proportion_interval(sum(v > t for v in values), len(values)) for t in limits]
+        told = "" if sort == CLEAN else shares(auroc_interval(values, clean))
+        rows.append([name, SORTS[sort], say(_median(values)), *map(shares, over), told])
+    loops = "; ".join(
+        f"{k['where']}, {k['period']} tokens said {k['loop'] // k['period'] + 1} times in a text "
+        f"of {k['at'] + k['loop'] + k['rest']}"
+        for k in found["kinds"]
+    )
+    made_of = (
+        f"Model `{found['model']}`, {len(found['base'])} seeds, {found['texts']} texts a seed, a "
+        f"loop in {percent(found['share'])} of them: {loops}."
+    )
+    return f"{made_of}\n\n{table(head, rows)}"
+
+
+def learnt_block(found: Mapping[str, Any]) -> str:
+    """How far each student has moved, and what it has learnt of loops."""
+    return table_of(LEARNT, students_of(found))
+
+
+def gains(seeds: Seeds, others: Seeds, loops: str, repeat: int) -> list[float]:
+    """log p of this repeat under the student less under another, nats per token, by loop."""
+    return [
+        a[repeat - 1] - b[repeat - 1]
+        for seed, other in zip(seeds, others, strict=True)
+        for a, b in zip(seed["repeats"][loops], other["repeats"][loops], strict=True)
+        if len(a) >= repeat
+    ]
+
+
+def _gain(seeds: Seeds, others: Seeds, loops: str, repeat: int = 2) -> str:
+    values = [] if seeds is others else gains(seeds, others, loops, repeat)
+    return nats(bootstrap_mean(values)) if values else ""
+
+
+def _moved(sort: str) -> Callable[[Student], str]:
+    return lambda s: say(_median(divergences(s.seeds, "rmse", sort)))
+
+
+LEARNT: Mapping[str, Callable[[Student], str]] = {
+    "barrier": lambda s: s.barrier,
+    "τ": lambda s: "" if s.barrier == "none" else f"{s.tau:g}",
+    **{f"D, {words}": _moved(sort) for sort, words in SORTS.items()},
+    "a loop begins": lambda s: _gain(s.seeds, s.base, "learnt", 1),
+    "goes on": lambda s: _gain(s.seeds, s.base, "learnt"),
+    "− rmse": lambda s: _gain(s.seeds, s.rmse, "learnt"),
+    "a fresh one begins": lambda s: _gain(s.seeds, s.base, "fresh", 1),
+    "fresh: goes on": lambda s: _gain(s.seeds, s.base, "fresh"),
+    "fresh: − rmse": lambda s: _gain(s.seeds, s.rmse, "fresh"),
+}
+
+
+def along(found: Mapping[str, Any]) -> Any:
+    """KL at each position of one text, a line a barrier, over the shaded loop."""
+    text = found["shown"]
+    names, (start, stop) = list(text["kl"]), text["loop"]
+    rows = [
+        {"barrier": name, "position": i, "kl": value}
+        for name, values in text["kl"].items()
+        for i, value in enumerate(values)
+    ]
+    scale = alt.Scale(domain=[0, len(text["tokens"]) - 1], nice=False)
+    x = alt.X("position:Q", scale=scale, axis=alt.Axis(title="position in the text (token)"))
+    colours = alt.Scale(domain=names, range=list(_COLOURS))
+    dashes = alt.Scale(domain=names, range=list(RUN_DASHES[: len(names)]))
+    shade = alt.Chart(data_of([{"from": start, "to": stop}])).mark_rect(color=FAINT)
+    repeats = alt.Chart(data_of([{"position": p} for p in range(start, stop, text["period"])]))
+    lines = alt.Chart(data_of(rows)).mark_line(strokeWidth=1.8)
+    return alt.layer(
+        shade.encode(x=alt.X("from:Q", scale=scale), x2="to:Q"),
+        repeats.mark_rule(color=GREY, strokeDash=[1, 3]).encode(x=x),
+        lines.encode(
+            x=x,
+            y=alt.Y("kl:Q", axis=alt.Axis(title="KL from base (nats)")),
+            color=alt.Color("barrier:N", scale=colours),
+            strokeDash=alt.StrokeDash("barrier:N", scale=dashes),
+        ),
+    ).properties(width=720, height=260)
