@@ -23,7 +23,7 @@ DEMO := runs/demo
 DEMO_ARGS := run --axis love --rounds 3 --dose.n-keep 48 --dose.top-share 1 --dose.min-prompts 96 --evaluate.samples 32 --evaluate.rivals
 LOVE := $(BIN)/shl
 
-.PHONY: help setup demo demo-again test test-faults test-scale test-browser lint format bench bench-plan scale-page results results-heal results-barrier results-loop results-axes results-unsteered results-dose results-planted results-side-effects readme-table report-image playground-image docs package clean
+.PHONY: help setup demo demo-again test test-faults test-scale test-browser lint format bench bench-plan scale-page results results-heal results-barrier results-loop results-axes results-unsteered results-planted readme-table report-image playground-image docs package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name what; do \
@@ -96,31 +96,25 @@ bench-plan: $(VENV)/.dev-installed ## memory that shl plan foretells, against me
 scale-page: $(VENV)/.dev-installed ## memory and time by model size, into docs/scale.md
 	@$(BIN)/python -m results.scale_page
 
-results: results-dose results-heal results-planted results-loop results-side-effects results-axes results-barrier results-unsteered ## all of docs/RESULTS.md: a day and more; goes on where it stopped
+results: results-heal results-planted results-loop results-axes results-barrier results-unsteered ## all of docs/RESULTS.md: a day and more; goes on where it stopped
 
 results-heal: $(VENV)/.installed ## one round beside its rivals, three seeds: an hour; goes on where it stopped
-	@$(BIN)/python -m results.runs heal
+	@$(BIN)/python -m results heal
 
 results-barrier: $(VENV)/.installed ## rmse, mean, p95, max, none; λ, τ, reference: a day; goes on where it stopped
-	@$(BIN)/python -m results.runs barrier
+	@$(BIN)/python -m results barrier
 
 results-loop: $(VENV)/.installed ## eight rounds, three seeds, and its goals: hours; goes on where it stopped
-	@$(BIN)/python -m results.runs loop
+	@$(BIN)/python -m results loop
 
 results-axes: $(VENV)/.installed ## further axes, one round each: hours; goes on where it stopped
-	@$(BIN)/python -m results.runs axes
+	@$(BIN)/python -m results axes
 
 results-unsteered: $(VENV)/.installed ## the loop at no dose, after results-barrier: hours; goes on where it stopped
-	@$(BIN)/python -m results.runs unsteered
-
-results-dose: $(VENV)/.installed ## ways to give a dose, into docs/RESULTS.md: an hour; goes on where it stopped
-	@$(BIN)/python -m results.dose
+	@$(BIN)/python -m results unsteered
 
 results-planted: $(VENV)/.installed ## what each barrier sees of planted loops: half an hour; goes on where it stopped
-	@$(BIN)/python -m results.planted
-
-results-side-effects: $(VENV)/.installed ## what else changed in the students of finished runs; goes on where it stopped
-	@$(BIN)/python -m results.side_effects
+	@$(BIN)/python -m results planted
 
 readme-table: $(VENV)/.installed ## write the demo's figures into README.md
 	@$(BIN)/python -m results.readme_table

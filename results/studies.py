@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from results.planted.students import measure as planted_measure
-from results.planted.tables import along, learnt_block, seen_block
+from results.planted.tables import learnt_block, seen_block
 from results.runs.barriers import barrier_tables, unsteered_tables
 from results.runs.carry_out import carry_out, read_sweeps
 from results.runs.figures import (
     barrier_figures,
     loop_figure,
     one_round_figure,
-    plot_of,
     unsteered_figure,
 )
-from results.runs.gather import Kept
-from results.runs.loop import goals_table, loop_tables
+from results.runs.loop import loop_tables
 from results.runs.one_round import one_round
 from results.runs.records import SweepFigures
 from results.runs.tables import Found, made_of
@@ -45,7 +43,6 @@ class Study:
 def of_runs(
     blocks: Mapping[str, tuple[str, Callable[[Any], list[str]]]],
     figures: Callable[[Any], Sequence[Plot]],
-    kept: Kept,
     *,
     beside: Sequence[str] = (),
     diary: bool = False,
@@ -63,7 +60,7 @@ def of_runs(
         return "\n\n".join(tables(found)) if found[sweep] else ""
 
     return Study(
-        measure=partial(carry_out, names=sweeps, kept=kept, diary=diary),
+        measure=partial(carry_out, names=sweeps, diary=diary),
         read=partial(read_sweeps, names=(*sweeps, *beside)),
         blocks={name: partial(block, *tables) for name, tables in blocks.items()},
         figures=figures,
@@ -88,39 +85,27 @@ def read_planted(docs: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def planted_figure(found: Any) -> list[Plot]:
-    """Divergence along one text with a loop."""
-    title = "What a barrier sees of a loop"
-    subtitle = ["One text, its loop shaded, under the student healed behind each barrier."]
-    return [plot_of("planted", title, subtitle, along(found))] if found else []
-
-
-PAIRS = Kept(items=("trait_nats",), steered=False)
 BARRIERS = ("barrier", "barrier-hard", "barrier-grid")
 
 STUDIES: Mapping[str, Study] = {
-    "heal": of_runs({"heal": alone("heal", one_round)}, partial(one_round_figure, "heal"), Kept()),
-    "barrier": of_runs(
-        {name: alone(name, barrier_tables) for name in BARRIERS}, barrier_figures, PAIRS
-    ),
+    "heal": of_runs({"heal": alone("heal", one_round)}, partial(one_round_figure, "heal")),
+    "barrier": of_runs({name: alone(name, barrier_tables) for name in BARRIERS}, barrier_figures),
     "loop": of_runs(
         {
             "loop": alone("loop", loop_tables),
-            "loop-goals": ("loop", lambda found: [goals_table(found["loop"].runs)]),
         },
         loop_figure,
-        Kept(steered=False),
         beside=("heal",),
         diary=True,
     ),
-    "axes": of_runs({"axes": alone("axes", one_round)}, partial(one_round_figure, "axes"), Kept()),
+    "axes": of_runs({"axes": alone("axes", one_round)}, partial(one_round_figure, "axes")),
     "unsteered": of_runs(
-        {"unsteered": ("unsteered", unsteered_tables)}, unsteered_figure, PAIRS, beside=("barrier",)
+        {"unsteered": ("unsteered", unsteered_tables)}, unsteered_figure, beside=("barrier",)
     ),
     "planted": Study(
         measure=planted_measure,
         read=read_planted,
         blocks={"planted-seen": seen_block, "planted-learnt": learnt_block},
-        figures=planted_figure,
+        figures=lambda _: [],
     ),
 }

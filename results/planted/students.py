@@ -32,8 +32,7 @@ from steer_heal_love.loop.context import Work, seed_of, training_prompts
 from steer_heal_love.loop.dose_curve import spread_prompts
 from steer_heal_love.maths.divergence import aggregate_per_sequence
 from steer_heal_love.maths.head import head_losses
-from steer_heal_love.records import Axis, Completion, Context, NoPieces
-from steer_heal_love.run_config import RunConfig
+from steer_heal_love.records import Completion, NoPieces
 from steer_heal_love.runner.environment import describe_environment
 from steer_heal_love.runner.settings import load_config
 from steer_heal_love.runs.files import write_text
@@ -43,31 +42,6 @@ from steer_heal_love.stages.healing.texts import reference_states
 
 SEEDS = (0, 1, 2)
 FRESH = 16  # planted texts besides, that no student learns from: what is learnt of loops as such
-
-
-@dataclass(frozen=True, eq=False)
-class Setup:
-    """What every piece that is measured shares."""
-
-    lm: LanguageModel
-    axis: Axis
-    contexts: Sequence[Context]
-    config: RunConfig
-    share: float  # of the texts that a loop is planted in
-    store: Store
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What every stored piece depends on."""
-        stages = {key: getattr(self.config, key).model_dump() for key in ("filter", "generate")}
-        texts = {"texts": self.config.dose.n_keep, "fresh": FRESH}
-        return {"model": self.lm.identity.name, "axis": self.axis.name, **stages, **texts}
-
-    def work(self, seed: int) -> Work:
-        """The pieces of work of a run with this seed."""
-        config = self.config.model_copy(update={"seed": seed})
-        ignore = lambda _stage, _done, _total: None  # noqa: E731
-        return Work(self.lm, self.axis, self.contexts, config, NoPieces(), ignore)
 
 
 @dataclass(frozen=True)
@@ -89,20 +63,22 @@ def measure(options: argparse.Namespace) -> int:
     config, contexts = load_config(options.config), load_contexts()
     lm, axis = load_model(options.model), load_axis(options.axis)
     config = settled(lm, axis, training_prompts(axis, contexts, config.dose), config)
-    setup = Setup(lm, axis, contexts, config, options.share, Store(options.store / "planted"))
-    base = {str(seed): measure_student(setup, "base", seed, 0.0) for seed in SEEDS}
-    students: list[dict[str, Any]] = []
+    store = Store(options.store / "planted")
+    works = [
+        Work(lm, axis, contexts, config.model_copy(update={"seed": seed}), NoPieces(), _ignore)
+        for seed in SEEDS
+    ]
 
-    def heal_behind(barrier: str, tau: float) -> None:
-        seeds = {str(seed): measure_student(setup, barrier, seed, tau) for seed in SEEDS}
-        students.append({"barrier": barrier, "tau": tau, "seeds": seeds})
+    def heal_behind(barrier: str, tau: float) -> dict[str, Any]:
+        seeds = [measure_student(work, store, options.share, barrier, tau) for work in works]
         tell(f"planted: {barrier} at τ = {tau:g}")
+        return {"barrier": barrier, "tau": tau, "seeds": seeds}
 
-    for barrier in ("none", *AGGREGATES):
-        heal_behind(barrier, options.tau)
-    plain = list(students[0]["seeds"].values())
-    for barrier, tau in matched_taus(plain, options.tau).items():
-        heal_behind(barrier, tau)
+    base = heal_behind("base", 0.0)["seeds"]
+
+    students = [heal_behind(barrier, options.tau) for barrier in ("none", *AGGREGATES)]
+    matched = matched_taus(students[0]["seeds"], options.tau)
+    students += [heal_behind(barrier, tau) for barrier, tau in matched.items()]
     values = {
         "model": lm.identity.name,
         "texts": config.dose.n_keep,
@@ -111,56 +87,64 @@ def measure(options: argparse.Namespace) -> int:
         "tau": options.tau,
         "default_tau": config.heal.tau,
         "environment": describe_environment(lm),
-        "shown": shown_text(setup, students[: 1 + len(AGGREGATES)]),
         "base": base,
         "students": students,
     }
-    for seed in (seed for s in students for seed in s["seeds"].values()):
-        del seed["kl"]  # but for the text that is shown
     write_text(options.docs / "results" / "planted.json", lines_of(values, deep=4))
     return 0
 
 
+def _ignore(_stage: str, _done: int, _total: int) -> None:
+    """No progress of a run's stages is shown."""
+
+
 @cache
-def texts_of(setup: Setup, seed: int) -> Texts:
+def texts_of(work: Work, store: Store, share: float) -> Texts:
     """The base model's samples of this seed that its filter lets through, loops planted.
 
     Raises:
         StarvedRound: too few are, or too few of them are long enough.
     """
-    kept, texts = _sampled(setup, seed), setup.config.dose.n_keep
+    seed, texts = work.config.seed, work.config.dose.n_keep
+    kept = _sampled(work, store)
     if len(kept) < texts + FRESH:
         passed = f"{len(kept)} texts of the base model pass the filter"
         raise StarvedRound(f"seed {seed}: {passed}, and {texts + FRESH} are wanted")
     training, others = kept[:texts], kept[texts : texts + FRESH]
     try:
-        places = choose_places([len(c.token_ids) for c in training], setup.share, KINDS, seed)
+        places = choose_places([len(c.token_ids) for c in training], share, KINDS, seed)
     except ValueError as error:
         raise StarvedRound(f"seed {seed}: {error}: lower --share") from None
     planted = {i: plant(training[i].token_ids, kind) for i, kind in sorted(places.items())}
     for i, loop in planted.items():
-        text = decode_text(setup.lm, loop.token_ids)
+        text = decode_text(work.lm, loop.token_ids)
         training[i] = replace(training[i], token_ids=loop.token_ids, text=text, end_id=None)
     turns = [(c, KINDS[i % len(KINDS)]) for i, c in enumerate(others)]
     fresh = [(c.prompt, plant(c.token_ids, k)) for c, k in turns if len(c.token_ids) >= k.needs]
     return Texts(tuple(training), planted, tuple(fresh))
 
 
-def _sampled(setup: Setup, seed: int) -> list[Completion]:
+def _settings(work: Work) -> dict[str, Any]:
+    """What every stored piece depends on."""
+    stages = {key: getattr(work.config, key).model_dump() for key in ("filter", "generate")}
+    texts = {"seed": work.config.seed, "texts": work.config.dose.n_keep, "fresh": FRESH}
+    return {"model": work.lm.identity.name, "axis": work.axis.name, **stages, **texts}
+
+
+def _sampled(work: Work, store: Store) -> list[Completion]:
     def compute() -> list[dict[str, Any]]:
-        work = setup.work(seed)
-        prompts = spread_prompts(work.prompts, 2 * (setup.config.dose.n_keep + FRESH))
+        prompts = spread_prompts(work.prompts, 2 * (work.config.dose.n_keep + FRESH))
         # not the noise of the samples that the limits are taken from
-        completions = sample(work, prompts, 0.0, seed_of(work, "planted"), 0)
-        limits, config = base_limits(work), setup.config.filter
-        judged = filtering.judge_all(setup.lm, setup.axis, completions, limits, config, trait=False)
+        texts = sample(work, prompts, 0.0, seed_of(work, "planted"), 0)
+        limits, config = base_limits(work), work.config.filter
+        judged = filtering.judge_all(work.lm, work.axis, texts, limits, config, trait=False)
         return [asdict(j.completion) for j in judged if j.coherent and j.completion.token_ids]
 
-    rows = setup.store.do(f"texts-{seed}", {**setup.settings, "seed": seed}, compute)
+    rows = store.do(f"texts-{work.config.seed}", _settings(work), compute)
     return [Completion(**{**row, "token_ids": tuple(row["token_ids"])}) for row in rows]
 
 
-def measure_student(setup: Setup, barrier: str, seed: int, tau: float) -> Any:
+def measure_student(work: Work, store: Store, share: float, barrier: str, tau: float) -> Any:
     """What a student healed behind this barrier makes of the texts and of loops.
 
     Args:
@@ -168,24 +152,22 @@ def measure_student(setup: Setup, barrier: str, seed: int, tau: float) -> Any:
     """
     own = {"divergence": "none"} if barrier == "none" else {"aggregate": barrier, "tau": tau}
     # Nothing is held out: it is the texts that were learnt from whose divergence is looked at.
-    config = setup.config.heal.model_copy(update={**own, "validation_share": 0.0})
+    config = work.config.heal.model_copy(update={**own, "validation_share": 0.0})
 
     def compute() -> dict[str, Any]:
-        texts = texts_of(setup, seed)
+        texts = texts_of(work, store, share)
         if barrier == "base":
-            return {"repeats": _repeats(setup.lm, texts)}
-        healed = heal(setup.lm, texts.training, config, seed=seed_of(setup.work(seed), "heal", 0))
+            return {"repeats": _repeats(work.lm, texts)}
+        healed = heal(work.lm, texts.training, config, seed=seed_of(work, "heal", 0))
         ends = [() if c.end_id is None else (c.end_id,) for c in texts.training]
         rows = [(c.prompt, c.token_ids + e) for c, e in zip(texts.training, ends, strict=True)]
-        with student(setup.lm, [healed.adapter]):
-            kl = [kl for _, kl in look(setup.lm, _examples(setup.lm, rows))]
-            repeats = _repeats(setup.lm, texts)
-        along = [[round(v, 4) for v in kl[i]] for i in texts.planted]
-        return {"divergence": _divergences(texts, kl), "kl": along, "repeats": repeats}
+        with student(work.lm, [healed.adapter]):
+            kl = [kl for _, kl in look(work.lm, _examples(work.lm, rows))]
+            return {"divergence": _divergences(texts, kl), "repeats": _repeats(work.lm, texts)}
 
-    kinds = [asdict(kind) for kind in KINDS]
-    settings = {**setup.settings, "share": setup.share, "kinds": kinds, "heal": config.model_dump()}
-    return setup.store.do(f"{barrier}-{tau:g}-{seed}", {**settings, "seed": seed}, compute)
+    planted = {"share": share, "kinds": [asdict(kind) for kind in KINDS]}
+    settings = {**_settings(work), **planted, "heal": config.model_dump()}
+    return store.do(f"{barrier}-{tau:g}-{work.config.seed}", settings, compute)
 
 
 def _examples(lm: LanguageModel, rows: Sequence[tuple[str, Sequence[int]]]) -> list[Example]:
@@ -230,24 +212,3 @@ def _repeats(lm: LanguageModel, texts: Texts) -> dict[str, list[list[float]]]:
             for (_, text), (nll, _) in zip(loops, seen, strict=True)
         ]
     return said
-
-
-def shown_text(setup: Setup, students: Sequence[Any]) -> dict[str, Any]:
-    """The text that the figure shows, and each student's KL along it.
-
-    It is the one inside whose loop is seen about as well as most, by the median of D (rmse) under
-    the student without a barrier.
-    """
-    seed, inside = SEEDS[0], KINDS[0].where
-    loops = texts_of(setup, seed).loops
-    places = [i for i, (_, text) in enumerate(loops) if text.kind.where == inside]
-    values = students[0]["seeds"][str(seed)]["divergence"]["rmse"][inside]
-    place = places[int(np.argsort(values, kind="stable")[(len(values) - 1) // 2])]
-    prompt, text = loops[place]
-    return {
-        "prompt": prompt,
-        "tokens": [decode_text(setup.lm, [token]) for token in text.token_ids],
-        "loop": [text.kind.at, text.kind.at + text.kind.loop],
-        "period": text.kind.period,
-        "kl": {s["barrier"]: s["seeds"][str(seed)]["kl"][place] for s in students},
-    }

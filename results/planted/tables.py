@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-import altair as alt
 import numpy as np
 
 from results.page import table, table_of
@@ -23,14 +22,12 @@ from steer_heal_love.maths.statistics import (
     proportion_interval,
 )
 from steer_heal_love.records import Interval
-from steer_heal_love.report.figures.drawing import FAINT, GREY, RED, RUN_DASHES, RUNS, data_of
 from steer_heal_love.report.text.words import percent
 
 AGGREGATES: tuple[Aggregate, ...] = ("mean", "rmse", "p95", "max")
 CLEAN = "clean"
 SORTS = {CLEAN: "no loop", "inside": "loop inside", "to the end": "loop to the end"}
 RESAMPLES = 2000
-_COLOURS = (GREY, RED, RUNS[0], RUNS[2], RUNS[4])  # the student without a barrier first
 
 Seeds = Sequence[Any]  # of a model: what was measured, by seed
 
@@ -48,8 +45,8 @@ class Student:
 
 def students_of(found: Mapping[str, Any]) -> list[Student]:
     """Those of the file, each with the base model and the student behind the rmse."""
-    rows = {(s["barrier"], s["tau"]): list(s["seeds"].values()) for s in found["students"]}
-    base, rmse = list(found["base"].values()), rows["rmse", found["tau"]]
+    rows = {(s["barrier"], s["tau"]): s["seeds"] for s in found["students"]}
+    base, rmse = found["base"], rows["rmse", found["tau"]]
     return [Student(barrier, tau, seeds, base, rmse) for (barrier, tau), seeds in rows.items()]
 
 
@@ -138,31 +135,3 @@ LEARNT: Mapping[str, Callable[[Student], str]] = {
     "fresh: goes on": lambda s: _gain(s.seeds, s.base, "fresh"),
     "fresh: − rmse": lambda s: _gain(s.seeds, s.rmse, "fresh"),
 }
-
-
-def along(found: Mapping[str, Any]) -> Any:
-    """KL at each position of one text, a line a barrier, over the shaded loop."""
-    text = found["shown"]
-    names, (start, stop) = list(text["kl"]), text["loop"]
-    rows = [
-        {"barrier": name, "position": i, "kl": value}
-        for name, values in text["kl"].items()
-        for i, value in enumerate(values)
-    ]
-    scale = alt.Scale(domain=[0, len(text["tokens"]) - 1], nice=False)
-    x = alt.X("position:Q", scale=scale, axis=alt.Axis(title="position in the text (token)"))
-    colours = alt.Scale(domain=names, range=list(_COLOURS))
-    dashes = alt.Scale(domain=names, range=list(RUN_DASHES[: len(names)]))
-    shade = alt.Chart(data_of([{"from": start, "to": stop}])).mark_rect(color=FAINT)
-    repeats = alt.Chart(data_of([{"position": p} for p in range(start, stop, text["period"])]))
-    lines = alt.Chart(data_of(rows)).mark_line(strokeWidth=1.8)
-    return alt.layer(
-        shade.encode(x=alt.X("from:Q", scale=scale), x2="to:Q"),
-        repeats.mark_rule(color=GREY, strokeDash=[1, 3]).encode(x=x),
-        lines.encode(
-            x=x,
-            y=alt.Y("kl:Q", axis=alt.Axis(title="KL from base (nats)")),
-            color=alt.Color("barrier:N", scale=colours),
-            strokeDash=alt.StrokeDash("barrier:N", scale=dashes),
-        ),
-    ).properties(width=720, height=260)

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from results.runs.gather import Kept, gather
+from results.runs.gather import gather
 from results.runs.records import SweepFigures, read_figures, write_figures
 from results.store import ROOT, tell
 from steer_heal_love.commands import sweep as sweep_command
@@ -17,9 +17,7 @@ from steer_heal_love.sweep.file import read_sweep
 STOPPED = 128  # exit codes above it are signals
 
 
-def carry_out(
-    options: argparse.Namespace, *, names: Sequence[str], kept: Kept, diary: bool = False
-) -> int:
+def carry_out(options: argparse.Namespace, *, names: Sequence[str], diary: bool = False) -> int:
     """Carry out the sweeps and keep the figures. Returns the worst exit code, as of `shl sweep`."""
     worst = 0
     for name in names:
@@ -28,7 +26,7 @@ def carry_out(
             with contextlib.chdir(ROOT):  # a sweep's file may name an axis by its path
                 flags = [str(sweep.path.absolute()), "--out", str(folder), "--resume"]
                 worst = max(worst, sweep_command.main(flags))
-        figures = gather(folder, sweep, name, kept)
+        figures = gather(folder, sweep, name)
         if figures.runs:
             write_figures(options.docs / "results" / f"{name}.json", figures)
         if diary:

@@ -31,14 +31,14 @@ class Estimate:
     items: int
 
 
-def paired(after: Items, before: Items, factor: float = 1.0) -> Estimate | None:
-    """Mean of after − factor · before over their common items; None where fewer than two."""
+def paired(after: Items, before: Items) -> Estimate | None:
+    """Mean of after − before over their common items; None where fewer than two."""
     if len(after) != len(before):
         return None
     a, b = complete_pairs(after, before)
     if len(a) < 2:
         return None
-    found = a - factor * b
+    found = a - b
     return Estimate(float(found.mean()), float(found.std(ddof=1)) / math.sqrt(len(a)), len(a))
 
 

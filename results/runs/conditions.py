@@ -68,24 +68,17 @@ def front_doses(runs: Sequence[Run]) -> list[float]:
     return sorted({dose.kappa for first in firsts for dose in first.front})
 
 
-def trait_shift(
-    runs: Sequence[Run], pick: Pick, against: Pick = base_of, factor: float = 1.0
-) -> Interval | None:
-    """Mean over runs and items of trait − (base + factor · (against's − base's)).
-
-    Paired over the answer pairs of each run; nats per token.
-    """
-    found = [_shift(run, pick(run), against(run), factor) for run in runs]
+def trait_shift(runs: Sequence[Run], pick: Pick, against: Pick = base_of) -> Interval | None:
+    """Mean over runs and items of the trait less another condition's, nats per token."""
+    found = [_shift(run, pick(run), against(run)) for run in runs]
     return over_runs([e for e in found if e is not None])
 
 
-def _shift(
-    run: Run, measured: Measured | None, other: Measured | None, factor: float
-) -> Estimate | None:
+def _shift(run: Run, measured: Measured | None, other: Measured | None) -> Estimate | None:
     if measured is None or other is None:
         return None
     own, theirs = above_base(run, measured), above_base(run, other)
-    return paired(own, theirs, factor) if own and theirs else None
+    return paired(own, theirs) if own and theirs else None
 
 
 def above_base(run: Run, measured: Measured) -> Items:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,10 @@ FRONT_ITEMS = ("trait_nats", "perplexity")
 _NOT_SETTINGS = ("seed", "axis", "model", "rounds")  # each run says them itself
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What is kept of a run beside figures and counts."""
-
-    items: tuple[str, ...] = ITEMS
-    steered: bool = True
-
-
 Items = Mapping[str, Mapping[str, Sequence[float | None]]]
 
 
-def gather(folder: Path, sweep: Sweep, name: str, kept: Kept) -> SweepFigures:
+def gather(folder: Path, sweep: Sweep, name: str) -> SweepFigures:
     """The figures of every trial that has a finished round, in the order of the sweep's file.
 
     Raises:
@@ -55,7 +47,7 @@ def gather(folder: Path, sweep: Sweep, name: str, kept: Kept) -> SweepFigures:
         settings=shared,
         environment=environments([view.path for view in views]),
         runs=tuple(
-            _run(view, {k: v for k, v in flat.items() if k not in shared}, kept)
+            _run(view, {k: v for k, v in flat.items() if k not in shared})
             for view, flat in zip(views, flats, strict=True)
         ),
     )
@@ -98,12 +90,12 @@ def _environment(run: Path) -> dict[str, Any]:
     return {key: read_mapping(found)[key] for key in wanted if key in read_mapping(found)}
 
 
-def _run(view: RunView, own: dict[str, Any], kept: Kept) -> Run:
+def _run(view: RunView, own: dict[str, Any]) -> Run:
     metrics = view.metrics
     baseline = replace(view, metrics={**metrics, "rounds": []}).items()
 
     def measured(condition: str) -> Measured:
-        return _measured(metrics.get(condition), baseline.get(condition, {}), kept.items)
+        return _measured(metrics.get(condition), baseline.get(condition, {}), ITEMS)
 
     entries = [entry for entry in read_rounds(metrics) if entry.get("healed")]
     return Run(
@@ -115,15 +107,15 @@ def _run(view: RunView, own: dict[str, Any], kept: Kept) -> Run:
         base=measured("base"),
         prompt_pos=measured("prompt_pos"),
         prompt_neg=measured("prompt_neg"),
-        rounds=tuple(_round(view, entry, kept) for entry in entries),
+        rounds=tuple(_round(view, entry) for entry in entries),
     )
 
 
-def _round(view: RunView, entry: Mapping[str, Any], kept: Kept) -> Round:
+def _round(view: RunView, entry: Mapping[str, Any]) -> Round:
     number = int(entry["round"])
     until_here = replace(view, metrics={**view.metrics, "rounds": [dict(entry)]})
     items = until_here.items()  # of this round, and of the baseline
-    steered = _measured(entry.get("steered"), items.get("steered", {}), kept.items)
+    steered = _measured(entry.get("steered"), items.get("steered", {}), ITEMS)
     rivals = read_mapping(entry.get("rivals"))
     return Round(
         number=number,
@@ -132,10 +124,10 @@ def _round(view: RunView, entry: Mapping[str, Any], kept: Kept) -> Round:
         total=int(entry.get("total", 0)),
         cosine_first=read_number(entry.get("cosine_first")) or 0.0,
         divergence=read_number(read_mapping(entry.get("heal")).get("divergence")),
-        healed=_measured(entry.get("healed"), items.get("healed", {}), kept.items),
-        steered=steered if kept.steered else None,
+        healed=_measured(entry.get("healed"), items.get("healed", {}), ITEMS),
+        steered=steered,
         front=read_front(view.path, entry),
-        rivals={name: _measured(rivals[name], items.get(name, {}), kept.items) for name in rivals},
+        rivals={name: _measured(rivals[name], items.get(name, {}), ITEMS) for name in rivals},
         stopped=str(entry["stopped"]) if entry.get("stopped") else None,
     )
 

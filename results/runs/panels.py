@@ -167,11 +167,11 @@ def plane(rows: Sequence[Mapping[str, Any]], names: Sequence[str], side: int = S
 
 
 def ends_labelled(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, without the labels between the ends of a series, which would lie on another."""
+    """The rows with labels at the ends of a line alone; the legend names what is one point."""
     series: dict[str, list[int]] = {}
     for k, row in enumerate(rows):
         series.setdefault(row["series"], []).append(k)
-    ends = {k for places in series.values() for k in (places[0], places[-1])}
+    ends = {k for places in series.values() if len(places) > 1 for k in (places[0], places[-1])}
     return [{**row, "label": row["label"] if k in ends else ""} for k, row in enumerate(rows)]
 
 

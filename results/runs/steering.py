@@ -24,8 +24,7 @@ class Steering:
     """A model beside raw steering of the base model at the model's own perplexity."""
 
     shift: Interval  # the most that steering shifts the trait at no more perplexity
-    margin: Interval  # the model's shift − factor · that
-    share: float | None  # model's mean shift over steering's; None where steering has none
+    margin: Interval  # the model's shift less that
     places: Counter[Place]  # runs by where the model's perplexity is on the front
 
     @property
@@ -40,49 +39,36 @@ class Steering:
         )
 
 
-def beside_steering(runs: Sequence[Run], pick: Pick, factor: float = 1.0) -> Steering | None:
+def beside_steering(runs: Sequence[Run], pick: Pick) -> Steering | None:
     """A condition against raw steering; None where no run has measured a front."""
-    found = [
-        matched
-        for run in runs
-        if (measured := pick(run)) is not None
-        and (matched := _match(run, measured, factor)) is not None
-    ]
+    pairs = [(run, measured) for run in runs if (measured := pick(run)) is not None]
+    found = [matched for pair in pairs if (matched := _match(*pair)) is not None]
     shift = over_runs([steering for steering, _, _ in found])
     margin = over_runs([margin for _, margin, _ in found])
     if shift is None or margin is None:
         return None
-    own = margin.value + factor * shift.value
-    return Steering(
-        shift=shift,
-        margin=margin,
-        share=own / shift.value if shift.low > 0 else None,
-        places=Counter(place for _, _, place in found),
-    )
+    return Steering(shift, margin, Counter(place for _, _, place in found))
 
 
-def _match(run: Run, measured: Measured, factor: float) -> tuple[Estimate, Estimate, Place] | None:
+def _match(run: Run, measured: Measured) -> tuple[Estimate, Estimate, Place] | None:
     """Of one run: steering's shift, the model's margin over it, and the place on the front."""
-    first = round_at(run, 0)
-    own = tuple(above_base(run, measured))
-    front = (
-        [(0.0, run.base), *((dose.kappa, dose.measured) for dose in first.front)] if first else []
-    )
-    points = tuple(
-        (kappa, tuple(above_base(run, m)), m.items.get("perplexity", ())) for kappa, m in front
+    first, own = round_at(run, 0), tuple(above_base(run, measured))
+    doses = [(dose.kappa, dose.measured) for dose in first.front] if first else []
+    front = tuple(
+        (kappa, tuple(above_base(run, m)), m.items.get("perplexity", ()))
+        for kappa, m in [(0.0, run.base), *doses]
     )
     perplexity = measured.items.get("perplexity", ())
-    if not own or not perplexity or len(points) < 2:
+    if not own or not perplexity or not doses:
         return None
-    nothing = _matched(tuple(0.0 for _ in own), perplexity, points, 1.0)
-    margin = _matched(own, perplexity, points, factor)
+    nothing, margin = (_matched(t, perplexity, front) for t in ((0.0,) * len(own), own))
     if nothing is None or margin is None:
         return None
-    steering = _estimate(nothing.advantage, len(own))
-    steering = Estimate(-steering.value, steering.error, steering.items)
+    less = _estimate(nothing.advantage, len(own))
     place: Place = "within" if margin.bracketed else "beyond"
     if margin.perplexity < margin.lowest:
         place = "below"
+    steering = Estimate(-less.value, less.error, less.items)
     return steering, _estimate(margin.advantage, len(own)), place
 
 
@@ -90,15 +76,10 @@ def _match(run: Run, measured: Measured, factor: float) -> tuple[Estimate, Estim
 def _matched(
     trait: tuple[float | None, ...],
     perplexity: tuple[float | None, ...],
-    points: tuple[tuple[float, tuple[float | None, ...], tuple[float | None, ...]], ...],
-    factor: float,
+    front: tuple[tuple[float, tuple[float | None, ...], tuple[float | None, ...]], ...],
 ) -> Matched | None:
-    """The trait and the front's, `factor` times as high, at the model's perplexity."""
-    front = [
-        FrontPoint(kappa, [None if t is None else factor * t for t in items], samples)
-        for kappa, items, samples in points
-    ]
-    return match_perplexity(trait, perplexity, front)
+    """The trait and the front's at the model's perplexity."""
+    return match_perplexity(trait, perplexity, [FrontPoint(*point) for point in front])
 
 
 def _estimate(interval: Interval, items: int) -> Estimate:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import tomli_w
-from results.runs import __main__ as command
+from results.runs import carry_out
 from results.runs.gather import environments, read_front
-from results.runs.questions import QUESTIONS
 from results.runs.records import read_figures
-from results.runs.tiny import merged, write_small
+from results.studies import STUDIES
 
+from results import __main__ as command
 from steer_heal_love.commands.sweep import job_of
 from steer_heal_love.inputs.axes import load_axis
 from steer_heal_love.sweep.file import read_sweep
@@ -20,9 +20,8 @@ from tiny import save_tiny_model
 from tiny_run import axis_data, config_data
 
 ROOT = command.ROOT
-SWEEPS = [name for question in QUESTIONS.values() for name in question.sweeps]
+SWEEPS = [name for study in STUDIES.values() for name in study.sweeps]
 EVALUATE = {"rivals": ["sft"], "relevance_others": 1, "long_samples": 2, "long_tokens": 16}
-FLAGS = ("--model", "--axis", "--config", "--store", "--docs")
 
 
 @pytest.fixture(scope="module")
@@ -33,20 +32,20 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "docs" / "RESULTS.md").write_text(page, encoding="utf-8")
     save_tiny_model(folder / "model")
     (folder / "axis").with_suffix(".toml").write_text(tomli_w.dumps(axis_data()), encoding="utf-8")
-    settings = config_data(evaluate=EVALUATE)
-    (folder / "config.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
+    settings = config_data(evaluate=EVALUATE) | {
+        "rounds": 1,
+        "model": str(folder / "model"),
+        "axis": str(folder / "axis.toml"),
+    }
+    trials = [{"name": f"seed-{seed}", "seed": seed, **settings} for seed in (0, 1)]
+    (folder / "heal.toml").write_text(tomli_w.dumps({"list": trials}), encoding="utf-8")
     assert run(folder) == 0
     return folder
 
 
 def run(folder: Path, *more: str) -> int:
-    values = ("model", "axis.toml", "config.toml", "store", "docs")
-    flags = [
-        word
-        for flag, value in zip(FLAGS, values, strict=True)
-        for word in (flag, str(folder / value))
-    ]
-    return command.main(["heal", "--tiny", *flags, *more])
+    places = ["--sweeps", str(folder), "--store", str(folder / "store")]
+    return command.main(["heal", *places, "--docs", str(folder / "docs"), *more])
 
 
 def block_of(folder: Path) -> str:
@@ -57,12 +56,7 @@ def block_of(folder: Path) -> str:
 def test_the_runs_are_carried_out_and_the_page_is_written(done: Path) -> None:
     block = block_of(done)
     assert "2 runs (seeds 0, 1), 1 round each" in block
-    for name in (
-        "persona as system prompt",
-        "steered, at",
-        "plain distillation",
-        "**healed**",
-    ):
+    for name in ("persona as system prompt", "steered, at", "plain distillation", "**healed**"):
         assert f"| {name}" in block
     assert (done / "docs" / "results" / "heal.png").read_bytes()[:4] == b"\x89PNG"
     assert "healed" in (done / "docs" / "results" / "heal.svg").read_text(encoding="utf-8")
@@ -74,8 +68,10 @@ def test_where_the_runs_were_carried_out_is_said_of_all_of_them(tmp_path: Path) 
         text = json.dumps({"device": "cpu", "threads": threads, "host": "not kept"})
         (tmp_path / name / "environment.json").write_text(text, encoding="utf-8")
     places = [tmp_path / name for name in ("a", "b", "c", "missing")]
-    assert environments(places) == {"device": "cpu", "threads": [2, 1]}
-    assert environments([]) == {}
+    assert environments(places) == {
+        name: {"device": "cpu", "threads": threads}
+        for name, threads in (("a", 2), ("b", 1), ("c", 1))
+    }
 
 
 def test_the_figures_are_those_of_the_runs(done: Path) -> None:
@@ -114,8 +110,8 @@ def test_the_page_is_rebuilt_from_the_json_file_alone(
     def refuse(*_: object) -> None:
         raise AssertionError("a run was begun or read")
 
-    monkeypatch.setattr(command.sweep_command, "main", refuse)
-    monkeypatch.setattr(command, "gather", refuse)
+    monkeypatch.setattr(carry_out.sweep_command, "main", refuse)
+    monkeypatch.setattr(carry_out, "gather", refuse)
     (done / "docs" / "results" / "heal.svg").unlink()
     assert run(done, "--page-only") == 0
     assert block_of(done) == before
@@ -128,15 +124,16 @@ def test_runs_are_collected_as_they_are(done: Path, monkeypatch: pytest.MonkeyPa
     def refuse(*_: object) -> None:
         raise AssertionError("a run was begun")
 
-    monkeypatch.setattr(command.sweep_command, "main", refuse)
+    monkeypatch.setattr(carry_out.sweep_command, "main", refuse)
     assert run(done, "--collect") == 0
     assert block_of(done) == before
 
 
-def test_a_model_of_ones_own_is_for_a_trial_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        command.parse(["heal", "--model", "other"])
-    assert "are for --tiny" in capsys.readouterr().err
+def test_what_is_not_published_goes_to_a_folder_aside(tmp_path: Path) -> None:
+    assert command.parse(["heal"]).docs == ROOT / "docs"
+    aside = command.parse(["heal", "--sweeps", str(tmp_path)]).docs
+    assert aside != ROOT / "docs"
+    assert (aside / "RESULTS.md").is_file()
 
 
 @pytest.mark.parametrize("name", SWEEPS)
@@ -150,26 +147,10 @@ def test_every_published_sweep_can_be_begun(
         job = job_of(trial.name, trial.values, tmp_path, trust=False)
         axis = load_axis(job.settings["axis"])
         assert len(axis.pairs) >= 24
-    write_small(sweep, tmp_path / "small.toml", {"model": "other"})
-    small = read_sweep(tmp_path / "small.toml")
-    assert 2 <= len(small.trials) <= 10
-    assert {trial.values["model"] for trial in small.trials} == {"other"}
-    assert max(trial.values["rounds"] for trial in small.trials) <= 2
 
 
-@pytest.mark.parametrize("name", list(QUESTIONS))
+@pytest.mark.parametrize("name", list(STUDIES))
 def test_the_published_page_has_a_place_for_every_block(name: str) -> None:
-    question = QUESTIONS[name]
     text = (ROOT / "docs" / "RESULTS.md").read_text(encoding="utf-8")
-    for block in question.words(dict.fromkeys((*question.sweeps, *question.beside), None)):
+    for block in STUDIES[name].blocks:
         assert text.count(f"<!-- {block}:begin -->") == text.count(f"<!-- {block}:end -->") == 1
-
-
-def test_settings_are_merged_table_by_table() -> None:
-    below = {"a": 1, "b": {"c": 2, "d": 3}}
-    assert merged(below, {"b": {"c": 4}, "e": {"f": 5}}) == {
-        "a": 1,
-        "b": {"c": 4, "d": 3},
-        "e": {"f": 5},
-    }
-    assert below["b"] == {"c": 2, "d": 3}

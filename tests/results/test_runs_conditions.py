@@ -15,7 +15,9 @@ from results.runs.conditions import (
     capability,
     coherence,
     healed_at,
+    of_same_seed,
     prompted,
+    quotient,
     ratio,
     share_excess,
     trait_shift,
@@ -32,15 +34,13 @@ def naive_steering(times: float) -> float:
 
 
 @settings(max_examples=25)
-@given(st.floats(1.01, 1.99), st.floats(-0.5, 1.5), st.floats(0.5, 3.0))
-def test_steering_is_met_on_the_line_through_its_doses(
-    times: float, shift: float, factor: float
-) -> None:
-    found = beside_steering([made_run(path=((shift, times),))], HEALED, factor)
+@given(st.floats(1.01, 1.99), st.floats(-0.5, 1.5))
+def test_steering_is_met_on_the_line_through_its_doses(times: float, shift: float) -> None:
+    found = beside_steering([made_run(path=((shift, times),))], HEALED)
     assert found is not None
     assert found.shift.value == pytest.approx(naive_steering(times), abs=1e-6)
-    assert found.margin.value == pytest.approx(shift - factor * naive_steering(times), abs=1e-6)
-    assert found.note == ""
+    assert found.margin.value == pytest.approx(shift - naive_steering(times), abs=1e-6)
+    assert found.reach == ""
 
 
 def test_a_model_off_the_front_is_held_against_its_end_and_the_page_says_so() -> None:
@@ -50,12 +50,10 @@ def test_a_model_off_the_front_is_held_against_its_end_and_the_page_says_so() ->
     assert within is not None
     assert beyond is not None
     assert below.shift.value == pytest.approx(0.0, abs=1e-9)
-    assert below.share is None
     assert beyond.shift.value == pytest.approx(0.6, abs=1e-9)
     every = beside_steering(runs, HEALED)
     assert every is not None
-    assert "in 1 of 3 runs the model has less perplexity" in every.note
-    assert "in 1 of 3 runs the model has more perplexity" in every.note
+    assert every.reach == "below every dose in 1 of 3, beyond every dose in 1 of 3"
 
 
 def test_without_a_front_there_is_no_comparison() -> None:
@@ -64,14 +62,25 @@ def test_without_a_front_there_is_no_comparison() -> None:
     assert beside_steering([bare], HEALED) is None
 
 
+def test_conditions_are_compared_seed_by_seed() -> None:
+    first = [made_run(s, ((0.5, 1.0 + s),)) for s in (1, 2)]
+    second = [made_run(s, ((0.3, 2.0 + 2 * s),)) for s in (2, 1)]
+    shift = trait_shift(first, HEALED, of_same_seed(second, HEALED))
+    assert shift is not None
+    assert shift.value == pytest.approx(0.2)
+    found = quotient(first, second[::-1], HEALED, "perplexity")
+    assert found is not None
+    assert found.value == pytest.approx(0.5)
+
+
 def test_shifts_are_against_base_and_against_another_condition() -> None:
     runs = [made_run(seed) for seed in range(3)]
     shift = trait_shift(runs, HEALED)
     assert shift is not None
     assert shift.value == pytest.approx(0.5)
-    over = trait_shift(runs, HEALED, prompted, 3.0)
+    over = trait_shift(runs, HEALED, prompted)
     assert over is not None
-    assert over.value == pytest.approx(0.5 - 3 * 0.1)
+    assert over.value == pytest.approx(0.5 - 0.1)
     assert trait_shift(runs, healed_at(4)) is None
 
 
