@@ -15,6 +15,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from results.page import write_block
@@ -67,8 +68,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--docs", type=Path, help="folder with RESULTS.md")
     for name, usual in (("--model", "smollm2"), ("--axis", "love"), ("--config", None)):
         add(name, default=usual, help=f"planted: as shl run {name} takes it")
-    add("--share", type=_share, default=SHARE, help="planted: of texts with a loop")
-    add("--tau", type=_tau, default=TAU, help="planted: of every barrier, nats")
+    add(
+        "--share",
+        type=partial(_number, least=1e-9, below=1.0),
+        default=SHARE,
+        help="planted: of texts with a loop",
+    )
+    add(
+        "--tau",
+        type=partial(_number, least=0.0, below=math.inf),
+        default=TAU,
+        help="planted: of every barrier, nats",
+    )
     options = parser.parse_args(arguments)
     if options.docs is None:
         options.docs = ROOT / "docs"
@@ -80,17 +91,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _share(text: str) -> float:
+def _number(text: str, least: float, below: float) -> float:
     value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def _tau(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no divergence: give 0 or more")
+    if not least <= value < below:
+        raise argparse.ArgumentTypeError(f"{text} is not from {least:g} to {below:g}")
     return value
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from results.page import table, write_block
+from results.say import MISSING
 from steer_heal_love.report.states import (
     LOOPS,
     PERPLEXITY,
@@ -119,18 +120,15 @@ def row(
 def of_base(figure: Figure | None, base: Figure | None) -> str:
     """A figure over the base's, or a dash."""
     if figure is None or base is None or base.value == 0:
-        return "–"
+        return MISSING
     return f"{figure.value / base.value:.2f}×"
 
 
-def with_interval(figure: Figure | None, say: Any) -> str:
+def with_interval(figure: Figure | None, words: Callable[[float], str]) -> str:
     """A figure with its interval in brackets, or a dash."""
-    if figure is None:
-        return "–"
-    if figure.interval is None:
-        return str(say(figure.value))
-    low, high = map(say, figure.interval)
-    return f"{say(figure.value)} ({low} to {high})"
+    if figure is None or figure.interval is None:
+        return MISSING if figure is None else words(figure.value)
+    return "{} ({} to {})".format(*map(words, (figure.value, *figure.interval)))
 
 
 def caption(metrics: Mapping[str, Any], environment: Mapping[str, Any], made_by: str) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 
 from results.planted.students import measure as planted_measure
 from results.planted.tables import learnt_block, seen_block
-from results.runs.barriers import barrier_tables, unsteered_tables
 from results.runs.carry_out import carry_out, read_sweeps
 from results.runs.figures import (
     barrier_figures,
@@ -20,9 +19,8 @@ from results.runs.figures import (
     one_round_figure,
     unsteered_figure,
 )
-from results.runs.loop import loop_tables
 from results.runs.one_round import one_round
-from results.runs.records import SweepFigures
+from results.runs.rounds import barrier_tables, loop_tables, unsteered_tables
 from results.runs.tables import Found, made_of
 from steer_heal_love.report.figures.drawing import Plot
 
@@ -41,7 +39,7 @@ class Study:
 
 
 def of_runs(
-    blocks: Mapping[str, tuple[str, Callable[[Any], list[str]]]],
+    tables: Mapping[str, Callable[[Found], list[str]]],
     figures: Callable[[Any], Sequence[Plot]],
     *,
     beside: Sequence[str] = (),
@@ -50,33 +48,29 @@ def of_runs(
     """A study that whole runs answer.
 
     Args:
-        blocks: of each the sweep that it is of, a file in sweeps/, and what makes its tables.
+        tables: of each of its sweeps, a file in sweeps/ and a block of the page.
         beside: sweeps of other studies that are shown too.
         diary: whether the diary of the first run is shown, as it is.
     """
-    sweeps = tuple(dict.fromkeys(sweep for sweep, _ in blocks.values()))
 
-    def block(sweep: str, tables: Callable[[Any], list[str]], found: Found) -> str:
-        return "\n\n".join(tables(found)) if found[sweep] else ""
+    def block(sweep: str, found: Found) -> str:
+        figures = found[sweep]
+        return "\n\n".join([made_of(figures), *tables[sweep](found)]) if figures else ""
 
     return Study(
-        measure=partial(carry_out, names=sweeps, diary=diary),
-        read=partial(read_sweeps, names=(*sweeps, *beside)),
-        blocks={name: partial(block, *tables) for name, tables in blocks.items()},
+        measure=partial(carry_out, names=tuple(tables), diary=diary),
+        read=partial(read_sweeps, names=(*tables, *beside)),
+        blocks={sweep: partial(block, sweep) for sweep in tables},
         figures=figures,
-        sweeps=sweeps,
+        sweeps=tuple(tables),
     )
 
 
-def alone(sweep: str, tables: Callable[[SweepFigures], list[str]]) -> Any:
-    """Tables of one sweep, after the line that says of which runs they are."""
-
-    def of(found: Found) -> list[str]:
-        figures = found[sweep]
-        assert figures is not None
-        return [made_of(figures), *tables(figures)]
-
-    return sweep, of
+def alone(
+    sweep: str, tables: Callable[[Any], list[str]]
+) -> dict[str, Callable[[Found], list[str]]]:
+    """The tables of a sweep that need no other one."""
+    return {sweep: lambda found: tables(found[sweep])}
 
 
 def read_planted(docs: Path) -> Any:
@@ -85,23 +79,17 @@ def read_planted(docs: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-BARRIERS = ("barrier", "barrier-hard", "barrier-grid")
-
 STUDIES: Mapping[str, Study] = {
-    "heal": of_runs({"heal": alone("heal", one_round)}, partial(one_round_figure, "heal")),
-    "barrier": of_runs({name: alone(name, barrier_tables) for name in BARRIERS}, barrier_figures),
-    "loop": of_runs(
-        {
-            "loop": alone("loop", loop_tables),
-        },
-        loop_figure,
-        beside=("heal",),
-        diary=True,
+    "heal": of_runs(alone("heal", one_round), partial(one_round_figure, "heal")),
+    "barrier": of_runs(
+        alone("barrier", barrier_tables)
+        | alone("barrier-hard", barrier_tables)
+        | alone("barrier-grid", barrier_tables),
+        barrier_figures,
     ),
-    "axes": of_runs({"axes": alone("axes", one_round)}, partial(one_round_figure, "axes")),
-    "unsteered": of_runs(
-        {"unsteered": ("unsteered", unsteered_tables)}, unsteered_figure, beside=("barrier",)
-    ),
+    "loop": of_runs(alone("loop", loop_tables), loop_figure, beside=("heal",), diary=True),
+    "axes": of_runs(alone("axes", one_round), partial(one_round_figure, "axes")),
+    "unsteered": of_runs({"unsteered": unsteered_tables}, unsteered_figure, beside=("barrier",)),
     "planted": Study(
         measure=planted_measure,
         read=read_planted,

@@ -28,18 +28,10 @@ class Kind:
         """Whole repeats of what is repeated."""
         return self.loop // self.period
 
-
-@dataclass(frozen=True)
-class Planted:
-    """A text with a loop in it; ids exclude the prompt, and there is no end token."""
-
-    token_ids: tuple[int, ...]
-    kind: Kind
-
     def repeat(self, k: int) -> slice:
         """The tokens of the k-th repeat, from 1; 0 is what is repeated."""
-        start = self.kind.at + (k - 1) * self.kind.period
-        return slice(start, min(start + self.kind.period, self.kind.at + self.kind.loop))
+        start = self.at + (k - 1) * self.period
+        return slice(start, min(start + self.period, self.at + self.loop))
 
 
 # Four tokens said five times within sixty; eight tokens said seven times, to the length limit.
@@ -48,7 +40,7 @@ TO_THE_END = Kind("to the end", at=48, period=8, loop=48)
 KINDS = (INSIDE, TO_THE_END)
 
 
-def plant(token_ids: Sequence[int], kind: Kind) -> Planted:
+def plant(token_ids: Sequence[int], kind: Kind) -> tuple[int, ...]:
     """The text with the loop in it, cut off where the kind says.
 
     Raises ValueError where the text is too short for it.
@@ -57,7 +49,7 @@ def plant(token_ids: Sequence[int], kind: Kind) -> Planted:
         raise ValueError(f"{len(token_ids)} tokens are too few: the loop needs {kind.needs}")
     before, after = token_ids[: kind.at], token_ids[kind.at : kind.at + kind.rest]
     copies = list(before[-kind.period :]) * (kind.loop // kind.period + 1)
-    return Planted((*before, *copies[: kind.loop], *after), kind)
+    return (*before, *copies[: kind.loop], *after)
 
 
 def choose_places(

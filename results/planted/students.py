@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from results.lines import lines_of
-from results.planted.planting import KINDS, Planted, choose_places, plant
+from results.planted.planting import KINDS, Kind, choose_places, plant
 from results.planted.tables import AGGREGATES, CLEAN, matched_taus
 from results.store import Store, tell
 from steer_heal_love.api import heal
@@ -41,21 +41,9 @@ from steer_heal_love.stages.heal import Example
 from steer_heal_love.stages.healing.texts import reference_states
 
 SEEDS = (0, 1, 2)
-FRESH = 16  # planted texts besides, that no student learns from: what is learnt of loops as such
 
 
-@dataclass(frozen=True)
-class Texts:
-    """The texts of a seed: those to heal on, loops planted in a share of them, and fresh ones."""
-
-    training: tuple[Completion, ...]
-    planted: dict[int, Planted]  # by index into `training`
-    fresh: tuple[tuple[str, Planted], ...]  # prompt and planted text, that no student learns from
-
-    @property
-    def loops(self) -> list[tuple[str, Planted]]:
-        """Prompt and text of what was planted among the texts to heal on."""
-        return [(self.training[i].prompt, p) for i, p in self.planted.items()]
+Texts = tuple[list[Completion], dict[int, Kind]]  # to heal on; those with a loop, by index
 
 
 def measure(options: argparse.Namespace) -> int:
@@ -65,7 +53,14 @@ def measure(options: argparse.Namespace) -> int:
     config = settled(lm, axis, training_prompts(axis, contexts, config.dose), config)
     store = Store(options.store / "planted")
     works = [
-        Work(lm, axis, contexts, config.model_copy(update={"seed": seed}), NoPieces(), _ignore)
+        Work(
+            lm,
+            axis,
+            contexts,
+            config.model_copy(update={"seed": seed}),
+            NoPieces(),
+            lambda *_: None,
+        )
         for seed in SEEDS
     ]
 
@@ -94,10 +89,6 @@ def measure(options: argparse.Namespace) -> int:
     return 0
 
 
-def _ignore(_stage: str, _done: int, _total: int) -> None:
-    """No progress of a run's stages is shown."""
-
-
 @cache
 def texts_of(work: Work, store: Store, share: float) -> Texts:
     """The base model's samples of this seed that its filter lets through, loops planted.
@@ -105,35 +96,32 @@ def texts_of(work: Work, store: Store, share: float) -> Texts:
     Raises:
         StarvedRound: too few are, or too few of them are long enough.
     """
-    seed, texts = work.config.seed, work.config.dose.n_keep
-    kept = _sampled(work, store)
-    if len(kept) < texts + FRESH:
-        passed = f"{len(kept)} texts of the base model pass the filter"
-        raise StarvedRound(f"seed {seed}: {passed}, and {texts + FRESH} are wanted")
-    training, others = kept[:texts], kept[texts : texts + FRESH]
+    seed, wanted = work.config.seed, work.config.dose.n_keep
+    training = _sampled(work, store)[:wanted]
+    if len(training) < wanted:
+        passed = f"{len(training)} texts of the base model pass the filter"
+        raise StarvedRound(f"seed {seed}: {passed}, and {wanted} are wanted")
     try:
         places = choose_places([len(c.token_ids) for c in training], share, KINDS, seed)
     except ValueError as error:
         raise StarvedRound(f"seed {seed}: {error}: lower --share") from None
-    planted = {i: plant(training[i].token_ids, kind) for i, kind in sorted(places.items())}
-    for i, loop in planted.items():
-        text = decode_text(work.lm, loop.token_ids)
-        training[i] = replace(training[i], token_ids=loop.token_ids, text=text, end_id=None)
-    turns = [(c, KINDS[i % len(KINDS)]) for i, c in enumerate(others)]
-    fresh = [(c.prompt, plant(c.token_ids, k)) for c, k in turns if len(c.token_ids) >= k.needs]
-    return Texts(tuple(training), planted, tuple(fresh))
+    for i, kind in places.items():
+        ids = plant(training[i].token_ids, kind)
+        text = decode_text(work.lm, ids)
+        training[i] = replace(training[i], token_ids=ids, text=text, end_id=None)
+    return training, dict(sorted(places.items()))
 
 
 def _settings(work: Work) -> dict[str, Any]:
     """What every stored piece depends on."""
     stages = {key: getattr(work.config, key).model_dump() for key in ("filter", "generate")}
-    texts = {"seed": work.config.seed, "texts": work.config.dose.n_keep, "fresh": FRESH}
+    texts = {"seed": work.config.seed, "texts": work.config.dose.n_keep}
     return {"model": work.lm.identity.name, "axis": work.axis.name, **stages, **texts}
 
 
 def _sampled(work: Work, store: Store) -> list[Completion]:
     def compute() -> list[dict[str, Any]]:
-        prompts = spread_prompts(work.prompts, 2 * (work.config.dose.n_keep + FRESH))
+        prompts = spread_prompts(work.prompts, 2 * work.config.dose.n_keep)
         # not the noise of the samples that the limits are taken from
         texts = sample(work, prompts, 0.0, seed_of(work, "planted"), 0)
         limits, config = base_limits(work), work.config.filter
@@ -157,21 +145,14 @@ def measure_student(work: Work, store: Store, share: float, barrier: str, tau: f
     def compute() -> dict[str, Any]:
         texts = texts_of(work, store, share)
         if barrier == "base":
-            return {"repeats": _repeats(work.lm, texts)}
-        healed = heal(work.lm, texts.training, config, seed=seed_of(work, "heal", 0))
-        ends = [() if c.end_id is None else (c.end_id,) for c in texts.training]
-        rows = [(c.prompt, c.token_ids + e) for c, e in zip(texts.training, ends, strict=True)]
+            return _measured(work.lm, texts)
+        healed = heal(work.lm, texts[0], config, seed=seed_of(work, "heal", 0))
         with student(work.lm, [healed.adapter]):
-            kl = [kl for _, kl in look(work.lm, _examples(work.lm, rows))]
-            return {"divergence": _divergences(texts, kl), "repeats": _repeats(work.lm, texts)}
+            return _measured(work.lm, texts)
 
     planted = {"share": share, "kinds": [asdict(kind) for kind in KINDS]}
     settings = {**_settings(work), **planted, "heal": config.model_dump()}
     return store.do(f"{barrier}-{tau:g}-{work.config.seed}", settings, compute)
-
-
-def _examples(lm: LanguageModel, rows: Sequence[tuple[str, Sequence[int]]]) -> list[Example]:
-    return [Example(tuple(encode_chat(lm, prompt)), tuple(ids)) for prompt, ids in rows]
 
 
 @torch.inference_mode()
@@ -190,25 +171,27 @@ def look(lm: LanguageModel, examples: Sequence[Example]) -> list[tuple[list[floa
     return values
 
 
-def _divergences(texts: Texts, kl: Sequence[Sequence[float]]) -> dict[str, dict[str, list[float]]]:
-    """D by each aggregate, as the barrier reckons it: of each kind, and of texts without a loop."""
-    rows: dict[str, dict[str, list[float]]] = {name: {CLEAN: []} for name in AGGREGATES}
-    for i, values in enumerate(kl):
-        where = texts.planted[i].kind.where if i in texts.planted else CLEAN
-        one = torch.zeros(len(values), dtype=torch.long)
+def _measured(lm: LanguageModel, texts: Texts) -> dict[str, Any]:
+    """Of the model as it is patched now, on the texts as the heal reads them.
+
+    D by each aggregate, as the barrier reckons it: of each kind, and of texts without a loop. And
+    log p of each repeat of each loop, nats per token.
+    """
+    training, planted = texts
+    ends = [() if c.end_id is None else (c.end_id,) for c in training]
+    examples = [
+        Example(tuple(encode_chat(lm, c.prompt)), (*c.token_ids, *end))
+        for c, end in zip(training, ends, strict=True)
+    ]
+    divergence: dict[str, dict[str, list[float]]] = {name: {CLEAN: []} for name in AGGREGATES}
+    repeats = []
+    for i, (nll, kl) in enumerate(look(lm, examples)):
+        where = planted[i].where if i in planted else CLEAN
         for name in AGGREGATES:
-            d = float(aggregate_per_sequence(torch.tensor(values), one, 1, name)[0])
-            rows[name].setdefault(where, []).append(d)
-    return rows
-
-
-def _repeats(lm: LanguageModel, texts: Texts) -> dict[str, list[list[float]]]:
-    """log p of each repeat of each loop, nats per token, under the model as it is patched now."""
-    said: dict[str, list[list[float]]] = {}
-    for name, loops in (("learnt", texts.loops), ("fresh", texts.fresh)):
-        seen = look(lm, _examples(lm, [(prompt, text.token_ids) for prompt, text in loops]))
-        said[name] = [
-            [-float(np.mean(nll[text.repeat(k)])) for k in range(1, text.kind.repeats + 1)]
-            for (_, text), (nll, _) in zip(loops, seen, strict=True)
-        ]
-    return said
+            one = torch.zeros(len(kl), dtype=torch.long)
+            d = float(aggregate_per_sequence(torch.tensor(kl), one, 1, name)[0])
+            divergence[name].setdefault(where, []).append(d)
+        if i in planted:
+            places = map(planted[i].repeat, range(1, planted[i].repeats + 1))
+            repeats.append([-float(np.mean(nll[place])) for place in places])
+    return {"divergence": divergence, "repeats": repeats}

@@ -88,14 +88,9 @@ def seen_block(found: Mapping[str, Any]) -> str:
         over = [proportion_interval(sum(v > t for v in values), len(values)) for t in limits]
         told = "" if sort == CLEAN else shares(auroc_interval(values, clean))
         rows.append([name, SORTS[sort], say(_median(values)), *map(shares, over), told])
-    loops = "; ".join(
-        f"{k['where']}, {k['period']} tokens said {k['loop'] // k['period'] + 1} times in a text "
-        f"of {k['at'] + k['loop'] + k['rest']}"
-        for k in found["kinds"]
-    )
     made_of = (
         f"Model `{found['model']}`, {len(found['base'])} seeds, {found['texts']} texts a seed, a "
-        f"loop in {percent(found['share'])} of them: {loops}."
+        f"loop in {percent(found['share'])} of them."
     )
     return f"{made_of}\n\n{table(head, rows)}"
 
@@ -105,18 +100,18 @@ def learnt_block(found: Mapping[str, Any]) -> str:
     return table_of(LEARNT, students_of(found))
 
 
-def gains(seeds: Seeds, others: Seeds, loops: str, repeat: int) -> list[float]:
+def gains(seeds: Seeds, others: Seeds, repeat: int) -> list[float]:
     """log p of this repeat under the student less under another, nats per token, by loop."""
     return [
         a[repeat - 1] - b[repeat - 1]
         for seed, other in zip(seeds, others, strict=True)
-        for a, b in zip(seed["repeats"][loops], other["repeats"][loops], strict=True)
+        for a, b in zip(seed["repeats"], other["repeats"], strict=True)
         if len(a) >= repeat
     ]
 
 
-def _gain(seeds: Seeds, others: Seeds, loops: str, repeat: int = 2) -> str:
-    values = [] if seeds is others else gains(seeds, others, loops, repeat)
+def _gain(seeds: Seeds, others: Seeds, repeat: int = 2) -> str:
+    values = [] if seeds is others else gains(seeds, others, repeat)
     return nats(bootstrap_mean(values)) if values else ""
 
 
@@ -128,10 +123,7 @@ LEARNT: Mapping[str, Callable[[Student], str]] = {
     "barrier": lambda s: s.barrier,
     "τ": lambda s: "" if s.barrier == "none" else f"{s.tau:g}",
     **{f"D, {words}": _moved(sort) for sort, words in SORTS.items()},
-    "a loop begins": lambda s: _gain(s.seeds, s.base, "learnt", 1),
-    "goes on": lambda s: _gain(s.seeds, s.base, "learnt"),
-    "− rmse": lambda s: _gain(s.seeds, s.rmse, "learnt"),
-    "a fresh one begins": lambda s: _gain(s.seeds, s.base, "fresh", 1),
-    "fresh: goes on": lambda s: _gain(s.seeds, s.base, "fresh"),
-    "fresh: − rmse": lambda s: _gain(s.seeds, s.rmse, "fresh"),
+    "a loop begins": lambda s: _gain(s.seeds, s.base, 1),
+    "goes on": lambda s: _gain(s.seeds, s.base),
+    "goes on, − rmse": lambda s: _gain(s.seeds, s.rmse),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from results.runs.chance import Estimate, excess, over_runs, paired, pooled, sampled
 from results.runs.records import Measured, Round, Run
@@ -118,12 +117,6 @@ def quotient(first: Sequence[Run], second: Sequence[Run], pick: Pick, name: str)
     return sampled([a.value / b.value for a, b in pairs if a and b and b.value > 0])
 
 
-def level(runs: Sequence[Run], pick: Pick, name: str) -> Interval | None:
-    """A figure of sampled texts as it is, over the seeds."""
-    there = [m.figures[name] for run in runs if (m := pick(run)) and name in m.figures]
-    return sampled([f[0] for f in there], _interval(there[0]) if there else None)
-
-
 def _interval(figure: tuple[float, float | None, float | None]) -> Interval:
     value, low, high = figure
     return Interval(value, -math.inf if low is None else low, math.inf if high is None else high)
@@ -156,16 +149,11 @@ def share_excess(
     return excess(share(both, pick, name), share(both, against, name))
 
 
-@dataclass(frozen=True)
-class Coherence:
-    """Whether a condition is as coherent as base, by the limits of the verdicts on a run."""
+def coherence(runs: Sequence[Run], pick: Pick) -> tuple[Answer, list[str]]:
+    """Whether a condition is as coherent as base, and which measures clearly break their limit.
 
-    answer: Answer
-    broken: tuple[str, ...]  # measures that are clearly beyond their limit
-
-
-def coherence(runs: Sequence[Run], pick: Pick) -> Coherence:
-    """Perplexity, relevance and loops of a condition against base."""
+    By the limits that the verdicts on a run have for perplexity, relevance and loops.
+    """
     perplexity = ratio(runs, pick, "perplexity")
     relevance = ratio(runs, pick, "relevance")
     loops = share_excess(runs, pick, "loop_share")
@@ -177,11 +165,11 @@ def coherence(runs: Sequence[Run], pick: Pick) -> Coherence:
         answers["relevance"] = within(loss, 1 - RELEVANCE_SHARE, 0.0)
     if loops is not None:
         answers["loops"] = within(loops, LOOP_EXCESS, 0.0)
-    broken = tuple(name for name, answer in answers.items() if answer == "no")
+    broken = [name for name, answer in answers.items() if answer == "no"]
     if broken:
-        return Coherence("no", broken)
+        return "no", broken
     every = perplexity is not None and all(a == "yes" for a in answers.values())
-    return Coherence("yes" if every else "cannot tell", ())
+    return "yes" if every else "cannot tell", []
 
 
 def seeds_of(runs: Sequence[Run]) -> list[int]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import altair as alt
 
-from results.runs.barriers import by_barrier, side_by_side
 from results.runs.conditions import (
     Pick,
     base_of,
@@ -24,6 +23,7 @@ from results.runs.conditions import (
 from results.runs.one_round import by_axis, validity_of
 from results.runs.panels import LOW, Panel, by_round, plane, point_of, row_of
 from results.runs.records import Run, SweepFigures
+from results.runs.rounds import WITH, by_barrier, side_by_side
 from results.runs.steering import beside_steering
 from results.runs.tables import Found, Groups
 from steer_heal_love.report.figures.drawing import Grid, Plot, styled
@@ -31,6 +31,7 @@ from steer_heal_love.report.figures.drawing import Grid, Plot, styled
 Rows = list[dict[str, Any]]
 
 BARS = "Bars: 95 % intervals, cut where they leave the picture."
+PLANE = ["Up: more trait. Left: more coherent. Means over the seeds.", BARS]
 TALL = 480  # of the plane beside three panels
 APART = {"color": "independent", "shape": "independent", "strokeDash": "independent"}
 
@@ -45,8 +46,8 @@ def one_round_figure(name: str, found: Found) -> list[Plot]:
     every = {axis: round_rows(runs) for axis, runs in valid.items()}
     names = series_of([row for rows in every.values() for row in rows])
     charts = [plane(rows, names).properties(title=axis) for axis, rows in every.items()]
-    title = f"After one round, on {model_of(next(iter(valid.values())))}"
-    return [plane_plot(name, title, alt.concat(*charts, columns=2))]
+    title = f"After one round: {subject_of([run for runs in valid.values() for run in runs])}"
+    return [plot_of(name, title, PLANE, alt.concat(*charts, columns=2), columns=3)]
 
 
 def barrier_figures(found: Found) -> list[Plot]:
@@ -63,8 +64,8 @@ def unsteered_figure(found: Found) -> list[Plot]:
     groups = side_by_side(found)
     if not groups:
         return []
-    subject = subject_of([run for runs in groups.values() for run in runs])
-    return [rounds_plot("unsteered", f"The loop without steering and with it: {subject}", groups)]
+    title = f"The loop without steering and with it: {subject_of(groups[WITH])}"
+    return [rounds_plot("unsteered", title, groups)]
 
 
 def loop_figure(found: Found) -> list[Plot]:
@@ -79,27 +80,21 @@ def loop_figure(found: Found) -> list[Plot]:
         steering = beside_steering([run for run in runs if round_at(run, at)], healed_at(at))
         trait += row_of("raw steering there", at, steering.shift if steering else None)
 
-    def rows(measure: Any, **series: str) -> Rows:
-        return [
-            {**row, "series": words}
-            for name, words in series.items()
-            for row in rounds_rows(groups, lambda r, pick, name=name: measure(r, pick, name))
-        ]
-
+    varied = rounds_rows({"relevance": runs}, ratio, "relevance")
+    varied += rounds_rows({"distinct-2": runs}, ratio, "distinct_2")
+    loops = rounds_rows({"short answers": runs}, share, "loop_share")
+    loops += rounds_rows({"long answers": runs}, share, "long_loop_share")
     panels = [
         Panel("trait shift (nats per token)", trait, level=0.0),
-        Panel("× base", rows(ratio, relevance="relevance", distinct_2="distinct-2"), level=1.0),
-        Panel(
-            "share of looping answers",
-            rows(share, loop_share="short answers", long_loop_share="long answers"),
-            share=True,
-        ),
+        Panel("× base", varied, level=1.0),
+        Panel("share of looping answers", loops, share=True),
     ]
     path = _path(runs, rounds, found.get("heal"))
     right = alt.vconcat(*(by_round(p, series_of(p.rows), rounds, LOW) for p in panels))
     left = plane(path, series_of(path), TALL)
     chart = alt.hconcat(left, right.resolve_scale(**APART)).resolve_scale(**APART)
-    return [plane_plot("loop", f"The loop, default settings: {subject_of(runs)}", chart)]
+    title = f"The loop, default settings: {subject_of(runs)}"
+    return [plot_of("loop", title, PLANE, chart, columns=3)]
 
 
 def _path(runs: Sequence[Run], rounds: int, first: SweepFigures | None) -> Rows:
@@ -108,7 +103,7 @@ def _path(runs: Sequence[Run], rounds: int, first: SweepFigures | None) -> Rows:
     others = round_rows(first.runs if first else runs)
     rows += [row for row in others if row["series"] in ("prompted", "plain distillation")]
     for at in range(rounds):
-        label = f"round {at}" if at in (0, rounds - 1) else str(at)
+        label = f"round {at}" if at in (0, rounds - 1) else ""
         rows += plane_rows("healed", label, at, runs, healed_at(at))
     return rows
 
@@ -116,12 +111,13 @@ def _path(runs: Sequence[Run], rounds: int, first: SweepFigures | None) -> Rows:
 def round_rows(runs: Sequence[Run]) -> Rows:
     """Base and every condition of round 0; the doses of raw steering joined to a line."""
     rows = plane_rows("steered (κ)", "base", 0.0, runs, base_of)
-    for kappa in front_doses(runs):
-        rows += plane_rows("steered (κ)", f"κ {kappa:g}", kappa, runs, front_at(kappa))
-    rows += plane_rows("prompted", "prompted", 0, runs, prompted)
-    rows += plane_rows("plain distillation", "distilled", 0, runs, rival("sft"))
-    rows += plane_rows("adapter arithmetic", "arithmetic", 0, runs, rival("arithmetic"))
-    return rows + plane_rows("healed", "healed", 0, runs, healed_at(0))
+    doses = front_doses(runs)
+    for kappa in doses:
+        label = f"κ {kappa:g}" if kappa == doses[-1] else ""
+        rows += plane_rows("steered (κ)", label, kappa, runs, front_at(kappa))
+    once = {"healed": healed_at(0), "prompted": prompted}
+    once |= {"plain distillation": rival("sft"), "adapter arithmetic": rival("arithmetic")}
+    return rows + [row for n, pick in once.items() for row in plane_rows(n, "", 0, runs, pick)]
 
 
 def plane_rows(series: str, label: str, order: float, runs: Sequence[Run], pick: Pick) -> Rows:
@@ -134,39 +130,30 @@ def plane_rows(series: str, label: str, order: float, runs: Sequence[Run], pick:
 
 def rounds_plot(name: str, title: str, groups: Groups) -> Plot:
     """Four measures by round, a line a group."""
-    perplexity, relevance, loops = (
-        rounds_rows(groups, lambda runs, pick, m=m, of=of: m(runs, pick, of))  # type: ignore[misc]
-        for m, of in ((ratio, "perplexity"), (ratio, "relevance"), (share, "loop_share"))
-    )
+    perplexity = rounds_rows(groups, ratio, "perplexity")
     panels = [
         Panel("trait shift (nats per token)", rounds_rows(groups, trait_shift), level=0.0),
         Panel("perplexity × base (log scale)", perplexity, log=True, level=1.0),
-        Panel("relevance × base", relevance, level=1.0),
-        Panel("share of looping answers", loops, share=True),
+        Panel("relevance × base", rounds_rows(groups, ratio, "relevance"), level=1.0),
+        Panel("share of looping answers", rounds_rows(groups, share, "loop_share"), share=True),
     ]
     charts = [by_round(p, list(groups), _rounds_of(groups)) for p in panels if p.rows]
     subtitle = ["Healed models; means over the seeds. The dashed grey line is base.", BARS]
     return plot_of(name, title, subtitle, alt.concat(*charts, columns=2, spacing=26))
 
 
-def rounds_rows(groups: Mapping[str, Sequence[Run]], measure: Any) -> Rows:
+def rounds_rows(groups: Groups, measure: Any, *of: str) -> Rows:
     """A measure of the healed models, round by round, of the runs that have come so far."""
     rows: Rows = []
     for name, runs in groups.items():
         for at in range(_rounds_of({name: runs})):
             there = [run for run in runs if round_at(run, at)]
-            rows += row_of(name, at, measure(there, healed_at(at)))
+            rows += row_of(name, at, measure(there, healed_at(at), *of))
     return rows
 
 
-def _rounds_of(groups: Mapping[str, Sequence[Run]]) -> int:
+def _rounds_of(groups: Groups) -> int:
     return max(len(run.rounds) for runs in groups.values() for run in runs)
-
-
-def plane_plot(name: str, title: str, chart: Any) -> Plot:
-    """A figure of planes."""
-    subtitle = ["Up: more trait. Left: more coherent. Means over the seeds.", BARS]
-    return plot_of(name, title, subtitle, chart, columns=3)
 
 
 def series_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -175,13 +162,9 @@ def series_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def subject_of(runs: Sequence[Run]) -> str:
-    """What the runs are of."""
-    return f"axis {runs[0].axis} on {model_of(runs)}"
-
-
-def model_of(runs: Sequence[Run]) -> str:
-    """The name of the model, without its folder."""
-    return runs[0].model.rstrip("/").rpartition("/")[2]
+    """What the runs are of; of a model's path the last part."""
+    axes = " and ".join(dict.fromkeys(run.axis for run in runs))
+    return f"{axes} on {runs[0].model.rstrip('/').rpartition('/')[2]}"
 
 
 def plot_of(name: str, title: str, subtitle: list[str], chart: Any, *, columns: int = 0) -> Plot:

@@ -21,7 +21,6 @@ FIGURES = (
 )
 SHARES = ("loop_share", "long_loop_share")
 ITEMS = ("trait_nats", "perplexity", "capability_nats")
-FRONT_ITEMS = ("trait_nats", "perplexity")
 _NOT_SETTINGS = ("seed", "axis", "model", "rounds")  # each run says them itself
 
 
@@ -45,7 +44,7 @@ def gather(folder: Path, sweep: Sweep, name: str) -> SweepFigures:
         trials=len(sweep.trials),
         rounds=max(asked),
         settings=shared,
-        environment=environments([view.path for view in views]),
+        environment={view.path.name: environment_of(view.path) for view in views},
         runs=tuple(
             _run(view, {k: v for k, v in flat.items() if k not in shared})
             for view, flat in zip(views, flats, strict=True)
@@ -76,18 +75,14 @@ def _shared(flats: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def environments(runs: Sequence[Path]) -> dict[str, Any]:
-    """Where each run was carried out; nothing of one whose file is missing or broken."""
-    return {run.name: kept for run in runs if (kept := _environment(run))}
-
-
-def _environment(run: Path) -> dict[str, Any]:
+def environment_of(run: Path) -> dict[str, Any]:
+    """Where a run was carried out; empty where its file is missing or broken."""
     try:
-        found = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+        read = read_mapping(json.loads((run / "environment.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
     wanted = ("steer_heal_love", "git_commit", "device", "threads", "packages")
-    return {key: read_mapping(found)[key] for key in wanted if key in read_mapping(found)}
+    return {key: read[key] for key in wanted if key in read}
 
 
 def _run(view: RunView, own: dict[str, Any]) -> Run:
@@ -95,7 +90,7 @@ def _run(view: RunView, own: dict[str, Any]) -> Run:
     baseline = replace(view, metrics={**metrics, "rounds": []}).items()
 
     def measured(condition: str) -> Measured:
-        return _measured(metrics.get(condition), baseline.get(condition, {}), ITEMS)
+        return _measured(metrics.get(condition), baseline.get(condition, {}))
 
     entries = [entry for entry in read_rounds(metrics) if entry.get("healed")]
     return Run(
@@ -115,7 +110,6 @@ def _round(view: RunView, entry: Mapping[str, Any]) -> Round:
     number = int(entry["round"])
     until_here = replace(view, metrics={**view.metrics, "rounds": [dict(entry)]})
     items = until_here.items()  # of this round, and of the baseline
-    steered = _measured(entry.get("steered"), items.get("steered", {}), ITEMS)
     rivals = read_mapping(entry.get("rivals"))
     return Round(
         number=number,
@@ -124,10 +118,10 @@ def _round(view: RunView, entry: Mapping[str, Any]) -> Round:
         total=int(entry.get("total", 0)),
         cosine_first=read_number(entry.get("cosine_first")) or 0.0,
         divergence=read_number(read_mapping(entry.get("heal")).get("divergence")),
-        healed=_measured(entry.get("healed"), items.get("healed", {}), ITEMS),
-        steered=steered,
+        healed=_measured(entry.get("healed"), items.get("healed", {})),
+        steered=_measured(entry.get("steered"), items.get("steered", {})),
         front=read_front(view.path, entry),
-        rivals={name: _measured(rivals[name], items.get(name, {}), ITEMS) for name in rivals},
+        rivals={name: _measured(rivals[name], items.get(name, {})) for name in rivals},
         stopped=str(entry["stopped"]) if entry.get("stopped") else None,
     )
 
@@ -140,14 +134,12 @@ def read_front(run: Path, entry: Mapping[str, Any]) -> tuple[FrontDose, ...]:
     file = run / f"rounds/{int(entry['round']):02d}" / "metrics.json"
     rows = json.loads(file.read_text(encoding="utf-8")).get("front_items", [])
     return tuple(
-        FrontDose(float(dose["dose"]), _measured(dose, items, FRONT_ITEMS))
+        FrontDose(float(dose["dose"]), _measured(dose, items))
         for dose, items in zip(doses, rows, strict=True)
     )
 
 
-def _measured(
-    entry: object, items: Mapping[str, Sequence[float | None]], wanted: Sequence[str]
-) -> Measured:
+def _measured(entry: object, items: Mapping[str, Sequence[float | None]]) -> Measured:
     figures = {}
     for name in FIGURES:
         figure = read_figure(entry, name)
@@ -156,6 +148,6 @@ def _measured(
     counts = {name: known(items[name]) for name in SHARES if name in items}
     return Measured(
         figures=figures,
-        items={name: tuple(items[name]) for name in wanted if name in items},
+        items={name: tuple(items[name]) for name in ITEMS if name in items},
         counts={name: (round(sum(values)), len(values)) for name, values in counts.items()},
     )

@@ -53,17 +53,10 @@ def validity_of(runs: Sequence[Run]) -> Verdict:
     return validity(first.prompt_pos.items.get(TRAIT, ()), first.prompt_neg.items.get(TRAIT, ()))
 
 
-def _if_valid(row: Row, pick: Pick) -> str:
-    valid = validity_of(row.runs).answer == "yes"
-    return nats(trait_shift(row.runs, pick)) if valid else "not valid on this model"
-
-
 AXIS: Columns = {
     "axis": lambda r: r.words,
     "between the personas": lambda r: nats(validity_of(r.runs).interval),
     "valid?": lambda r: decided(validity_of(r.runs).answer),
-    "prompted": lambda r: _if_valid(r, prompted),
-    "healed, one round": lambda r: _if_valid(r, r.pick),
 }
 
 
@@ -86,7 +79,7 @@ def conditions_table(runs: Sequence[Run]) -> str:
 def rivals_table(runs: Sequence[Run]) -> str:
     """The healed model's trait less that of each rival, and whether it is the better of them."""
     healed = healed_at(0)
-    broken = coherence(runs, healed).answer == "no"
+    broken = coherence(runs, healed)[0] == "no"
     leads = [(name, trait_shift(runs, healed, pick), "") for name, pick in RIVALS.items()]
     steering = beside_steering(runs, healed)
     if steering is not None:

@@ -49,9 +49,9 @@ def row_of(series: str, at: float, figure: Interval | None) -> list[dict[str, An
     return [{"series": series, "at": at, "value": figure.value, "low": low, "high": high}]
 
 
-def encoding(names: Sequence[str], field: str = "series") -> dict[str, Any]:
+def encoding(names: Sequence[str]) -> dict[str, Any]:
     """A colour, a dash and a shape for each series."""
-    domain = list(names)
+    domain, field = list(names), "series"
 
     def of(looks: Sequence[Any]) -> alt.Scale:
         return alt.Scale(domain=domain, range=[looks[i % len(looks)] for i in range(len(domain))])
@@ -74,7 +74,10 @@ def by_round(panel: Panel, names: Sequence[str], rounds: int, height: int = HEIG
         axis=alt.Axis(title="round", values=list(range(rounds)), format="d", grid=False),
     )
     scale = _scale(panel, rows)
-    y = alt.Y("value:Q", scale=scale, axis=_axis(panel, scale))
+    form = ".0%" if panel.share else ("~g" if panel.log else ".2~f")
+    ticks = {"values": ticks_in(scale.domain)} if panel.log else {"tickCount": 5}
+    axis = alt.Axis(title=panel.title, format=form, minExtent=44, **ticks)
+    y = alt.Y("value:Q", scale=scale, axis=axis)
     chart = alt.Chart(data_of(rows))
     layers = [
         chart.mark_line(strokeWidth=1.6).encode(
@@ -91,12 +94,6 @@ def by_round(panel: Panel, names: Sequence[str], rounds: int, height: int = HEIG
         rule = alt.Chart(data_of([{"value": panel.level}]))
         layers.insert(0, rule.mark_rule(color=GREY, strokeDash=BASE_LINE).encode(y=y))
     return alt.layer(*layers).properties(width=WIDTH, height=height)
-
-
-def _axis(panel: Panel, scale: Any) -> Any:
-    form = ".0%" if panel.share else ("~g" if panel.log else ".2~f")
-    ticks = {"values": ticks_in(scale.domain)} if panel.log else {"tickCount": 5}
-    return alt.Axis(title=panel.title, format=form, minExtent=44, **ticks)
 
 
 def ticks_in(domain: Sequence[float], most: int = 9) -> list[float]:
@@ -134,17 +131,14 @@ def _scale(panel: Panel, rows: Sequence[Mapping[str, Any]]) -> Any:
 def plane(rows: Sequence[Mapping[str, Any]], names: Sequence[str], side: int = SIDE) -> Any:
     """Trait shift against perplexity × base. Rows have `series`, `order`, `label`, both measures.
 
-    Points of a series are joined in their order; its ends have their labels beside them.
+    Points of a series are joined in their order; each has its label, which may be empty.
     """
     look = encoding(names)
-    ends = [
-        [r[f"{m}{e}"] for r in rows for e in ("_low", "_high")] for m in ("perplexity", "trait")
-    ]
-    across_domain = _log_domain([1.0, *(r["perplexity"] for r in rows)], ends[0], 1.0)
-    up_domain = _domain([0.0, *(r["trait"] for r in rows)], ends[1], 1.0)
-    scale = alt.Scale(type="log", domain=across_domain, nice=False, clamp=True)
-    up = alt.Scale(domain=up_domain, nice=False, zero=False, clamp=True)
-    rows = ends_labelled(rows)
+    ends = {m: [r[m + e] for r in rows for e in ("_low", "_high")] for m in ("perplexity", "trait")}
+    domain = _log_domain([1.0, *(r["perplexity"] for r in rows)], ends["perplexity"], 1.0)
+    scale = alt.Scale(type="log", domain=domain, nice=False, clamp=True)
+    domain = _domain([0.0, *(r["trait"] for r in rows)], ends["trait"], 1.0)
+    up = alt.Scale(domain=domain, nice=False, zero=False, clamp=True)
     across = alt.Axis(
         title="median perplexity × base (log scale)", format="~g", values=ticks_in(scale.domain)
     )
@@ -164,15 +158,6 @@ def plane(rows: Sequence[Mapping[str, Any]], names: Sequence[str], side: int = S
         ),
     ]
     return alt.layer(*layers).properties(width=side, height=side)
-
-
-def ends_labelled(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with labels at the ends of a line alone; the legend names what is one point."""
-    series: dict[str, list[int]] = {}
-    for k, row in enumerate(rows):
-        series.setdefault(row["series"], []).append(k)
-    ends = {k for places in series.values() if len(places) > 1 for k in (places[0], places[-1])}
-    return [{**row, "label": row["label"] if k in ends else ""} for k, row in enumerate(rows)]
 
 
 def point_of(

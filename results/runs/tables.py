@@ -54,15 +54,13 @@ def made_of(figures: SweepFigures) -> str:
     """Which runs a block is of, and how far they are."""
     runs = figures.runs
     lengths = [len(run.rounds) for run in runs]
-    span = many(max(lengths), "round")
-    if min(lengths) < max(lengths):
-        span = f"{min(lengths)} to {span}"
+    least = f"{min(lengths)} to " if min(lengths) < max(lengths) else ""
     names = " and ".join(sorted({f"`{run.model}`" for run in runs}))
     axes = ", ".join(sorted({f"`{run.axis}`" for run in runs}))
     seeds = seeds_of(runs)
     said = (
         f"`sweeps/{figures.name}.toml`: model {names}, axis {axes}, {many(len(runs), 'run')} "
-        f"(seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}), {span} each."
+        f"(seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}), {least}{many(max(lengths), 'round')} each."
     )
     done = sum(len(r.rounds) >= figures.rounds or bool(r.rounds[-1].stopped) for r in runs)
     if done < figures.trials:
@@ -74,9 +72,8 @@ def made_of(figures: SweepFigures) -> str:
 
 def state_of(runs: Sequence[Run], pick: Pick) -> str:
     """Whether a condition is as coherent as base, and what is beyond its limit."""
-    state = coherence(runs, pick)
-    broken = f" ({', '.join(state.broken)})" if state.broken else ""
-    return decided(state.answer) + broken
+    answer, broken = coherence(runs, pick)
+    return decided(answer) + (f" ({', '.join(broken)})" if broken else "")
 
 
 def by_round(groups: Groups) -> Iterator[Row]:

@@ -42,22 +42,20 @@ def test_what_is_planted_equals_the_phrase_written_out(kind: Kind, spare: int) -
         written.append(written[-kind.period])
     written += text[kind.at : kind.at + kind.rest]
     found = plant(text, kind)
-    assert list(found.token_ids) == written
-    assert len(found.token_ids) == length(kind)
+    assert list(found) == written
+    assert len(found) == length(kind)
     assert text == list(range(kind.needs + spare))
 
 
 @given(kinds())
 def test_repeats_are_copies_and_fill_the_loop(kind: Kind) -> None:
     found = plant(list(range(kind.needs)), kind)
-    phrase = found.token_ids[found.repeat(0)]
+    phrase = found[kind.repeat(0)]
     assert phrase == tuple(range(kind.at - kind.period, kind.at))
     count = -(-kind.loop // kind.period)
-    repeats = [found.token_ids[found.repeat(k)] for k in range(1, count + 1)]
+    repeats = [found[kind.repeat(k)] for k in range(1, count + 1)]
     assert all(phrase[: len(copy)] == copy and copy for copy in repeats)
-    assert (
-        tuple(t for copy in repeats for t in copy) == found.token_ids[kind.at : kind.at + kind.loop]
-    )
+    assert tuple(t for copy in repeats for t in copy) == found[kind.at : kind.at + kind.loop]
     assert all(len(copy) == kind.period for copy in repeats[:-1])
 
 
@@ -68,7 +66,7 @@ def test_a_planted_loop_is_one_by_the_projects_own_definition(kind: Kind) -> Non
     loops = 0
     for _ in range(50):
         words = ["".join(rng.choices("abcdefghij", k=rng.randint(2, 7))) for _ in range(96)]
-        text = "".join(f" {words[t]}" for t in plant(range(96), kind).token_ids)
+        text = "".join(f" {words[t]}" for t in plant(range(96), kind))
         copies = (kind.loop // kind.period + 1) * sum(
             len(words[t]) + 1 for t in range(kind.at - kind.period, kind.at)
         )
@@ -81,7 +79,7 @@ def test_a_planted_loop_is_one_by_the_projects_own_definition(kind: Kind) -> Non
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_kinds_are_what_the_page_says_of_them(kind: Kind) -> None:
-    found = first_run(plant(range(96), kind).token_ids)
+    found = first_run(plant(range(96), kind))
     assert found is not None  # three copies, twelve tokens
     assert kind.loop % kind.period == 0
     assert kind.loop // kind.period + 1 >= 5

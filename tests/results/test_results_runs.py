@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 from results.runs import carry_out
-from results.runs.gather import environments, read_front
+from results.runs.gather import environment_of, read_front
 from results.runs.records import read_figures
 from results.studies import STUDIES
 
@@ -62,16 +62,11 @@ def test_the_runs_are_carried_out_and_the_page_is_written(done: Path) -> None:
     assert "healed" in (done / "docs" / "results" / "heal.svg").read_text(encoding="utf-8")
 
 
-def test_where_the_runs_were_carried_out_is_said_of_all_of_them(tmp_path: Path) -> None:
-    for name, threads in (("a", 2), ("b", 1), ("c", 1)):
-        (tmp_path / name).mkdir()
-        text = json.dumps({"device": "cpu", "threads": threads, "host": "not kept"})
-        (tmp_path / name / "environment.json").write_text(text, encoding="utf-8")
-    places = [tmp_path / name for name in ("a", "b", "c", "missing")]
-    assert environments(places) == {
-        name: {"device": "cpu", "threads": threads}
-        for name, threads in (("a", 2), ("b", 1), ("c", 1))
-    }
+def test_where_a_run_was_carried_out_is_kept_without_its_host(tmp_path: Path) -> None:
+    assert environment_of(tmp_path) == {}
+    text = json.dumps({"device": "cpu", "threads": 2, "host": "not kept"})
+    (tmp_path / "environment.json").write_text(text, encoding="utf-8")
+    assert environment_of(tmp_path) == {"device": "cpu", "threads": 2}
 
 
 def test_the_figures_are_those_of_the_runs(done: Path) -> None:

@@ -125,4 +125,4 @@ def test_a_broken_model_is_told_by_what_broke(
     run = made_run()
     run = replace(run, rounds=(replace(run.rounds[0], healed=healed),))  # type: ignore[arg-type]
     found = coherence([run] * 3, HEALED)
-    assert (found.answer, found.broken) == (answer, broken)
+    assert found == (answer, list(broken))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from made_runs import made_run, made_sweep
-from results.runs.barriers import by_barrier
 from results.runs.carry_out import show_diary
-from results.runs.panels import ends_labelled, ticks_in
+from results.runs.panels import ticks_in
 from results.runs.records import SweepFigures, read_figures, write_figures
+from results.runs.rounds import by_barrier
 from results.say import nats, points, say
 from results.studies import STUDIES
 
@@ -114,11 +114,6 @@ def test_what_is_not_finished_is_said() -> None:
     assert "1 run (seed 0), 1 round each. **Not finished**: 0 of 3 runs done" in text
 
 
-def test_the_ends_of_a_line_keep_their_labels() -> None:
-    rows = [{"series": s, "label": str(k)} for k, s in enumerate("aabaa")]
-    assert [row["label"] for row in ends_labelled(rows)] == ["0", "", "", "", "4"]
-
-
 def test_the_loop_has_a_row_a_round_of_the_seeds_that_reached_it() -> None:
     runs = [made_run(0, EIGHT), made_run(1, EIGHT[:3])]
     text = text_of("loop", "loop", loop=made_sweep("loop", *runs, rounds=8))
@@ -182,8 +177,8 @@ def test_an_axis_that_the_model_cannot_express_gets_no_table() -> None:
     text = text_of("axes", "axes")
     assert "**calm**" in text
     assert "**dull**" not in text
-    assert "| dull | −0.10" in text
-    assert "not valid on this model" in text
+    assert "| calm | +0.20 | yes |" in text
+    assert "| dull | −0.10 | no |" in text
     assert text.count("| **healed** |") == 1
 
 

@@ -1,10 +1,11 @@
-"""Groups of runs beside one another, seed by seed: barriers, and the loop without steering."""
+"""Round by round: the loop; and beside one another, seed by seed, barriers and no steering."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from results.page import table_of
+from results.runs.chance import sampled
 from results.runs.conditions import (
     healed_at,
     of_same_seed,
@@ -13,8 +14,10 @@ from results.runs.conditions import (
     share_excess,
     trait_shift,
 )
-from results.runs.records import Run, SweepFigures
+from results.runs.records import Round, Run, SweepFigures
+from results.runs.steering import beside_steering
 from results.runs.tables import (
+    CAPABILITY,
     COHERENCE,
     LONG,
     ROUND,
@@ -25,13 +28,52 @@ from results.runs.tables import (
     Found,
     Row,
     by_round,
-    made_of,
 )
-from results.say import nats, points, say
+from results.say import MISSING, nats, points, say
 from steer_heal_love.stages.heal import HealConfig
 
 ORDER = ("rmse", "mean", "p95", "max", "none")
 WITHOUT, WITH = "without steering", "with it"
+
+
+def _over_rounds(row: Row, figure: Callable[[Round], float | None]) -> str:
+    rounds = [r for run in row.runs if (r := round_at(run, row.at))]
+    return say(sampled([value for r in rounds if (value := figure(r)) is not None]))
+
+
+def _kept(row: Row) -> str:
+    rounds = [r for run in row.runs if (r := round_at(run, row.at))]
+    return f"{sum(r.kept for r in rounds)} of {sum(r.total for r in rounds)}"
+
+
+def _steering(row: Row, words: Callable[..., str]) -> str:
+    steering = beside_steering(row.runs, row.pick)
+    return words(steering) if steering else MISSING
+
+
+LOOP_TRAIT: Columns = {
+    **ROUND,
+    "seeds": lambda r: str(len(r.runs)),
+    "dose κ": lambda r: _over_rounds(r, lambda x: x.kappa),
+    "kept": _kept,
+    "D": lambda r: _over_rounds(r, lambda x: x.divergence),
+    "cosine": lambda r: _over_rounds(r, lambda x: x.cosine_first),
+    **SHIFT,
+    "steering there": lambda r: _steering(r, lambda s: nats(s.shift)),
+    "perplexity": lambda r: _steering(r, lambda s: s.reach),
+}
+LOOP_COST: Columns = {
+    **ROUND,
+    **COHERENCE,
+    **LONG,
+    **CAPABILITY,
+}
+
+
+def loop_tables(figures: SweepFigures) -> list[str]:
+    """The trait by round, and what it costs."""
+    rows = list(by_round({"healed": figures.runs}))
+    return [table_of(LOOP_TRAIT, rows), table_of(LOOP_COST, rows)]
 
 
 def barrier_tables(figures: SweepFigures) -> list[str]:
@@ -112,12 +154,12 @@ OVER: Columns = {
 
 def unsteered_tables(found: Found) -> list[str]:
     """The loop without steering beside that with it, and their difference at the end."""
-    head, groups = made_of(found["unsteered"]), side_by_side(found)
+    groups = side_by_side(found)
     if not groups:
-        return [head, "No run with steering (`make results-barrier`) has the seed of one without."]
+        return ["No run with steering (`make results-barrier`) has the seed of one without."]
     columns = {**ROUND, "loop": lambda r: r.words, **SHIFT, **COHERENCE, **LONG}
     last = _pair("with it less without", groups[WITH], groups[WITHOUT])
-    return [head, table_of(columns, by_round(groups)), table_of({**BETWEEN, **LESS}, [last])]
+    return [table_of(columns, by_round(groups)), table_of({**BETWEEN, **LESS}, [last])]
 
 
 def side_by_side(found: Found) -> dict[str, list[Run]]:
