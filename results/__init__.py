@@ -1,5 +1,4 @@
-"""Questions about the method, each answered by one command that measures and shows the numbers.
+"""Questions about the method, each answered by one command: `python -m results NAME`.
 
-`studies` lists them: what is measured, which tables stand in docs/RESULTS.md between markers, which
-figures beside it. The prose there is written by hand. `python -m results NAME` answers one.
+`studies` lists them. The commands write tables and figures; the prose is written by hand.
 """

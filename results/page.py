@@ -31,9 +31,5 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def table_of(columns: Mapping[str, Callable[[Row], str]], rows: Iterable[Row]) -> str:
-    """A Markdown table of records.
-
-    Args:
-        columns: by its heading, what says a record's cell.
-    """
+    """A Markdown table of records: of each column its heading and what says a record's cell."""
     return table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])

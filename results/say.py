@@ -36,9 +36,9 @@ def points(figure: Interval | None) -> str:
     return say(figure, lambda value: f"{'+' if value >= 0 else ''}{number(100 * value, 0)}")
 
 
-def decided(answer: Answer, *, yes: str = "yes", no: str = "no") -> str:
+def decided(answer: Answer) -> str:
     """An answer, where the intervals give one."""
-    return {"yes": yes, "no": no}.get(answer, "not decided")
+    return "not decided" if answer == "cannot tell" else answer
 
 
 def many(count: int, noun: str) -> str:

@@ -42,7 +42,6 @@ from steer_heal_love.stages.healing.texts import reference_states
 
 SEEDS = (0, 1, 2)
 
-
 Texts = tuple[list[Completion], dict[int, Kind]]  # to heal on; those with a loop, by index
 
 
@@ -52,17 +51,8 @@ def measure(options: argparse.Namespace) -> int:
     lm, axis = load_model(options.model), load_axis(options.axis)
     config = settled(lm, axis, training_prompts(axis, contexts, config.dose), config)
     store = Store(options.store / "planted")
-    works = [
-        Work(
-            lm,
-            axis,
-            contexts,
-            config.model_copy(update={"seed": seed}),
-            NoPieces(),
-            lambda *_: None,
-        )
-        for seed in SEEDS
-    ]
+    configs = [config.model_copy(update={"seed": seed}) for seed in SEEDS]
+    works = [Work(lm, axis, contexts, c, NoPieces(), lambda *_: None) for c in configs]
 
     def heal_behind(barrier: str, tau: float) -> dict[str, Any]:
         seeds = [measure_student(work, store, options.share, barrier, tau) for work in works]
@@ -70,7 +60,6 @@ def measure(options: argparse.Namespace) -> int:
         return {"barrier": barrier, "tau": tau, "seeds": seeds}
 
     base = heal_behind("base", 0.0)["seeds"]
-
     students = [heal_behind(barrier, options.tau) for barrier in ("none", *AGGREGATES)]
     matched = matched_taus(students[0]["seeds"], options.tau)
     students += [heal_behind(barrier, tau) for barrier, tau in matched.items()]

@@ -53,11 +53,7 @@ def students_of(found: Mapping[str, Any]) -> list[Student]:
 def matched_taus(plain: Seeds, tau: float) -> dict[str, float]:
     """τ of each aggregate but the rmse, so that on texts without a loop all are as strong.
 
-    Of such texts each one's median D is the same multiple of its own τ.
-
-    Args:
-        plain: of the student without a barrier.
-        tau: of the rmse, nats.
+    Of such texts, under the plain student, each one's median D is the same multiple of its own τ.
 
     Raises ValueError where the plain student has not moved on texts without a loop.
     """

@@ -1,5 +1,1 @@
-"""Studies that whole runs answer: sweeps are carried out, gathered into a file, and shown.
-
-`gather` reads run directories into `records`; `conditions`, `chance` and `steering` compare them;
-`tables`, `goals` and `figures` show them. None of these begins a run: `carry_out` does.
-"""
+"""Studies that whole runs answer: carried out, gathered, compared, shown."""

@@ -64,11 +64,7 @@ def over_runs(found: Sequence[Estimate]) -> Interval | None:
 
 
 def sampled(values: Sequence[float], alone: Interval | None = None) -> Interval | None:
-    """Mean over the runs with Student's t interval over the seeds.
-
-    Args:
-        alone: the interval over the items of a run, taken where there is but one.
-    """
+    """Mean over the runs with Student's t interval over the seeds; of one run `alone`, if given."""
     if not values:
         return None
     return alone if len(values) == 1 and alone is not None else over_seeds(values)

@@ -26,7 +26,6 @@ LOW = 105  # height of a panel of which three stand beside a plane
 SIDE = 400
 _SMALL = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75)
 TICKS = (*_SMALL, 2, 2.5, 3, 4, 5, 7, 10, 14, 20, 30, 50, 70, 100)
-BASE_LINE = [4, 4]  # dashes
 TRAIT = "trait shift against base (nats per token)"
 
 
@@ -49,25 +48,26 @@ def row_of(series: str, at: float, figure: Interval | None) -> list[dict[str, An
     return [{"series": series, "at": at, "value": figure.value, "low": low, "high": high}]
 
 
-def encoding(names: Sequence[str]) -> dict[str, Any]:
+def encoding(names: Sequence[str]) -> tuple[Any, Any, Any]:
     """A colour, a dash and a shape for each series."""
-    domain, field = list(names), "series"
+    domain = list(names)
 
     def of(looks: Sequence[Any]) -> alt.Scale:
         return alt.Scale(domain=domain, range=[looks[i % len(looks)] for i in range(len(domain))])
 
-    return {
-        "color": alt.Color(f"{field}:N", scale=of(RUNS), legend=alt.Legend(symbolStrokeWidth=0)),
-        "strokeDash": alt.StrokeDash(f"{field}:N", scale=of(RUN_DASHES), legend=None),
-        "shape": alt.Shape(f"{field}:N", scale=of(RUN_SHAPES)),
-    }
+    legend = alt.Legend(symbolStrokeWidth=0)
+    return (
+        alt.Color("series:N", scale=of(RUNS), legend=legend),
+        alt.StrokeDash("series:N", scale=of(RUN_DASHES), legend=None),
+        alt.Shape("series:N", scale=of(RUN_SHAPES)),
+    )
 
 
 def by_round(panel: Panel, names: Sequence[str], rounds: int, height: int = HEIGHT) -> Any:
     """A panel: a line per series with its intervals, side by side so that none hides another."""
     order = {name: place - (len(names) - 1) / 2 for place, name in enumerate(names)}
     rows = [{**r, "beside": r["at"] + 0.07 * order[r["series"]]} for r in panel.rows]
-    look = encoding(names)
+    color, dash, shape = encoding(names)
     x = alt.X(
         "beside:Q",
         scale=alt.Scale(domain=[-0.4, rounds - 0.6], nice=False),
@@ -80,19 +80,17 @@ def by_round(panel: Panel, names: Sequence[str], rounds: int, height: int = HEIG
     y = alt.Y("value:Q", scale=scale, axis=axis)
     chart = alt.Chart(data_of(rows))
     layers = [
-        chart.mark_line(strokeWidth=1.6).encode(
-            x=x, y=y, color=look["color"], strokeDash=look["strokeDash"]
-        ),
+        chart.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=color, strokeDash=dash),
         chart.mark_rule(strokeWidth=1.1, opacity=0.45).encode(
-            x=x, y=bound(y, "low"), y2="high:Q", color=look["color"]
+            x=x, y=bound(y, "low"), y2="high:Q", color=color
         ),
         chart.mark_point(filled=True, size=55, opacity=1).encode(
-            x=x, y=y, color=look["color"], shape=look["shape"]
+            x=x, y=y, color=color, shape=shape
         ),
     ]
     if panel.level is not None:
         rule = alt.Chart(data_of([{"value": panel.level}]))
-        layers.insert(0, rule.mark_rule(color=GREY, strokeDash=BASE_LINE).encode(y=y))
+        layers.insert(0, rule.mark_rule(color=GREY, strokeDash=[4, 4]).encode(y=y))
     return alt.layer(*layers).properties(width=WIDTH, height=height)
 
 
@@ -133,7 +131,7 @@ def plane(rows: Sequence[Mapping[str, Any]], names: Sequence[str], side: int = S
 
     Points of a series are joined in their order; each has its label, which may be empty.
     """
-    look = encoding(names)
+    color, dash, shape = encoding(names)
     ends = {m: [r[m + e] for r in rows for e in ("_low", "_high")] for m in ("perplexity", "trait")}
     domain = _log_domain([1.0, *(r["perplexity"] for r in rows)], ends["perplexity"], 1.0)
     scale = alt.Scale(type="log", domain=domain, nice=False, clamp=True)
@@ -147,11 +145,11 @@ def plane(rows: Sequence[Mapping[str, Any]], names: Sequence[str], side: int = S
     chart = alt.Chart(data_of(rows))
     layers = [
         chart.mark_line(strokeWidth=1.6).encode(
-            x=x, y=y, color=look["color"], strokeDash=look["strokeDash"], order="order:Q"
+            x=x, y=y, color=color, strokeDash=dash, order="order:Q"
         ),
-        *crosses(chart.mark_rule(opacity=0.35), x, y, ("perplexity", "trait"), color=look["color"]),
+        *crosses(chart.mark_rule(opacity=0.35), x, y, ("perplexity", "trait"), color=color),
         chart.mark_point(filled=True, size=80, opacity=1).encode(
-            x=x, y=y, color=look["color"], shape=look["shape"]
+            x=x, y=y, color=color, shape=shape
         ),
         chart.mark_text(align="left", dx=8, dy=9, color=GREY, fontSize=11).encode(
             x=x, y=y, text="label:N"

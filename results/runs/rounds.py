@@ -36,14 +36,16 @@ ORDER = ("rmse", "mean", "p95", "max", "none")
 WITHOUT, WITH = "without steering", "with it"
 
 
+def _rounds(row: Row) -> list[Round]:
+    return [r for run in row.runs if (r := round_at(run, row.at))]
+
+
 def _over_rounds(row: Row, figure: Callable[[Round], float | None]) -> str:
-    rounds = [r for run in row.runs if (r := round_at(run, row.at))]
-    return say(sampled([value for r in rounds if (value := figure(r)) is not None]))
+    return say(sampled([value for r in _rounds(row) if (value := figure(r)) is not None]))
 
 
 def _kept(row: Row) -> str:
-    rounds = [r for run in row.runs if (r := round_at(run, row.at))]
-    return f"{sum(r.kept for r in rounds)} of {sum(r.total for r in rounds)}"
+    return f"{sum(r.kept for r in _rounds(row))} of {sum(r.total for r in _rounds(row))}"
 
 
 def _steering(row: Row, words: Callable[..., str]) -> str:

@@ -60,7 +60,8 @@ def made_of(figures: SweepFigures) -> str:
     seeds = seeds_of(runs)
     said = (
         f"`sweeps/{figures.name}.toml`: model {names}, axis {axes}, {many(len(runs), 'run')} "
-        f"(seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}), {least}{many(max(lengths), 'round')} each."
+        f"(seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}), "
+        f"{least}{many(max(lengths), 'round')} each."
     )
     done = sum(len(r.rounds) >= figures.rounds or bool(r.rounds[-1].stopped) for r in runs)
     if done < figures.trials:
