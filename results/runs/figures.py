@@ -20,7 +20,7 @@ from results.runs.conditions import (
     share,
     trait_shift,
 )
-from results.runs.one_round import by_axis, validity_of
+from results.runs.one_round import shown
 from results.runs.panels import LOW, Panel, by_round, plane, point_of, row_of
 from results.runs.records import Run, SweepFigures
 from results.runs.rounds import WITH, by_barrier, side_by_side
@@ -37,16 +37,15 @@ APART = {"color": "independent", "shape": "independent", "strokeDash": "independ
 
 
 def one_round_figure(name: str, found: Found) -> list[Plot]:
-    """Trait against perplexity after one round, a plane for each valid axis."""
+    """Trait against perplexity after one round, a plane for each axis that is shown."""
     figures = found[name]
-    groups = by_axis(figures.runs) if figures else {}
-    valid = {axis: runs for axis, runs in groups.items() if validity_of(runs).answer == "yes"}
-    if not valid:
+    axes = shown(figures.runs) if figures else {}
+    if not axes:
         return []
-    every = {axis: round_rows(runs) for axis, runs in valid.items()}
+    every = {axis: round_rows(runs) for axis, runs in axes.items()}
     names = series_of([row for rows in every.values() for row in rows])
     charts = [plane(rows, names).properties(title=axis) for axis, rows in every.items()]
-    title = f"After one round: {subject_of([run for runs in valid.values() for run in runs])}"
+    title = f"After one round: {subject_of([run for runs in axes.values() for run in runs])}"
     return [plot_of(name, title, PLANE, alt.concat(*charts, columns=2), columns=3)]
 
 

@@ -32,19 +32,26 @@ RIVALS: Mapping[str, Pick] = {
 
 
 def one_round(figures: SweepFigures) -> list[str]:
-    """Which axes the model can express; of those the conditions and the rivals of one round."""
+    """Which axes the model can express; the conditions and the rivals of one round."""
     groups = by_axis(figures.runs)
     parts = [table_of(AXIS, [Row(name, runs, healed_at(0)) for name, runs in groups.items()])]
-    for name, runs in groups.items():
-        if validity_of(runs).answer == "yes":
-            head = [f"**{name}**"] if len(groups) > 1 else []
-            parts += [*head, conditions_table(runs), rivals_table(runs)]
+    for name, runs in shown(figures.runs).items():
+        head = [f"**{name}**"] if len(groups) > 1 else []
+        parts += [*head, conditions_table(runs), rivals_table(runs)]
     return parts
 
 
 def by_axis(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """The runs by axis, in the order in which they come."""
     return {run.axis: [r for r in runs if r.axis == run.axis] for run in runs}
+
+
+def shown(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Of several axes those that are valid on the model; the only one in any case."""
+    groups = by_axis(runs)
+    if len(groups) == 1:
+        return groups
+    return {axis: own for axis, own in groups.items() if validity_of(own).answer == "yes"}
 
 
 def validity_of(runs: Sequence[Run]) -> Verdict:
