@@ -24,11 +24,12 @@ from steer_heal_love.api import heal
 from steer_heal_love.budget.rows import settled
 from steer_heal_love.errors import StarvedRound
 from steer_heal_love.inputs.axes import load_axis, load_contexts
+from steer_heal_love.inputs.prompts import training_prompts
 from steer_heal_love.lm.model.load import LanguageModel, load_model
 from steer_heal_love.lm.patches.adapters import student
 from steer_heal_love.lm.reading.chat import decode_text, encode_chat
 from steer_heal_love.loop.collect import base_limits, sample
-from steer_heal_love.loop.context import Work, seed_of, training_prompts
+from steer_heal_love.loop.context import Work, seed_of
 from steer_heal_love.loop.dose_curve import spread_prompts
 from steer_heal_love.maths.divergence import aggregate_per_sequence
 from steer_heal_love.maths.head import head_losses
@@ -49,7 +50,7 @@ def measure(options: argparse.Namespace) -> int:
     """The base model and every student, seed by seed, into planted.json; returns the exit code."""
     config, contexts = load_config(options.config), load_contexts()
     lm, axis = load_model(options.model), load_axis(options.axis)
-    config = settled(lm, axis, training_prompts(axis, contexts, config.dose), config)
+    config = settled(lm, axis, training_prompts(axis, contexts, config.dose.min_prompts), config)
     store = Store(options.store / "planted")
     configs = [config.model_copy(update={"seed": seed}) for seed in SEEDS]
     works = [Work(lm, axis, contexts, c, NoPieces(), lambda *_: None) for c in configs]

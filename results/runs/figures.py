@@ -26,7 +26,8 @@ from results.runs.records import Run, SweepFigures
 from results.runs.rounds import WITH, by_barrier, side_by_side
 from results.runs.steering import beside_steering
 from results.runs.tables import Found, Groups
-from steer_heal_love.report.figures.drawing import Grid, Plot, styled
+from steer_heal_love.report.figures.drawing import Plot, styled
+from steer_heal_love.report.states import Grid
 
 Rows = list[dict[str, Any]]
 
