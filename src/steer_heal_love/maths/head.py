@@ -6,8 +6,8 @@ at a time, and both gradients are made in the forward pass, while the chunk is t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -141,7 +141,7 @@ def _walk(
         if g_nll is None:
             continue
         p.scatter_add_(1, at_target, torch.full_like(p[:, :1], -1.0))
-        slope = chunk.cap_slope(cap_shift, head.softcap)
+        slope = cap_slope_(chunk.student, cap_shift, head.softcap)
         chunk.pull_back(p, slope, weight, g_nll[rows])
         if g_kl is not None:
             chunk.pull_back(d_kl, slope, weight, g_kl[rows])
@@ -149,30 +149,23 @@ def _walk(
 
 
 @dataclass(frozen=True, eq=False)
-class _Buffers:
-    """Three arrays of a chunk's logits in the work dtype, and one in the weight's dtype."""
+class ChunkBuffers:
+    """What the matmuls of a chunk of rows need; a walk adds its own arrays of logits."""
 
-    product: Tensor  # results and inputs of matmuls
-    scratch: Tensor
-    student: Tensor  # log p_s
-    reference: Tensor  # log p_r
+    product: Tensor  # results and inputs of matmuls, in the weight's dtype
+    scratch: Tensor  # the same in the work dtype; one array with `product` where the dtypes agree
 
-    @classmethod
-    def make(cls, rows: int, head: Head, *, with_reference: bool) -> _Buffers:
-        """Buffers for `rows` rows; where the dtypes agree, `product` and `scratch` are one."""
+    @staticmethod
+    def arrays(rows: int, head: Head, more: int) -> list[Tensor]:
+        """`product`, `scratch` and so many more of the work dtype, each [rows, V]."""
         shape = (rows, len(head.weight))
-        scratch, student = (head.weight.new_empty(shape, dtype=head.work_dtype) for _ in range(2))
+        work = [head.weight.new_empty(shape, dtype=head.work_dtype) for _ in range(1 + more)]
         same = head.weight.dtype == head.work_dtype
-        product = scratch if same else head.weight.new_empty(shape)
-        return cls(
-            product, scratch, student, torch.empty_like(student) if with_reference else student
-        )
+        return [work[0] if same else head.weight.new_empty(shape), *work]
 
-    def first(self, rows: int) -> _Buffers:
+    def first(self, rows: int) -> Self:
         """Views of the first `rows` rows."""
-        return _Buffers(
-            *(b[:rows] for b in (self.product, self.scratch, self.student, self.reference))
-        )
+        return type(self)(*(getattr(self, field.name)[:rows] for field in fields(self)))
 
     def log_probabilities(self, hidden: Tensor, head: Head, out: Tensor) -> Tensor:
         """Fill `out` with log p; returns logit − log p, one number a row."""
@@ -182,6 +175,38 @@ class _Buffers:
         head.finish_(self.scratch)
         torch.log_softmax(self.scratch, -1, out=out)
         return self.scratch[:, :1] - out[:, :1]
+
+    def pull_back(
+        self, d_logits: Tensor, slope: Tensor | None, weight: Tensor, out: Tensor
+    ) -> None:
+        """Fill `out` with the gradient on the hidden states, but for `head.scale`."""
+        if slope is not None:
+            d_logits.mul_(slope)
+        same = d_logits.dtype == weight.dtype
+        torch.mm(d_logits if same else self.product.copy_(d_logits), weight, out=out)
+
+
+def cap_slope_(
+    log_p: Float[Tensor, "n V"], shift: Float[Tensor, "n 1"], softcap: float | None
+) -> Float[Tensor, "n V"] | None:
+    """Derivative of the softcap, `1 − (z / c)²`, at z = log p + shift, in the place of log p."""
+    if softcap is None:
+        return None
+    return log_p.add_(shift).div_(softcap).square_().neg_().add_(1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Buffers(ChunkBuffers):
+    """With two more arrays of a chunk's logits."""
+
+    student: Tensor  # log p_s
+    reference: Tensor  # log p_r
+
+    @classmethod
+    def make(cls, rows: int, head: Head, *, with_reference: bool) -> _Buffers:
+        """Buffers for `rows` rows; without a reference, its array is the student's."""
+        arrays = cls.arrays(rows, head, more=1 + with_reference)
+        return cls(*arrays[:3], arrays[-1])
 
     def divergence(
         self, divergence: Divergence, wants_gradient: bool
@@ -206,18 +231,3 @@ class _Buffers:
                     torch.exp(student, out=c)
                     a.neg_().add_(c)
                 return c, a, kl.clamp_(min=0)
-
-    def cap_slope(self, shift: Tensor, softcap: float | None) -> Tensor | None:
-        """Derivative of the softcap, `1 − (z / c)²`, at z = log p + shift; spends `student`."""
-        if softcap is None:
-            return None
-        return self.student.add_(shift).div_(softcap).square_().neg_().add_(1)
-
-    def pull_back(
-        self, d_logits: Tensor, slope: Tensor | None, weight: Tensor, out: Tensor
-    ) -> None:
-        """Fill `out` with the gradient on the hidden states, but for `head.scale`."""
-        if slope is not None:
-            d_logits.mul_(slope)
-        same = d_logits.dtype == weight.dtype
-        torch.mm(d_logits if same else self.product.copy_(d_logits), weight, out=out)
