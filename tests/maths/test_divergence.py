@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from steer_heal_love.maths.divergence import (
     divergence_per_position,
     head_losses,
     heal_loss,
+    tau_by_persona,
 )
 
 AGGREGATES: list[Aggregate] = ["mean", "rmse", "p95", "max"]
@@ -122,3 +125,15 @@ def test_without_lambda_it_is_plain_fine_tuning(aggregate: Aggregate) -> None:
     torch.testing.assert_close(nll.grad, plain.grad)
     assert kl.grad is None
     assert terms.over_tau.item() == 1.0
+
+
+def test_tau_by_persona_is_a_multiple() -> None:
+    assert tau_by_persona(1.5, 0.4) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    "pair", [(0.0, 1.0), (-1.0, 1.0), (1.0, 0.0), (1.0, math.nan), (2.0, math.inf)]
+)
+def test_tau_by_persona_needs_positive_numbers(pair: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        tau_by_persona(*pair)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,7 @@ __all__ = [
     "divergence_per_position",
     "head_losses",
     "heal_loss",
+    "tau_by_persona",
 ]
 
 Aggregate = Literal["mean", "rmse", "p95", "max"]
@@ -96,6 +98,23 @@ def _guarded_sqrt(squares: Tensor) -> Tensor:
 def barrier(divergence: Float[Tensor, " S"], tau: float) -> Float[Tensor, " S"]:
     """What exceeds the budget: `relu(D − τ)` per sequence, in nats."""
     return torch.relu(divergence - tau)
+
+
+def tau_by_persona(multiple: float, persona_divergence: float) -> float:
+    """A budget τ in nats that means the same on any model: a multiple of what a prompt does to it.
+
+    `persona_divergence` is the D (same direction and aggregate as the barrier's, mean over
+    sequences, nats) of the base model under the persona prompt from the base model without it, on
+    the same texts.
+
+    Raises ValueError where one of the two is not positive and finite.
+    """
+    if not (0 < multiple < math.inf and 0 < persona_divergence < math.inf):
+        raise ValueError(
+            "tau needs a positive multiple of a positive divergence, "
+            f"not {multiple} times {persona_divergence} nats"
+        )
+    return multiple * persona_divergence
 
 
 @dataclass(frozen=True, eq=False)

@@ -206,7 +206,7 @@ class _Buffers(ChunkBuffers):
     def make(cls, rows: int, head: Head, *, with_reference: bool) -> _Buffers:
         """Buffers for `rows` rows; without a reference, its array is the student's."""
         arrays = cls.arrays(rows, head, more=1 + with_reference)
-        return cls(*arrays[:3], arrays[-1])
+        return cls(*arrays[:3], *arrays[-1:])
 
     def divergence(
         self, divergence: Divergence, wants_gradient: bool
