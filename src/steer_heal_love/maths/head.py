@@ -7,7 +7,7 @@ at a time, and both gradients are made in the forward pass, while the chunk is t
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -131,7 +131,7 @@ def _walk(
     buffers = _Buffers.make(size, head, with_reference=divergence != "none")
     for start in range(0, n, size):
         rows = slice(start, min(start + size, n))
-        chunk = buffers.first(rows.stop - start)
+        chunk = first_rows(buffers, rows.stop - start)
         cap_shift = chunk.log_probabilities(hidden[rows], head, chunk.student)
         at_target = targets[rows, None]
         nll[rows] = -chunk.student.gather(1, at_target).squeeze(1)
@@ -163,10 +163,6 @@ class ChunkBuffers:
         same = head.weight.dtype == head.work_dtype
         return [work[0] if same else head.weight.new_empty(shape), *work]
 
-    def first(self, rows: int) -> Self:
-        """Views of the first `rows` rows."""
-        return type(self)(*(getattr(self, field.name)[:rows] for field in fields(self)))
-
     def log_probabilities(self, hidden: Tensor, head: Head, out: Tensor) -> Tensor:
         """Fill `out` with log p; returns logit − log p, one number a row."""
         torch.mm(hidden.to(head.weight.dtype), head.weight.T, out=self.product)
@@ -184,6 +180,14 @@ class ChunkBuffers:
             d_logits.mul_(slope)
         same = d_logits.dtype == weight.dtype
         torch.mm(d_logits if same else self.product.copy_(d_logits), weight, out=out)
+
+
+AnyBuffers = TypeVar("AnyBuffers", bound=ChunkBuffers)
+
+
+def first_rows(buffers: AnyBuffers, rows: int) -> AnyBuffers:
+    """Views of the first `rows` rows of every array."""
+    return type(buffers)(*(getattr(buffers, field.name)[:rows] for field in fields(buffers)))
 
 
 def cap_slope_(

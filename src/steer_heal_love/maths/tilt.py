@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from steer_heal_love.maths.head import ChunkBuffers, Head, cap_slope_
+from steer_heal_love.maths.head import ChunkBuffers, Head, cap_slope_, first_rows
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _walk(
     buffers = _Buffers.make(size, head)
     for start in range(0, n, size):
         rows = slice(start, min(start + size, n))
-        chunk = buffers.first(rows.stop - start)
+        chunk = first_rows(buffers, rows.stop - start)
         own_terms = [(state[rows], factor) for state, factor in terms]
         chunk.fill_teacher(states.base[rows], own_terms, head, tilt)
         cap_shift = chunk.log_probabilities(hidden[rows], head, chunk.student)
