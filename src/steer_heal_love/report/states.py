@@ -17,9 +17,6 @@ LOOPS = "loop_share"
 # condition → instrument → one value per item, None where an item has none
 Items = Mapping[str, Mapping[str, Sequence[float | None]]]
 
-PERPLEXITY_LIMIT = 1.25  # times the base model's: above it a model counts as less coherent
-LOOPS_LIMIT = 0.10  # more than the base model's share
-
 
 @dataclass(frozen=True)
 class Figure:

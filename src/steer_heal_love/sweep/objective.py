@@ -15,6 +15,7 @@ from steer_heal_love.report.states import (
     read_rounds,
 )
 from steer_heal_love.sweep.settings import Search
+from steer_heal_love.verdicts.coherence import over_loops, over_perplexity
 
 HOPELESS = -1e6  # the score of a trial that failed
 PENALTY = 100.0  # nats that a violation of 1 costs: more than any trait gains
@@ -50,8 +51,8 @@ def judge_round(metrics: Mapping[str, Any], rounds: int, search: Search) -> Foun
     if trait is None or perplexity is None or not before or loops is None or loops_before is None:
         return None
     ratio, excess = perplexity / before, loops - loops_before
-    violation = max(0.0, ratio - search.max_perplexity_ratio)
-    violation += max(0.0, excess - search.max_loop_excess)
+    violation = over_perplexity(ratio, search.max_perplexity_ratio)
+    violation += over_loops(excess, search.max_loop_excess)
     score = trait - PENALTY * violation
     stopped = bool(done[-1].get("stopped"))
     return Found(len(done), trait, ratio, excess, max(score, HOPELESS), violation == 0, stopped)

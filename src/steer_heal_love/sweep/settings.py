@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from steer_heal_love.stages.settings import StageConfig
+from steer_heal_love.verdicts.coherence import LOOP_EXCESS, PERPLEXITY_RATIO
 
 Choice = bool | int | float | str
 
@@ -70,9 +71,9 @@ class Search(StageConfig):
     """Trials in all."""
     objective: Literal["trait", "front"] = "trait"
     """What is looked for."""
-    max_perplexity_ratio: float = Field(1.25, gt=0)
+    max_perplexity_ratio: float = Field(PERPLEXITY_RATIO, gt=0)
     """Bound: perplexity of the healed model as a multiple of the base's."""
-    max_loop_excess: float = Field(0.10, ge=0)
+    max_loop_excess: float = Field(LOOP_EXCESS, ge=0)
     """Bound: share of healed answers that loop, above the base's."""
     stop: Literal["asha", "median", "off"] = "asha"
     """How hopeless trials are given up between rounds."""

@@ -22,7 +22,14 @@ from steer_heal_love.verdicts.answers import (
     Answer,
     Verdict,
 )
-from steer_heal_love.verdicts.coherence import coherent
+from steer_heal_love.verdicts.coherence import (
+    LOOP_EXCESS,
+    PERPLEXITY_RATIO,
+    coherent,
+    judge_estimates,
+    over_loops,
+    over_perplexity,
+)
 from steer_heal_love.verdicts.evidence import RoundEvidence, evidence_of
 from steer_heal_love.verdicts.instruments import forced_choice_validity, validity
 from steer_heal_love.verdicts.questions import (
@@ -38,6 +45,8 @@ __all__ = [
     "INSTRUMENTS",
     "INVALID",
     "LEFT_OVER",
+    "LOOP_EXCESS",
+    "PERPLEXITY_RATIO",
     "PERSONA",
     "TRAIT",
     "Answer",
@@ -51,7 +60,10 @@ __all__ = [
     "coherent",
     "evidence_of",
     "forced_choice_validity",
+    "judge_estimates",
     "keeps_moving",
+    "over_loops",
+    "over_perplexity",
     "stays_coherent",
     "to_json",
     "validity",

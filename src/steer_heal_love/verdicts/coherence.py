@@ -29,6 +29,31 @@ OPENING_EXCESS = 0.25  # share of the answers that open like another, above base
 RELEVANCE_SHARE = 0.9  # of base
 
 
+def over_perplexity(ratio: float, limit: float = PERPLEXITY_RATIO) -> float:
+    """By how much a perplexity, as a multiple of base's, is over the limit; 0 within it."""
+    return max(0.0, ratio - limit)
+
+
+def over_loops(excess: float, limit: float = LOOP_EXCESS) -> float:
+    """By how much a share of loops, less base's, is over the limit; 0 within it."""
+    return max(0.0, excess - limit)
+
+
+def judge_estimates(ratio: float | None, excess: float | None) -> Answer | None:
+    """Whether perplexity and loops are within their limits, where there are no values per item.
+
+    Args:
+        ratio: perplexity as a multiple of base's; None where it was not measured.
+        excess: share of loops, less base's; None where it was not measured.
+
+    Returns:
+        None where neither is over its limit, but one was not measured.
+    """
+    if over_perplexity(ratio or 0.0) or over_loops(excess or 0.0):
+        return "no"
+    return None if ratio is None or excess is None else "yes"
+
+
 def coherent(healed: Measurement, base: Measurement) -> Verdict:
     """Whether a model is as coherent as the base model, condition by condition, in absolute terms.
 

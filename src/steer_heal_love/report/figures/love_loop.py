@@ -34,6 +34,7 @@ from steer_heal_love.report.text.words import (
     signed,
     trait_words,
 )
+from steer_heal_love.verdicts import PERPLEXITY_RATIO
 
 _TITLE_WIDTH = 80  # characters
 
@@ -51,10 +52,10 @@ def love_loop_plot(metrics: Mapping[str, Any]) -> Plot:
         title="The love loop",
         caption="Above, how much likelier answers with the trait are than matched answers without "
         "it, per token; below, how surprising the model's own samples are to the untouched model, "
-        "on a log scale (lower is more coherent, the green band is within 1.25 times base). The "
-        "model goes from left to right: base, then each round steered (vector on) and healed "
-        "(vector off, adapter on). The dashed line is the base model with the persona as its "
-        "system prompt. Bars are 95 % intervals.",
+        "on a log scale (lower is more coherent, the green band is within "
+        f"{PERPLEXITY_RATIO:g} times base). The model goes from left to right: base, then each "
+        "round steered (vector on) and healed (vector off, adapter on). The dashed line is the "
+        "base model with the persona as its system prompt. Bars are 95 % intervals.",
         alt="Trait in nats per token and perplexity, state by state: "
         + ("; ".join(said) if said else "nothing measured yet")
         + ".",

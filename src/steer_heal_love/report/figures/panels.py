@@ -24,7 +24,6 @@ from steer_heal_love.report.figures.drawing import (
 from steer_heal_love.report.states import (
     LOOPS,
     PERPLEXITY,
-    PERPLEXITY_LIMIT,
     TRAIT,
     State,
     read_figure,
@@ -33,6 +32,7 @@ from steer_heal_love.report.states import (
 )
 from steer_heal_love.report.text.validity import mark_of
 from steer_heal_love.report.text.words import plain, signed
+from steer_heal_love.verdicts import PERPLEXITY_RATIO
 
 _LEGEND = {
     "base": ("base model", GREY, "circle"),
@@ -103,7 +103,7 @@ def perplexity_panel(rows: Sequence[Row], metrics: Mapping[str, Any], last: int)
     base = read_figure(metrics.get("base"), PERPLEXITY)
     base = base if base and base.value > 0 else None
     values = [v for v in _extent(rows, PERPLEXITY) if v > 0]
-    values += [base.value, PERPLEXITY_LIMIT * base.value] if base else []
+    values += [base.value, PERPLEXITY_RATIO * base.value] if base else []
     low, high = (min(values), max(values)) if values else (1.0, 10.0)
     margin = max((high / low) ** 0.1, 1.06)
     domain = [low / margin, high * margin]
@@ -158,7 +158,7 @@ def _path_and_points(rows: Sequence[Row], name: str, x: Any, y: Any, mark: str) 
 
 def _base_band(value: float, y: Any) -> list[Any]:
     """The base model's perplexity, and the band above it that counts as coherent."""
-    limit = PERPLEXITY_LIMIT * value
+    limit = PERPLEXITY_RATIO * value
     data = alt.Data(values=[{PERPLEXITY: value, "limit": limit}])
     band = alt.Chart(data).mark_rect(color=GREEN, opacity=0.09)
     return [
@@ -166,7 +166,7 @@ def _base_band(value: float, y: Any) -> list[Any]:
         _level(value, PERPLEXITY, y, GREY, []),
         _level_label([f"base {plain(value)}"], value, PERPLEXITY, y, GREY, "top", 0),
         _level_label(
-            [f"×{PERPLEXITY_LIMIT:g} = {plain(limit)}"], limit, PERPLEXITY, y, GREEN, "bottom", 2
+            [f"×{PERPLEXITY_RATIO:g} = {plain(limit)}"], limit, PERPLEXITY, y, GREEN, "bottom", 2
         ),
     ]
 

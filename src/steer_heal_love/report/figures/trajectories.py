@@ -23,7 +23,6 @@ from steer_heal_love.report.figures.drawing import (
 )
 from steer_heal_love.report.states import (
     PERPLEXITY,
-    PERPLEXITY_LIMIT,
     TRAIT,
     Figure,
     Grid,
@@ -35,6 +34,7 @@ from steer_heal_love.report.states import (
 from steer_heal_love.report.text.profile import words_of
 from steer_heal_love.report.text.ratios import ratio_to_base, times_words
 from steer_heal_love.runs.write import RunView
+from steer_heal_love.verdicts import PERPLEXITY_RATIO
 
 _WIDTH, _HEIGHT = 560, 240
 _BESIDE = 0.06  # rounds between the marks of two runs, so that none hides another
@@ -56,7 +56,8 @@ def trajectories_plot(views: Sequence[RunView]) -> Plot:
         name="comparison",
         title="Barrier against barrier, round by round" if len(views) > 1 else "Round by round",
         caption="Above, the trait of the healed model after each round; below, its perplexity as a "
-        "multiple of the base model's (the grey line is 1.25). Bars are 95 % intervals over items. "
+        f"multiple of the base model's (the grey line is {PERPLEXITY_RATIO:g}). Bars are 95 % "
+        "intervals over items. "
         + (
             "Bands are Student's 95 % intervals over runs that differ by the seed alone, around "
             "their mean."
@@ -167,7 +168,7 @@ def _panel(
     values = [row[k] for row in shown for k in (key, f"{key}_low", f"{key}_high")]
     scale = alt.Scale(domain=padded(values), zero=False)
     if key == "ratio":
-        ends = [*values, 1.0, PERPLEXITY_LIMIT]
+        ends = [*values, 1.0, PERPLEXITY_RATIO]
         scale = alt.Scale(type="log", domain=[min(ends) / 1.06, max(ends) * 1.06], nice=False)
     form = "+.2~f" if key == "trait" else ".2~f"
     y = alt.Y(f"{key}:Q", scale=scale, axis=alt.Axis(title=title, format=form, minExtent=52))
@@ -197,7 +198,7 @@ def _panel(
         ),
     ]
     if key == "ratio":
-        rule = alt.Chart(data_of([{"ratio": PERPLEXITY_LIMIT}]))
+        rule = alt.Chart(data_of([{"ratio": PERPLEXITY_RATIO}]))
         layers.insert(0, rule.mark_rule(color=GREY, strokeDash=[6, 4]).encode(y=y))
     height = _HEIGHT if key == "trait" else 150
     return alt.layer(*layers).properties(width=_WIDTH, height=height)

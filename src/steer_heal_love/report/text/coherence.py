@@ -2,56 +2,79 @@
 
 from __future__ import annotations
 
-from steer_heal_love.report.states import (
-    LOOPS,
-    LOOPS_LIMIT,
-    PERPLEXITY,
-    PERPLEXITY_LIMIT,
-    Items,
-    State,
-)
+from collections.abc import Mapping
+from typing import Any
+
+from steer_heal_love.report.states import LOOPS, PERPLEXITY, Items, State
 from steer_heal_love.report.text.ratios import bounds_words, ratio_to_base, times_words, values_of
-from steer_heal_love.report.text.words import percent, plain, points
+from steer_heal_love.report.text.words import one_line, percent, plain, points
+from steer_heal_love.verdicts import (
+    LOOP_EXCESS,
+    PERPLEXITY_RATIO,
+    Answer,
+    judge_estimates,
+    over_loops,
+    over_perplexity,
+)
 
 LONG = "long_"  # prefix of the figures of long samples
+_LESS = "The healed model is less coherent than base."
+_UNSEEN = "Neither figure sees whether an answer fits its question: read the diary."
 
 
-def judge_coherence(base: State, healed: State, items: Items) -> tuple[bool | None, str]:
-    """Whether coherence was lost (None: not measured in full), and the sentences that say so."""
-    lost_perplexity, perplexity = _perplexity(base, healed, items)
-    lost_loops, loops = _loops(base, healed)
-    said = [perplexity, loops, *_long(base, healed)]
-    lost = (lost_perplexity, lost_loops)
-    if True in lost:
-        said.append("The healed model is less coherent than base.")
-        return True, " ".join(said)
-    said.append("Neither figure sees whether an answer fits its question: read the diary.")
-    return (None if None in lost else False), " ".join(said)
+def judge_coherence(
+    verdict: Mapping[str, Any], base: State, healed: State, items: Items
+) -> tuple[Answer | None, str]:
+    """Whether the healed model is as coherent as base, and the sentences that say so.
+
+    The verdict of the run decides where it has one: it asks for whole intervals and relevance. Else
+    the estimates do.
+
+    Args:
+        verdict: what `metrics.json` says of it; empty where it says nothing.
+
+    Returns:
+        None as the answer where nothing is known to be lost, but perplexity or loops were not
+        measured.
+    """
+    ratio, perplexity = _perplexity(base, healed, items)
+    excess, loops = _loops(base, healed)
+    estimated = judge_estimates(ratio, excess)
+    answer, told = estimated, verdict.get("answer")
+    if told == "no" or (told in ("yes", "cannot tell") and estimated is not None):
+        answer = told
+    lost = answer == estimated == "no"
+    said = [perplexity, loops, *_long(base, healed), _LESS if lost else _UNSEEN]
+    if told in ("no", "cannot tell") and not lost:
+        said.append(one_line(verdict.get("words")))
+    return answer, " ".join(said)
 
 
-def _perplexity(base: State, healed: State, items: Items) -> tuple[bool | None, str]:
+def _perplexity(base: State, healed: State, items: Items) -> tuple[float | None, str]:
+    """Perplexity as a multiple of base's, and the sentence on it."""
     before, after = base.figure(PERPLEXITY), healed.figure(PERPLEXITY)
     own, theirs = values_of(items, "healed"), values_of(items, "base")
     ratio = ratio_to_base(healed.measurement, base.measurement, own, theirs)
     if before is None or after is None or ratio is None:
         return None, "Perplexity was not measured."
-    lost = ratio.value > PERPLEXITY_LIMIT
-    notes = [*bounds_words(ratio), *_limit(lost, f"{PERPLEXITY_LIMIT:g} times")]
-    return lost, (
+    over = bool(over_perplexity(ratio.value))
+    notes = [*bounds_words(ratio), *_limit(over, f"{PERPLEXITY_RATIO:g} times")]
+    return ratio.value, (
         f"Perplexity is {plain(after.value)} against {plain(before.value)}, "
         f"{ratio.value:.2f} times the base model's{_bracket(notes)}."
     )
 
 
-def _loops(base: State, healed: State) -> tuple[bool | None, str]:
+def _loops(base: State, healed: State) -> tuple[float | None, str]:
+    """Loops less base's, and the sentence on them."""
     before, after = base.figure(LOOPS), healed.figure(LOOPS)
     if before is None or after is None:
         return None, "Loops were not measured."
     excess = after.value - before.value
-    lost = excess > LOOPS_LIMIT
-    return lost, (
+    notes = _limit(bool(over_loops(excess)), points(LOOP_EXCESS))
+    return excess, (
         f"{percent(after.value)} of its sampled answers loop against {percent(before.value)}, "
-        f"{points(excess)}{_bracket(_limit(lost, points(LOOPS_LIMIT)))}."
+        f"{points(excess)}{_bracket(notes)}."
     )
 
 
@@ -72,8 +95,8 @@ def _long(base: State, healed: State) -> list[str]:
     return [f"Of its long answers: {', '.join(said)}."] if said else []
 
 
-def _limit(lost: bool, limit: str) -> list[str]:
-    return [f"over the limit of {limit}"] if lost else []
+def _limit(over: bool, limit: str) -> list[str]:
+    return [f"over the limit of {limit}"] if over else []
 
 
 def _bracket(notes: list[str]) -> str:

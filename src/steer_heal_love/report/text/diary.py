@@ -9,9 +9,6 @@ from steer_heal_love.records import Answer, Interval
 from steer_heal_love.report.escape import escape_markdown, quote_markdown
 from steer_heal_love.report.states import (
     LOOPS,
-    LOOPS_LIMIT,
-    PERPLEXITY,
-    PERPLEXITY_LIMIT,
     TRAIT,
     Figure,
     Items,
@@ -26,10 +23,12 @@ from steer_heal_love.report.text.competing_methods import RIVALS, rival_states
 from steer_heal_love.report.text.costs import cost_section
 from steer_heal_love.report.text.findings import findings
 from steer_heal_love.report.text.profile import profile_section
+from steer_heal_love.report.text.ratios import ratio_to_base, values_of
 from steer_heal_love.report.text.shifts import judge_shift
 from steer_heal_love.report.text.validity import mark_of
 from steer_heal_love.report.text.words import number, one_line, state_words
 from steer_heal_love.runs.write import RunView
+from steer_heal_love.verdicts import over_loops, over_perplexity
 
 _SHOWN_PROMPTS = 2
 _SAID_AT_THE_END = 3  # findings: the verdict, the shift, the shift against prompting
@@ -139,16 +138,16 @@ def _how_it_feels(
         return "Nobody has measured me since."
     paired = paired_shift(items, base.condition, state.condition)
     said = [_moved(metrics, state.figure(TRAIT), base.figure(TRAIT), paired)]
-    before, after = base.figure(PERPLEXITY), state.figure(PERPLEXITY)
-    if before and after and before.value > 0:
-        strange = after.value > PERPLEXITY_LIMIT * before.value
+    own, theirs = values_of(items, state.condition), values_of(items, base.condition)
+    ratio = ratio_to_base(state.measurement, base.measurement, own, theirs)
+    if ratio is not None:
         said.append(
             "To the one I was on day 0, I sound strange now."
-            if strange
+            if over_perplexity(ratio.value)
             else "To the one I was on day 0, my sentences are nothing strange."
         )
     loops, least = state.figure(LOOPS), base.figure(LOOPS)
-    if loops and least and loops.value - least.value > LOOPS_LIMIT:
+    if loops and least and over_loops(loops.value - least.value):
         said.append("I go in circles more than I did.")
     return " ".join(said)
 

@@ -20,8 +20,8 @@ from steer_heal_love.report.states import (
 from steer_heal_love.report.text.coherence import judge_coherence
 from steer_heal_love.report.text.shifts import Shift, judge_shift
 from steer_heal_love.report.text.validity import mark_of, marked
-from steer_heal_love.report.text.words import INTERVAL, number, one_line, plain, signed
-from steer_heal_love.verdicts import INVALID
+from steer_heal_love.report.text.words import INTERVAL, number, plain, signed
+from steer_heal_love.verdicts import INVALID, Answer
 
 
 def findings(metrics: Mapping[str, Any], base: State, healed: State, items: Items) -> list[str]:
@@ -34,18 +34,14 @@ def findings(metrics: Mapping[str, Any], base: State, healed: State, items: Item
         items: values per item of base, prompt_pos and the last round's healed, where known.
     """
     before, after = base.figure(TRAIT), healed.figure(TRAIT)
-    lost, coherence = judge_coherence(base, healed, items)
-    judged = read_mapping(read_mapping(metrics.get("verdicts")).get("coherent"))
-    answer = judged.get("answer")
-    if answer in ("no", "cannot tell") and not lost:  # it asks for whole intervals and relevance
-        lost = lost if answer == "cannot tell" else True
-        coherence = f"{coherence} {one_line(judged.get('words'))}"
+    verdict = read_mapping(read_mapping(metrics.get("verdicts")).get("coherent"))
+    answer, coherence = judge_coherence(verdict, base, healed, items)
     if before is None or after is None:
         return ["No conclusion: the trait was not measured.", coherence]
     shift = judge_shift(before, after, paired_shift(items, "base", "healed"))
     doubt = _doubt(metrics)
     return [
-        doubt or _verdict(shift, lost, open_=answer == "cannot tell"),
+        doubt or _verdict(shift, answer),
         f"{trait_name(metrics)} went from {estimate(before)} to {estimate(after)} nats per token, "
         f"a shift of {shift.words}.",
         *([] if doubt else [_against_prompt(metrics, before, shift, items)]),
@@ -75,23 +71,22 @@ def _doubt(metrics: Mapping[str, Any]) -> str | None:
     )
 
 
-def _verdict(shift: Shift, lost: bool | None, *, open_: bool) -> str:
+def _verdict(shift: Shift, coherent: Answer | None) -> str:
     """The first sentence: did it work?
 
     Args:
-        lost: whether coherence was lost by its estimates; None where it was not measured.
-        open_: the verdict on a model's coherence, which asks for more, cannot tell.
+        coherent: whether the healed model is as coherent as base; None where it was not measured.
     """
-    match shift.direction, lost:
+    match shift.direction, coherent:
         case "down", _:
             return "It did not work: the trait fell."
         case "unclear", _:
             return "It did not work, as far as can be told: no clear shift of the trait."
-        case _, True:
+        case _, "no":
             return "It worked in part: the trait rose, but the model is less coherent than base."
         case _, None:
             return "The trait rose; whether the model is still coherent was not measured."
-        case _ if open_:
+        case _, "cannot tell":
             return (
                 "It worked, as far as can be told: the trait rose; whether the model is as "
                 "coherent as base is open."
