@@ -6,7 +6,7 @@ at a time, and both gradients are made in the forward pass, while the chunk is t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -33,6 +33,19 @@ class Head:
     def work_dtype(self) -> torch.dtype:
         """The dtype of softmax and losses: float32, or float64 for a float64 weight."""
         return torch.promote_types(self.weight.dtype, torch.float32)
+
+    def at(self, temperature: float) -> Head:
+        """The head whose logits are these divided by a temperature; itself for 1.
+
+        Raises ValueError where the temperature is not positive.
+        """
+        if not temperature > 0:
+            raise ValueError(f"a temperature must be positive, not {temperature}")
+        if temperature == 1:
+            return self
+        # c tanh(z / c) / T = c' tanh(z' / c') with c' = c / T and z' = z / T.
+        cap = None if self.softcap is None else self.softcap / temperature
+        return replace(self, softcap=cap, scale=self.scale / temperature)
 
     def logits(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n V"]:
         """All logits at once, in `work_dtype`; the matmul runs in the weight's dtype."""

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.temperature import current_head
 
 LOG = logging.getLogger(__name__)
 
@@ -84,11 +85,15 @@ def packed(lm: LanguageModel) -> Iterator[None]:
 
 
 def head_logits(lm: LanguageModel, hidden: Tensor) -> Tensor:
-    """Logits [n, V] of hidden states [n, d], by the packed head where there is one."""
+    """Logits [n, V] of hidden states [n, d], by the packed head where there is one.
+
+    Divided by the temperature that is on: see `lm/temperature.py`.
+    """
+    head = current_head(lm)
     pack = lm.packs.get(id(lm.head.weight))
     if pack is None or torch.is_grad_enabled() or not pack.is_current(lm.head.weight):
-        return lm.head.logits(hidden)
-    return lm.head.from_product(pack(hidden.to(lm.head.weight.dtype)))
+        return head.logits(hidden)
+    return head.from_product(pack(hidden.to(lm.head.weight.dtype)))
 
 
 def pack_of(lm: LanguageModel, weight: Tensor, bias: Tensor | None = None) -> Packed:
