@@ -19,7 +19,7 @@ from steer_heal_love.lm.model.load import LanguageModel, load_model
 from steer_heal_love.lm.patches.adapters import student
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runs.write import read_run
-from steer_heal_love.stages.instruments.answer_pairs import measure_answer_pairs
+from steer_heal_love.stages.instruments.answer_pairs import answer_pair_values
 from tiny_run import config_data, write_inputs
 
 CONDITIONS = ["base", "prompt_pos", "prompt_neg", "model"]
@@ -89,9 +89,9 @@ def test_a_round_has_the_adapters_up_to_it(folder: Path, lm: LanguageModel, last
     assert (said.code, said.out, said.err) == (0, "", "")
     run = read_run(folder / "run")
     with student(lm, [run.adapter(r) for r in range(last + 1)]):
-        expected = measure_answer_pairs(lm, run.axis).items["trait_nats"]
+        expected = answer_pair_values(lm, run.axis)
     found = json.loads(out.read_text())
-    assert found["model"]["items"]["trait_nats"] == pytest.approx(list(expected), rel=1e-5)
+    assert found["model"]["items"]["trait_raw_nats"] == pytest.approx(list(expected), rel=1e-5)
 
 
 def test_a_model_with_an_adapter_differs_from_base(folder: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_model_without_an_adapter_is_its_own_base(folder: Path) -> None:
     out = folder / "plain.json"
     said = shl(["eval", *model_flags(folder), "--out", str(out)], folder / "said-plain")
     assert (said.code, said.err) == (0, "")
-    assert "Trait shift 0 [0, 0] nats" in said.out
+    assert "Trait shift 0 [0, 0] nats" in " ".join(said.out.split())
     found = json.loads(out.read_text())
     for name, figure in found["base"]["figures"].items():
         assert found["model"]["figures"][name] == figure
@@ -123,6 +123,24 @@ def test_a_model_without_an_adapter_is_its_own_base(folder: Path) -> None:
         assert name not in said.out, "ratios stand beside their figure"
     lines = [line for line in said.out.splitlines() if line.strip().startswith("perplexity ")]
     assert "× 1 [1, 1]" in lines[-1], "in the last of the tables that 80 characters hold"
+
+
+def test_a_model_at_another_temperature_is_sharper_and_has_no_more_trait(folder: Path) -> None:
+    out = folder / "cold.json"
+    flags = ["--temperature", "0.5", "--dtype", "float32", "--out", str(out)]
+    said = shl(["eval", *model_flags(folder), *flags], folder / "said-cold")
+    assert (said.code, said.err) == (0, "")
+    found = json.loads(out.read_text())
+    base, cold = found["base"], found["model"]
+    assert cold["figures"]["temperature_match"][0] == pytest.approx(2, rel=0.02)
+    assert base["figures"]["temperature_match"][0] == 1
+    assert cold["figures"]["entropy_shift_nats"][0] < 0 == base["figures"]["entropy_shift_nats"][0]
+    assert cold["items"]["trait_nats"] == pytest.approx(base["items"]["trait_nats"], abs=0.01)
+    raw, plain = (found[name]["items"]["trait_raw_nats"] for name in ("model", "base"))
+    assert max(abs(a - b) for a, b in zip(raw, plain, strict=True)) > 0.01
+    assert base["items"]["trait_nats"] == plain
+    assert cold["figures"]["kl_nats"][0] > 0 == base["figures"]["kl_nats"][0]
+    assert "sharpened: " in said.out
 
 
 # The harness's tasks

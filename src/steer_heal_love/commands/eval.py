@@ -38,7 +38,7 @@ from steer_heal_love.runs.write import read_adapter, read_run
 from steer_heal_love.terminal.battery_table import battery_table, cell
 from steer_heal_love.terminal.flags import parse
 from steer_heal_love.terminal.screen import Screen
-from steer_heal_love.verdicts import all_verdicts, coherent, to_json
+from steer_heal_love.verdicts import all_verdicts, coherent, flattened, sharpened, to_json
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,9 @@ class EvalArguments:
     """With --tasks: the package's own battery too."""
     samples: int | None = None
     """Sampled answers per condition of the battery; by default the settings'."""
+    temperature: float = 1.0
+    """Of the battery: divide the model's logits by this, in sampling and in scoring; base stays at
+    1."""
     device: str | None = None
     """Where to compute: auto, cpu, cuda, …; by default the settings'."""
     dtype: DType | None = None
@@ -98,7 +101,14 @@ def main(arguments: list[str]) -> int:
             settings = settle(lm, axis, settings, screen)
             pieces = with_baselines(NoPieces(), lm, axis, contexts, settings)
             baseline, student = evaluate_student(
-                lm, axis, contexts, settings, adapters, pieces=pieces, report=screen.report
+                lm,
+                axis,
+                contexts,
+                settings,
+                adapters,
+                temperature=given.temperature,
+                pieces=pieces,
+                report=screen.report,
             )
             found |= _show_battery(baseline, student, axis, screen)
         if tasks is not None:
@@ -114,6 +124,10 @@ def main(arguments: list[str]) -> int:
 def _check_tasks(given: EvalArguments) -> None:
     if given.tasks == ():
         raise ConfigError("--tasks: name at least one task or file")
+    if not 0 < given.temperature < math.inf:
+        raise ConfigError(f"--temperature {given.temperature:g}: give a number above 0")
+    if given.temperature != 1 and given.tasks is not None and not given.battery:
+        raise ConfigError("--temperature goes with the battery: add --battery")
     if given.tasks is None and given.harness != HarnessConfig():
         raise ConfigError("--limit, --batch-size and --apply-chat-template go with --tasks")
 
@@ -186,9 +200,15 @@ def _words(baseline: Baseline, student: Measurement) -> str:
     shift = paired_difference(student.items["trait_nats"], baseline.base.items["trait_nats"])
     verdict = coherent(student, baseline.base)
     trait = (
-        "The trait could not be paired." if shift is None else f"Trait shift {cell(shift)} nats."
+        "The trait could not be paired."
+        if shift is None
+        else f"Trait shift {cell(shift)} nats, at the entropy of base."
     )
-    return f"{trait} As coherent as base? {verdict.answer}. {verdict.words}"
+    said = [trait, f"As coherent as base? {verdict.answer}. {verdict.words}"]
+    for name, judged in (("sharpened", sharpened(student)), ("flattened", flattened(student))):
+        if name == "sharpened" or judged.answer == "yes":
+            said.append(f"{name}: {judged.answer}. {judged.words}")
+    return " ".join(said)
 
 
 def _show_tasks(results: TaskResults, screen: Screen) -> dict[str, Any]:

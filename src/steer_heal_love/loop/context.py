@@ -23,6 +23,7 @@ from steer_heal_love.records import (
 )
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages import steer
+from steer_heal_love.stages.instruments.entropy import Reference
 from steer_heal_love.stages.instruments.foundations import Foundations
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class Work:
         length = config.evaluate.max_new_tokens
         self.evaluation_sampling = replace(self.sampling, max_new_tokens=length)
         self.foundations = Foundations(config.evaluate)
+        self.reference: Reference | None = None  # made where it is first asked for
 
     def do(self, name: PieceName, compute: Callable[[], T]) -> T:
         """A piece of work, computed once; what it took counts to its stage also when it is read."""
@@ -91,5 +93,13 @@ def extract(work: Work, r: int) -> Direction:
 
 def seed_of(work: Work, purpose: str, r: int = 0) -> int:
     """A seed of its own for each purpose and round, from the run's seed."""
-    text = f"{work.config.seed}/{purpose}/{r}".encode()
-    return int.from_bytes(hashlib.sha256(text).digest()[:6], "big")
+    return _hashed(f"{work.config.seed}/{purpose}/{r}")
+
+
+def fixed_seed(work: Work, purpose: str) -> int:
+    """A seed for each purpose, axis and model, whatever the run's seed: so that runs are paired."""
+    return _hashed(f"{work.axis.name}/{work.lm.identity.revision}/{purpose}")
+
+
+def _hashed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")

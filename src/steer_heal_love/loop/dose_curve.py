@@ -11,7 +11,7 @@ from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import base
 from steer_heal_love.lm.sampler.answers import sample_answers
 from steer_heal_love.loop.collect import base_limits, sample, sample_steered, steered_as_set
-from steer_heal_love.loop.context import Work, extract
+from steer_heal_love.loop.context import Work, extract, reference_of
 from steer_heal_love.maths.paired import known
 from steer_heal_love.maths.statistics import bootstrap_mean, proportion_interval
 from steer_heal_love.piece_names import BASELINE
@@ -27,7 +27,7 @@ from steer_heal_love.records import (
 )
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages import filter as filtering
-from steer_heal_love.stages.instruments.answer_pairs import answer_pair_values, measure_answer_pairs
+from steer_heal_love.stages.instruments.answer_pairs import measure_trait
 from steer_heal_love.stages.instruments.coherence import measure_coherence
 
 COHERENCE = ("perplexity", "tail_perplexity", "perplexity_p90", "loop_share", "distinct_2")
@@ -105,8 +105,8 @@ def measure_dose(
 ) -> Measurement:
     """Trait and coherence at this dose, with 95 % intervals; an item is an answer, or a pair.
 
-    Figures: `persona_nats`, `trait_nats` (of answer pairs, where the dose is the same throughout),
-    medians `perplexity` and `tail_perplexity`, `perplexity_p90`, `loop_share`, `distinct_2`,
+    Figures: `persona_nats`, those of `measure_trait` (where the dose is the same throughout),
+    `perplexity`, the median `tail_perplexity`, `perplexity_p90`, `loop_share`, `distinct_2`,
     `coherent_share` (dropped by no filter but the trait floor) and `kept_share`. Answers that were
     given up while they were generated count in the last two alone.
     """
@@ -115,7 +115,7 @@ def measure_dose(
     if not work.config.dosing.follows:
         steered = steered_as_set(work, direction, kappa) if kappa else nullcontext()
         with steered:
-            parts.append(measure_answer_pairs(work.lm, work.axis))
+            parts.append(measure_trait(work.lm, work.axis, reference_of(work)))
     return Measurement(
         {name: figure for part in parts for name, figure in part.figures.items()},
         {name: values for part in parts for name, values in part.items.items()},
@@ -152,12 +152,13 @@ def _shares(judged: Sequence[Judged]) -> Measurement:
 
 def measure_personas(work: Work, seed: int) -> Personas:
     """Items `trait_nats`, of answer pairs, and `persona_nats`, of sampled answers, under each."""
+    reference = reference_of(work)
 
     def compute() -> tuple[Measurement, Measurement]:
         systems = (work.axis.pos_system, work.axis.neg_system)
         prompts = spread_prompts(work.prompts, PERSONA_SAMPLES // 2)
         with base(work.lm):
-            pairs = [answer_pair_values(work.lm, work.axis, system) for system in systems]
+            pairs = [measure_trait(work.lm, work.axis, reference, s) for s in systems]
             texts = [
                 sample_answers(work.lm, prompts, work.sampling, seed=seed, system=system)
                 for system in systems
@@ -171,7 +172,7 @@ def measure_personas(work: Work, seed: int) -> Personas:
             for t in texts
         ]
         pos, neg = (
-            Measurement({}, {"trait_nats": tuple(p), "persona_nats": tuple(r)})
+            Measurement({}, {"trait_nats": p.items["trait_nats"], "persona_nats": tuple(r)})
             for p, r in zip(pairs, ratios, strict=True)
         )
         return pos, neg

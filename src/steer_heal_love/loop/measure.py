@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from steer_heal_love.inputs.prompts import spread
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import base, student
 from steer_heal_love.lm.patches.hooks import steering
 from steer_heal_love.lm.sampler.generate import Dosing
+from steer_heal_love.lm.patches.temperature import tempered
 from steer_heal_love.loop.collect import base_limits
-from steer_heal_love.loop.context import Report, Work, seed_of
+from steer_heal_love.loop.context import Report, Work, fixed_seed
 from steer_heal_love.piece_names import BASELINE, PieceName, of_round
 from steer_heal_love.records import (
     Adapter,
@@ -29,6 +32,7 @@ from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages import evaluate
 from steer_heal_love.stages import filter as filtering
 from steer_heal_love.stages.instruments.direction_shift import measure_direction
+from steer_heal_love.stages.instruments.entropy import SAMPLES, Reference, sample_reference
 from steer_heal_love.stages.instruments.ratios import with_ratios
 
 SHIFT_CONTEXTS = 32  # that the internalised shift is read over
@@ -55,10 +59,20 @@ def measure(
 ) -> Measurement:
     """Measure the model as it is patched now; the same items and seeds for every condition."""
 
-    def judge(completions: list[Completion], trait: bool) -> list[Judged]:
-        config = work.config.filter
+    reference = reference_of(work)
+
+    def judge(
+        completions: list[Completion], trait: bool, neutral: list[Tensor] | None
+    ) -> list[Judged]:
         return filtering.judge_all(
-            work.lm, work.axis, completions, limits, config, trait=trait, relevant=False
+            work.lm,
+            work.axis,
+            completions,
+            limits,
+            work.config.filter,
+            trait=trait,
+            relevant=False,
+            neutral=neutral,
         )
 
     def compute() -> Measurement:
@@ -69,7 +83,8 @@ def measure(
             work.config.evaluate,
             judge,
             work.foundations,
-            seed=seed_of(work, "evaluate"),
+            reference,
+            seed=fixed_seed(work, "evaluate"),
             sampling=work.evaluation_sampling,
             system=system,
             long=condition in LONG_CONDITIONS,
@@ -79,9 +94,26 @@ def measure(
     return work.do(name, compute)
 
 
+def reference_of(work: Work) -> Reference:
+    """The fixed texts on which entropies are compared: one set for a model and an axis.
+
+    The base answers prompts that no heal learns from, evenly over their kinds, in turn where they
+    are few; the training prompts where there are no others.
+    """
+    if work.reference is None:
+        asked = [c.text for c in work.contexts if c.text not in set(work.prompts)] or work.prompts
+        prompts = spread(asked, SAMPLES)
+        texts: list[Completion] = work.do(
+            BASELINE / "reference",
+            lambda: sample_reference(work.lm, prompts, seed=fixed_seed(work, "reference")),
+        )
+        work.reference = Reference(work.lm, texts)
+    return work.reference
+
+
 def measure_front(work: Work, direction: Direction) -> tuple[tuple[float, Measurement], ...]:
     """Raw steering of the base model at each dose of the front: the rival that decides."""
-    points = []
+    points, reference = [], reference_of(work)
     for kappa in work.config.evaluate.front:
 
         def compute(kappa: float = kappa) -> Measurement:
@@ -90,7 +122,8 @@ def measure_front(work: Work, direction: Direction) -> tuple[tuple[float, Measur
                     work.lm,
                     work.axis,
                     work.config.evaluate,
-                    seed=seed_of(work, "evaluate"),
+                    reference,
+                    seed=fixed_seed(work, "evaluate"),
                     sampling=work.evaluation_sampling,
                 )
 
@@ -113,19 +146,23 @@ def evaluate_student(
     config: RunConfig,
     adapters: Sequence[Adapter],
     *,
+    temperature: float = 1.0,
     pieces: Pieces | None = None,
     report: Report = lambda _stage, _done, _total: None,
 ) -> tuple[Baseline, Measurement]:
     """The whole battery on the base with and without these adapters, on the same items.
 
     With `pieces` that hold the base's measurements they are read, not measured again; and without
-    an adapter the student is the base.
+    an adapter, at temperature 1, the student is the base.
+
+    Args:
+        temperature: that the student's logits are divided by, in sampling and in scoring.
     """
     work = Work(lm, axis, contexts, config, pieces or NoPieces(), report)
     limits = base_limits(work)
     baseline = measure_baseline(work, limits)
-    if not adapters:
+    if not adapters and temperature == 1:
         return baseline, with_ratios(baseline.base, baseline.base)
-    with student(lm, adapters):
+    with student(lm, adapters), tempered(lm, temperature):
         found = measure(work, PieceName(f"eval/{len(adapters):02d}-adapters"), "healed", limits)
     return baseline, with_ratios(found, baseline.base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,10 +44,10 @@ def match_perplexity(
 ) -> Matched | None:
     """A model's trait against the best that steering does at no more perplexity than the model's.
 
-    The front is the line through its points in the order of κ, straight in (log median perplexity,
+    The front is the line through its points in the order of κ, straight in (mean log-perplexity,
     mean trait). Along it `S(p)` is the highest trait at a perplexity of p or less, so that a dose
     that happens to lower both is no way around the comparison. The advantage is `mean trait −
-    S(median perplexity)`; its 95 % interval is a percentile bootstrap that draws trait items and
+    S(perplexity)`; its 95 % interval is a percentile bootstrap that draws trait items and
     samples, each the same ones for the model and all doses. A resample whose perplexity lies below
     the whole front is held against the front's least perplexing dose; above it, against all of it.
 
@@ -63,15 +64,16 @@ def match_perplexity(
     rng = np.random.default_rng(seed)
     items = _with_all_first(resampled(int(common.sum()), rng), int(common.sum()))
     means = np.stack([t[common][items].mean(1) for t in traits])
-    medians = np.stack(_medians(samples, rng))
-    best = _best_within(np.log(medians[0]), np.log(medians[1:]), means[1:])
+    with np.errstate(all="ignore"):
+        logs = np.stack(_log_means([np.log(s) for s in samples], rng))
+    best = _best_within(logs[0], logs[1:], means[1:])
     advantage = means[0] - best
     return Matched(
         steering=float(best[0]),
         advantage=percentile_interval(float(advantage[0]), advantage[1:]),
-        perplexity=float(medians[0, 0]),
-        lowest=float(medians[1:, 0].min()),
-        highest=float(medians[1:, 0].max()),
+        perplexity=math.exp(logs[0, 0]),
+        lowest=math.exp(logs[1:, 0].min()),
+        highest=math.exp(logs[1:, 0].max()),
     )
 
 
@@ -82,20 +84,20 @@ def _with_all_first(
     return np.concatenate([np.arange(n)[None], index])
 
 
-def _medians(
-    samples: Sequence[Float[np.ndarray, " _"]], rng: np.random.Generator
+def _log_means(
+    logs: Sequence[Float[np.ndarray, " _"]], rng: np.random.Generator
 ) -> list[Float[np.ndarray, " resamples"]]:
-    """Median perplexity per condition: of all samples first, then of each resample."""
+    """Mean log-perplexity per condition: of all samples first, then of each resample."""
     indices: dict[int, np.ndarray[tuple[int, int], np.dtype[np.int64]]] = {}
-    medians = []
+    means = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a resample of gaps alone: NaN
-        for values in samples:
+        for values in logs:
             n = len(values)
             if n not in indices:
                 indices[n] = _with_all_first(resampled(n, rng), n)
-            medians.append(np.nanmedian(values[indices[n]], axis=1))
-    return medians
+            means.append(np.nanmean(values[indices[n]], axis=1))
+    return means
 
 
 def _best_within(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from steer_heal_love.maths.statistics import paired_bootstrap
+from steer_heal_love.maths.statistics import exponential, paired_bootstrap
 from steer_heal_love.records import Interval
 
 Items = Sequence[float | None]
@@ -75,6 +75,39 @@ def quantile_ratio(
     with np.errstate(all="ignore"):
         drawn = np.quantile(a[index], quantile, axis=1) / np.quantile(b[index], quantile, axis=1)
     return percentile_interval(float(np.quantile(a, quantile) / np.quantile(b, quantile)), drawn)
+
+
+def geometric_ratio(after: Items, before: Items) -> Interval | None:
+    """Ratio of the geometric means after / before over their common items, 95 %, in pairs.
+
+    None as `paired_difference`; an item that is not positive has no logarithm, so no value.
+    """
+    logs = paired_difference(_logarithms(after), _logarithms(before))
+    return None if logs is None else exponential(logs)
+
+
+def _logarithms(values: Items) -> list[float | None]:
+    return [None if v is None or not v > 0 else math.log(v) for v in values]
+
+
+def shift_per_root(after: Items, before: Items, spent: Items, *, seed: int = 0) -> Interval | None:
+    """Mean of after − before in pairs over √(mean of spent), percentile bootstrap, 95 %.
+
+    What was gained for what was spent, where gain grows like the square root of the spending. The
+    items of the two are not the same ones, so each are resampled by themselves. None as
+    `paired_difference`, and where nothing was spent.
+    """
+    if len(after) != len(before):
+        return None
+    a, b = complete_pairs(after, before)
+    cost = np.array(known(spent))
+    if min(len(a), len(cost)) < 2 or cost.mean() <= 0:
+        return None
+    rng = np.random.default_rng(seed)
+    gains = (a - b)[resampled(len(a), rng)].mean(1)
+    with np.errstate(all="ignore"):
+        drawn = gains / np.sqrt(cost[resampled(len(cost), rng)].mean(1))
+    return percentile_interval(float((a - b).mean() / np.sqrt(cost.mean())), drawn)
 
 
 def two_sample_difference(a: Items, b: Items, *, seed: int = 0) -> Interval | None:

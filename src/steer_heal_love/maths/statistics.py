@@ -18,6 +18,7 @@ Values = Sequence[float | int] | Shaped[np.ndarray, " _"]
 
 # Values per batch of resamples: bounds the memory of a bootstrap at about 32 MB.
 _BATCH_VALUES = 2**22
+_LARGEST_EXPONENT = 709.0  # exp stays a finite float
 
 
 def bootstrap_mean(
@@ -32,6 +33,27 @@ def bootstrap_mean(
     Source: Efron 1987, "Better Bootstrap Confidence Intervals"; scipy.stats.bootstrap.
     """
     return _bootstrap((_finite(values),), _mean_last, confidence, resamples, seed)
+
+
+def geometric_mean(
+    values: Values, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """exp of the mean logarithm of positive values, and of its interval as `bootstrap_mean`.
+
+    Raises ValueError where there is no value, DivergedError where one is not finite or positive.
+    """
+    with np.errstate(all="ignore"):
+        logs = np.log(np.asarray(values, dtype=np.float64))
+    return exponential(bootstrap_mean(logs, confidence=confidence, resamples=resamples, seed=seed))
+
+
+def exponential(interval: Interval) -> Interval:
+    """exp of an estimate and of its bounds; infinite where a float holds it no more."""
+    value, low, high = (
+        math.exp(x) if x < _LARGEST_EXPONENT else math.inf
+        for x in (interval.value, interval.low, interval.high)
+    )
+    return Interval(value, low, high)
 
 
 def paired_bootstrap(

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
+from torch import Tensor
 
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import base
@@ -19,14 +20,20 @@ from steer_heal_love.lm.sampler.generate import Dosing, Sampling
 from steer_heal_love.maths.paired import known
 from steer_heal_love.maths.perplexity import perplexity
 from steer_heal_love.maths.repetition import is_loop
-from steer_heal_love.maths.statistics import bootstrap_mean, bootstrap_statistic
+from steer_heal_love.maths.statistics import bootstrap_mean, geometric_mean
 from steer_heal_love.records import Answer, Axis, Completion, Judged, Measurement
-from steer_heal_love.stages.instruments.answer_pairs import measure_answer_pairs
+from steer_heal_love.stages.instruments.answer_pairs import measure_trait
 from steer_heal_love.stages.instruments.capability import measure_capability, ordinary_paragraphs
 from steer_heal_love.stages.instruments.coherence import as_long, measure_coherence
+from steer_heal_love.stages.instruments.entropy import (
+    Reference,
+    measure_divergence,
+    split_answers,
+)
 from steer_heal_love.stages.instruments.foundations import Foundations, FoundationsConfig
 
-Judge = Callable[[list[Completion], bool], list[Judged]]  # with the trait score, or without
+# With the trait score, or without; log-probabilities under base, where they are known.
+Judge = Callable[[list[Completion], bool, list[Tensor] | None], list[Judged]]
 
 RESAMPLES = 2000
 
@@ -67,6 +74,7 @@ def measure(
     config: EvaluateConfig,
     judge: Judge,
     foundations: Foundations,
+    reference: Reference,
     *,
     seed: int,
     sampling: Sampling,
@@ -80,6 +88,7 @@ def measure(
         condition: what to call it: base, prompt_pos, prompt_neg, steered, healed or a rival.
         judge: scores completions under the base model and says what the filter thinks of them.
         foundations: the moral vignettes and how they are asked.
+        reference: the fixed texts on which the model's entropy is held against base's.
         system: system prompt, for the prompting baselines.
         long: also sample long answers.
         dosing: how the dose of a steering that is on follows the answers; answer pairs and
@@ -95,25 +104,33 @@ def measure(
     every = [*probes, *shown, *lasting]
     completions = sample_answers(lm, every, how, seed=seed, system=system, dosing=dosing)
     n, end = len(probes), len(probes) + len(shown)
-    judged = judge(completions[:end], True)
+    splits = split_answers(lm, completions[:end], system)
+    judged = judge(completions[:end], True, [-s.surprise for s in splits])
     by_sample = judged[:n]
     answers = [
         _as_answer(lm, j, condition, "sampled" if i < n else "greedy") for i, j in enumerate(judged)
     ]
     parts = [
-        measure_answer_pairs(lm, axis, system),
+        measure_trait(lm, axis, reference, system),
+        measure_divergence(splits[:n]),
         _measure_persona(by_sample),
         measure_coherence(by_sample, _relevance(lm, by_sample, config, seed)),
         measure_capability(lm, ordinary_paragraphs()),
         foundations.measure(lm, system=system, seed=seed),
     ]
     if lasting:
-        parts.append(as_long(measure_coherence(judge(completions[end:], False))))
+        parts.append(as_long(measure_coherence(judge(completions[end:], False, None))))
     return join(parts, tuple(answers))
 
 
 def measure_steered(
-    lm: LanguageModel, axis: Axis, config: EvaluateConfig, *, seed: int, sampling: Sampling
+    lm: LanguageModel,
+    axis: Axis,
+    config: EvaluateConfig,
+    reference: Reference,
+    *,
+    seed: int,
+    sampling: Sampling,
 ) -> Measurement:
     """Trait and perplexity alone, for a point of the front: half of the samples will do."""
     probes = [axis.probes[i % len(axis.probes)] for i in range(config.samples // 2)]
@@ -122,9 +139,9 @@ def measure_steered(
     with base(lm):
         rows = completion_logprobs(lm, prompts, [c.token_ids for c in completions])
     values = [_finite(perplexity(row)) for row in rows]
-    median = bootstrap_statistic(np.array(known(values)), np.median, resamples=RESAMPLES)
-    found = Measurement({"perplexity": median}, {"perplexity": tuple(values)})
-    return join([measure_answer_pairs(lm, axis), found])
+    mean = geometric_mean(known(values), resamples=RESAMPLES)
+    found = Measurement({"perplexity": mean}, {"perplexity": tuple(values)})
+    return join([measure_trait(lm, axis, reference), found])
 
 
 def join(parts: Sequence[Measurement], answers: tuple[Answer, ...] = ()) -> Measurement:

@@ -107,19 +107,27 @@ def score_completions(
     config: FilterConfig,
     *,
     trait: bool = True,
+    neutral: Sequence[Tensor] | None = None,
 ) -> list[Scored]:
     """Every score but relevance, under the base model (adapters and steering are off).
 
     Without `trait` there is no persona likelihood ratio, which takes two of the three passes. On a
     completion that was given up while it was generated no pass is spent: its perplexities are
     infinite.
+
+    Args:
+        neutral: log-probabilities of each completion's tokens under the base model, where the
+            caller has them.
     """
     whole = [c for c in completions if not c.dropped]
     with base(lm):
-        neutral = _logprobs(lm, whole, None)
+        if neutral is None:
+            plain = _logprobs(lm, whole, None)
+        else:
+            plain = [x for c, x in zip(completions, neutral, strict=True) if not c.dropped]
         pos = _logprobs(lm, whole, axis.pos_system) if trait else [torch.empty(0)] * len(whole)
         neg = _logprobs(lm, whole, axis.neg_system) if trait else pos
-    rows = zip(neutral, pos, neg, strict=True)
+    rows = zip(plain, pos, neg, strict=True)
     nothing = (torch.empty(0),) * 3
     found = []
     for c in completions:
@@ -284,12 +292,13 @@ def judge_all(
     *,
     trait: bool = True,
     relevant: bool = True,
+    neutral: Sequence[Tensor] | None = None,
 ) -> list[Judged]:
-    """Score and judge a batch of completions; see `score_completions` for `trait`.
+    """Score and judge completions; see `score_completions` for `trait` and `neutral`.
 
     Relevance is asked last, of those alone that nothing else drops, and only with `relevant`.
     """
-    scored = score_completions(lm, axis, completions, config, trait=trait)
+    scored = score_completions(lm, axis, completions, config, trait=trait, neutral=neutral)
     judged = [judge(s, limits, config) for s in scored]
     if not relevant:
         return judged

@@ -39,6 +39,7 @@ from steer_heal_love.verdicts.questions import (
     stays_coherent,
 )
 from steer_heal_love.verdicts.rivals import beats_prompting, beats_steering
+from steer_heal_love.verdicts.sharpness import flattened, sharpened
 
 __all__ = [
     "FORCED_CHOICE",
@@ -59,11 +60,13 @@ __all__ = [
     "can_heal",
     "coherent",
     "evidence_of",
+    "flattened",
     "forced_choice_validity",
     "judge_estimates",
     "keeps_moving",
     "over_loops",
     "over_perplexity",
+    "sharpened",
     "stays_coherent",
     "to_json",
     "validity",
@@ -114,6 +117,8 @@ def all_verdicts(
         "q2_stay_coherent": stays_coherent(each),
         "q3_keep_moving": keeps_moving(rounds, valid, each[-1]),
         "coherent": each[-1],
+        "sharpened": sharpened(last.healed),
+        "flattened": flattened(last.healed),
         "beats_prompting": beats_prompting(last.healed, pos, base, valid, each[-1]),
         "beats_steering": beats_steering(last.healed, points, valid, each[-1]),
     }

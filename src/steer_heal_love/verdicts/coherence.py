@@ -5,8 +5,8 @@ from __future__ import annotations
 from steer_heal_love.maths.paired import (
     Items,
     complete_pairs,
+    geometric_ratio,
     known,
-    median_ratio,
     paired_difference,
 )
 from steer_heal_love.maths.statistics import bootstrap_mean, ratio_interval
@@ -21,6 +21,7 @@ from steer_heal_love.verdicts.answers import (
     times,
     within,
 )
+from steer_heal_love.verdicts.sharpness import sharpened
 
 PERPLEXITY_RATIO = 1.25  # times base
 LOOP_EXCESS = 0.10  # share of the samples, above base
@@ -60,7 +61,8 @@ def coherent(healed: Measurement, base: Measurement) -> Verdict:
     A condition holds where its estimate is within the limit and its whole 95 % interval within
     twice the allowance, fails where its estimate is beyond the limit and its whole interval is
     worse than base, and is open where the data are too thin for either. Relevance and like
-    openings count where both were measured.
+    openings count where both were measured. Of a model that is sharper than base (see `sharpened`)
+    perplexity within the limit proves nothing: it can fail, and cannot hold.
     """
     checks = [
         _check_empty(healed, base),
@@ -72,10 +74,11 @@ def coherent(healed: Measurement, base: Measurement) -> Verdict:
     if "relevance" in healed.items and "relevance" in base.items:
         checks.append(_check_relevance(healed, base))
     rule = (
-        f"median perplexity at most {PERPLEXITY_RATIO:g} × base, loops at most base + "
+        f"perplexity at most {PERPLEXITY_RATIO:g} × base, loops at most base + "
         f"{LOOP_EXCESS:.2f}, empty answers at most base + {EMPTY_EXCESS:.2f}; where measured, "
         f"relevance at least {RELEVANCE_SHARE:g} × base and like openings at most base + "
-        f"{OPENING_EXCESS:.2f}; whole 95 % intervals within twice these allowances"
+        f"{OPENING_EXCESS:.2f}; whole 95 % intervals within twice these allowances. The "
+        "perplexity of a sharpened model counts against it alone"
     )
     figures = {name: value for c in checks for name, value in c.figures.items()}
     answer = all_of([c.answer for c in checks])
@@ -99,12 +102,16 @@ def _share_missing(values: Items) -> float:
 
 
 def _check_perplexity(healed: Measurement, base: Measurement) -> Check:
-    ratio = median_ratio(healed.items.get("perplexity", ()), base.items.get("perplexity", ()))
+    ratio = geometric_ratio(healed.items.get("perplexity", ()), base.items.get("perplexity", ()))
     if ratio is None:
         return Check("cannot tell", {}, "perplexity not measured on the same samples")
     words = f"perplexity {times(ratio)}"
     figures = {"perplexity_ratio": ratio.value}
-    return Check(within(ratio, PERPLEXITY_RATIO, 1.0), figures, words, ratio)
+    answer = within(ratio, PERPLEXITY_RATIO, 1.0)
+    if answer == "yes" and sharpened(healed).answer == "yes":
+        words += ", which says nothing of a sharpened model"
+        return Check("cannot tell", figures, words, ratio)
+    return Check(answer, figures, words, ratio)
 
 
 def _check_share(

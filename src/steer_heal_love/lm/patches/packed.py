@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from steer_heal_love.lm.model.load import LanguageModel
-from steer_heal_love.lm.temperature import current_head
+from steer_heal_love.lm.patches.temperature import current_head
 
 LOG = logging.getLogger(__name__)
 

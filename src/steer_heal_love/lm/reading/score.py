@@ -36,47 +36,95 @@ def completion_logprobs(
     Raises:
         DivergedError: one is NaN.
     """
+    rows = tempered_logprobs(lm, prompts, completions, (1.0,), batch_tokens=batch_tokens)
+    return [row[0] for row in rows]
+
+
+@torch.inference_mode()
+def tempered_logprobs(
+    lm: LanguageModel,
+    prompts: Sequence[Ids],
+    completions: Sequence[Ids],
+    temperatures: Sequence[float],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+) -> list[Float[Tensor, "temperatures completion"]]:
+    """The same with the logits divided by each of these temperatures, from one pass.
+
+    Raises:
+        DivergedError: one is NaN.
+    """
     pairs = list(zip(prompts, completions, strict=True))
     lm.meter.add(sum(len(p) + len(c) for p, c in pairs))
 
     def read(rows: list[int]) -> list[Tensor]:
         chosen = [pairs[i] for i in rows]
-        return _completion_logprobs(
-            lm, [p for p, _ in chosen], [c for _, c in chosen], batch_tokens
+        return _tempered_logprobs(
+            lm, [p for p, _ in chosen], [c for _, c in chosen], temperatures, batch_tokens
         )
 
     return in_shards(lm, len(pairs), read)
 
 
-def _completion_logprobs(
-    lm: LanguageModel, prompts: Sequence[Ids], completions: Sequence[Ids], batch_tokens: int
+def _tempered_logprobs(
+    lm: LanguageModel,
+    prompts: Sequence[Ids],
+    completions: Sequence[Ids],
+    temperatures: Sequence[float],
+    batch_tokens: int,
 ) -> list[Tensor]:
-    results: list[Tensor] = [torch.empty(0)] * len(prompts)
+    results: list[Tensor] = [torch.empty(len(temperatures), 0)] * len(prompts)
     for batch, hidden in hidden_states(lm, prompts, completions, batch_tokens=batch_tokens):
         targets = torch.tensor(
             [t for i in batch for t in completions[i]], dtype=torch.long, device=lm.device
         )
-        values = token_logprobs(lm, hidden, targets).cpu()
+        values = token_logprobs(lm, hidden, targets, temperatures).cpu()
         if bool(values.isnan().any()):
             raise DivergedError(
                 "scoring: a log-probability is NaN, so the model is broken: lower the dose or the "
                 "learning rate, or use float32"
             )
-        for i, row in zip(batch, values.split([len(completions[i]) for i in batch]), strict=True):
+        rows = values.split([len(completions[i]) for i in batch], dim=1)
+        for i, row in zip(batch, rows, strict=True):
             results[i] = row
     return results
 
 
 def token_logprobs(
-    lm: LanguageModel, hidden: Float[Tensor, "tokens d"], targets: Int[Tensor, " tokens"]
-) -> Float[Tensor, " tokens"]:
+    lm: LanguageModel,
+    hidden: Float[Tensor, "tokens d"],
+    targets: Int[Tensor, " tokens"],
+    temperatures: Sequence[float] = (1.0,),
+) -> Float[Tensor, "temperatures tokens"]:
     """log p of each target from the final normed hidden state before it, nats."""
     rows = max(1, LOGIT_CHUNK // lm.head.weight.shape[0])
     parts = []
     for h, y in zip(hidden.split(rows), targets.split(rows), strict=True):
         logits = head_logits(lm, h)
-        parts.append(logits.gather(1, y[:, None])[:, 0] - logits.logsumexp(-1))
-    return torch.cat(parts) if parts else hidden.new_empty(0, dtype=torch.float32)
+        for_each = (logits if t == 1 else logits / t for t in temperatures)
+        parts.append(
+            torch.stack([z.gather(1, y[:, None])[:, 0] - z.logsumexp(-1) for z in for_each])
+        )
+    empty = hidden.new_empty(len(temperatures), 0, dtype=torch.float32)
+    return torch.cat(parts, 1) if parts else empty
+
+
+@torch.inference_mode()
+def final_states(
+    lm: LanguageModel, prompts: Sequence[Ids], completions: Sequence[Ids]
+) -> list[Float[Tensor, "completion d"]]:
+    """Final normed hidden states at the positions that predict each completion's tokens, CPU."""
+
+    def read(rows: list[int]) -> list[Tensor]:
+        states: dict[int, Tensor] = {}
+        own = [completions[i] for i in rows]
+        for batch, hidden in hidden_states(lm, [prompts[i] for i in rows], own):
+            parts = hidden.cpu().split([len(own[k]) for k in batch])
+            states |= {k: part.clone() for k, part in zip(batch, parts, strict=True)}
+        return [states[k] for k in range(len(rows))]
+
+    lm.meter.add(sum(len(p) + len(c) for p, c in zip(prompts, completions, strict=True)))
+    return in_shards(lm, len(prompts), read)
 
 
 @torch.inference_mode()

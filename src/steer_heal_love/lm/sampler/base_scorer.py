@@ -113,7 +113,7 @@ class Watch:
             for k, (t, end) in enumerate(zip(texts, ends, strict=True))
         ]
         targets = torch.tensor([t for text in texts for t in text], device=self.lm.device)
-        values = -token_logprobs(self.lm, torch.cat(spans), targets).cpu()
+        values = -token_logprobs(self.lm, torch.cat(spans), targets)[0].cpu()
         if bool(values.isnan().any()):
             raise DivergedError(
                 "watching: a log-probability of the base model is NaN: use float32 (--dtype)"

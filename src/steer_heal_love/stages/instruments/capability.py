@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from importlib import resources
 
@@ -10,8 +9,8 @@ from steer_heal_love.errors import DataError
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.reading.chat import encode_text
 from steer_heal_love.lm.reading.score import completion_logprobs
-from steer_heal_love.maths.statistics import ratio_interval
-from steer_heal_love.records import Interval, Measurement
+from steer_heal_love.maths.statistics import exponential, ratio_interval
+from steer_heal_love.records import Measurement
 
 RESAMPLES = 2000
 
@@ -44,24 +43,26 @@ def measure_capability(lm: LanguageModel, paragraphs: Sequence[str]) -> Measurem
     Raises:
         ValueError: a paragraph has no token to predict.
     """
-    begin = _begin(lm)
-    rows = [[*begin, *encode_text(lm, p)][: lm.max_positions] for p in paragraphs]
+    rows = paragraph_ids(lm, paragraphs)
     if not rows or min(map(len, rows)) < 2:
         raise ValueError("each paragraph needs a token to predict, and one before it")
     found = completion_logprobs(lm, [row[:1] for row in rows], [row[1:] for row in rows])
     nll = [-float(values.sum()) for values in found]
     tokens = [len(values) for values in found]
     mean = ratio_interval(nll, tokens, resamples=RESAMPLES)
-    figure = Interval(_exp(mean.value), _exp(mean.low), _exp(mean.high))
+    figure = exponential(mean)
     per_token = tuple(a / b for a, b in zip(nll, tokens, strict=True))
     return Measurement({"capability_perplexity": figure}, {"capability_nats": per_token})
+
+
+def paragraph_ids(lm: LanguageModel, paragraphs: Sequence[str]) -> list[list[int]]:
+    """Token ids of plain text, the beginning of text first where the tokenizer sets one, cut to
+    the model's context."""
+    begin = _begin(lm)
+    return [[*begin, *encode_text(lm, p)][: lm.max_positions] for p in paragraphs]
 
 
 def _begin(lm: LanguageModel) -> list[int]:
     """The beginning-of-text token, where the tokenizer itself opens a text with it."""
     opening = list(lm.tokenizer("a")["input_ids"])
     return opening[:1] if opening and opening[0] == lm.tokenizer.bos_token_id else []
-
-
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf

@@ -19,13 +19,14 @@ from steer_heal_love.maths.repetition import is_loop
 from steer_heal_love.maths.statistics import (
     bootstrap_mean,
     bootstrap_statistic,
+    geometric_mean,
     proportion_interval,
 )
 from steer_heal_love.records import Interval, Judged, Measurement
 
 RESAMPLES = 1000
 
-MEDIANS = ("perplexity", "tail_perplexity", "window_perplexity")
+MEDIANS = ("tail_perplexity", "window_perplexity")
 MEANS = ("rep_2", "rep_3", "rep_4", "compression", "self_bleu", "relevance")
 SHARES = ("loop_share", "opening_share", "ended_share")
 DISTINCT = (1, 2, 3)
@@ -39,7 +40,8 @@ def measure_coherence(
 ) -> Measurement:
     """Figures with 95 % intervals over the samples, and the values per sample behind them.
 
-    Medians of perplexity, tail_perplexity, window_perplexity, and perplexity_p90; means of rep_2,
+    perplexity, exp of the mean over samples of their log-perplexity; perplexity_median and
+    perplexity_p90; medians of tail_perplexity and window_perplexity; means of rep_2,
     rep_3, rep_4, compression, self_bleu and relevance; shares loop_share, opening_share,
     ended_share and empty_share; distinct_1, distinct_2, distinct_3 of all samples together. An
     empty sample has no perplexity, repetition, compression or relevance. A figure that no sample
@@ -54,6 +56,8 @@ def measure_coherence(
     if relevance_nats is not None:
         items["relevance"] = tuple(relevance_nats)
     figures: dict[str, Interval] = {}
+    _add(figures, "perplexity", items["perplexity"], geometric_mean)
+    _add(figures, "perplexity_median", items["perplexity"], lambda v: _statistic(v, np.median))
     for name in MEDIANS:
         _add(figures, name, items[name], lambda v: _statistic(v, np.median))
     _add(figures, "perplexity_p90", items["perplexity"], lambda v: _statistic(v, _p90))

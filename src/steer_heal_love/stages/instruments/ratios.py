@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from steer_heal_love.maths.paired import Items, complete_pairs, median_ratio, quantile_ratio
+from steer_heal_love.maths.paired import (
+    Items,
+    complete_pairs,
+    geometric_ratio,
+    median_ratio,
+    quantile_ratio,
+    shift_per_root,
+)
 from steer_heal_love.maths.statistics import ratio_interval
 from steer_heal_love.records import Interval, Measurement
 from steer_heal_love.stages.instruments.coherence import LONG, MEANS, MEDIANS, SHARES
@@ -13,19 +20,30 @@ RESAMPLES = 2000
 def with_ratios(measured: Measurement, base: Measurement) -> Measurement:
     """The measurement with a figure `<name>_ratio` for each coherence figure that has a ratio.
 
-    Ratios of medians (perplexities), of the 90 % quantile (`perplexity_p90`) or of means
-    (repetition, compression, self-BLEU, relevance, shares, mass on the forced choice's answers),
-    with 95 % intervals by resampling the items in pairs. Where the base's is zero, as its loop
-    share often is, there is no ratio; nor has distinct-n one, which is of all answers together.
+    Ratios of geometric means (`perplexity`), of quantiles (its median and 90 %, and the medians of
+    tail and window) or of means (repetition, compression, self-BLEU, relevance, shares, mass on the
+    forced choice's answers), with 95 % intervals by resampling the items in pairs. Where the
+    base's is zero, as its loop share often is, there is no ratio; nor has distinct-n one, which is
+    of all answers together.
+
+    And `trait_per_sqrt_kl`: the shift of the trait at equal entropy over √(kl_matched_nats), which
+    says how much trait the divergence from base has bought; none of the base itself.
     """
     found = dict(measured.figures)
     for prefix in ("", LONG):
         for name in MEDIANS:
             _add(found, prefix + name, median_ratio(*_items(measured, base, prefix + name)))
-        tails = quantile_ratio(*_items(measured, base, f"{prefix}perplexity"), 0.9)
+        texts = _items(measured, base, f"{prefix}perplexity")
+        _add(found, f"{prefix}perplexity", geometric_ratio(*texts))
+        _add(found, f"{prefix}perplexity_median", median_ratio(*texts))
+        tails = quantile_ratio(*texts, 0.9)
         _add(found, f"{prefix}perplexity_p90", tails)
         for name in (*MEANS, *SHARES, "p_ans_any"):
             _add(found, prefix + name, _mean_ratio(*_items(measured, base, prefix + name)))
+    spent = measured.items.get("kl_matched_nats", ())
+    gained = shift_per_root(*_items(measured, base, "trait_nats"), spent)
+    if gained is not None:
+        found["trait_per_sqrt_kl"] = gained
     return Measurement(found, measured.items, measured.answers)
 
 
