@@ -221,6 +221,11 @@ def test_names_are_text_and_long_prompts_are_told(
         (["{tiny}", "--config", "nowhere.toml"], ["nowhere.toml cannot be read"]),
         (["{tiny}", "--samples", "1"], ["--samples", "greater than or equal to 4"]),
         (["{tiny}", "--dtype", "float8"], ["--dtype"]),
+        (["{tiny}", "--temperature", "0"], ["--temperature 0: give a number above 0"]),
+        (
+            ["{tiny}", "--tasks", "{q}", "--temperature", "2"],
+            ["--temperature goes with the battery"],
+        ),
         (["{tiny}", "--limit", "3"], ["go with --tasks"]),
         (["{tiny}", "--tasks", "{q}", "--limit", "0"], ["--limit"]),
         (["{tiny}", "--tasks", "{q}", "{q}"], ["two tasks called 'q'"]),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 import torch
+from steer_heal_love.lm.temperature import tempered
 
 from steer_heal_love.commands.run import main
 from steer_heal_love.inputs.axes import axis_to_toml_data, load_axis, load_contexts
@@ -21,8 +22,11 @@ from steer_heal_love.lm.sampler.generate import Dosing, Sampling, generate
 from steer_heal_love.loop import context as work
 from steer_heal_love.maths.backtrack import Backtrack, first_fault
 from steer_heal_love.stages import evaluate
+from steer_heal_love.stages.instruments.answer_pairs import measure_trait
 from steer_heal_love.stages.instruments.capability import ordinary_paragraphs
+from steer_heal_love.stages.instruments.entropy import Reference, sample_reference
 from steer_heal_love.stages.steer import SteerConfig, extract_direction
+from steer_heal_love.verdicts import flattened, sharpened
 
 pytestmark = pytest.mark.golden
 
@@ -83,6 +87,21 @@ def test_a_dose_that_breaks_the_text_is_rewound_and_then_dropped(lm: LanguageMod
             assert list(row.kappas) == sorted(row.kappas, reverse=True)
             assert set(row.kappas) <= {3.0 * 0.5**n for n in range(row.rewinds + 1)}
     assert sum(g.dropped for g in found) in range(1, len(found))
+
+
+def test_a_colder_base_is_sharper_and_has_no_more_trait(lm: LanguageModel) -> None:
+    """What it gains by being sharper alone: +0.16 nats of raw trait, none at base's entropy."""
+    axis = load_axis("love")
+    asked = [c.text for c in load_contexts()[-8:]]
+    reference = Reference(lm, sample_reference(lm, asked, seed=0))
+    plain = measure_trait(lm, axis, reference)
+    with tempered(lm, 0.7):
+        cold = measure_trait(lm, axis, reference)
+    assert cold.value("temperature_match") == pytest.approx(1 / 0.7, rel=0.01)
+    assert cold.value("trait_nats") - plain.value("trait_nats") == pytest.approx(0, abs=0.01)
+    assert cold.value("trait_raw_nats") - plain.value("trait_raw_nats") > 0.1
+    assert sharpened(cold).answer == "yes"
+    assert sharpened(plain).answer == flattened(plain).answer == "no"
 
 
 def test_one_round_steers_and_heals(

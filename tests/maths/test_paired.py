@@ -9,6 +9,7 @@ import pytest
 
 from steer_heal_love.maths.paired import (
     complete_pairs,
+    geometric_ratio,
     known,
     median_ratio,
     paired_difference,
@@ -25,11 +26,20 @@ def test_gaps_are_left_out_in_pairs() -> None:
 
 
 def test_too_little_to_compare() -> None:
-    for function in (paired_difference, median_ratio):
+    for function in (paired_difference, median_ratio, geometric_ratio):
         assert function((1.0,), (1.0, 2.0)) is None
         assert function((1.0, None), (2.0, 3.0)) is None
     assert median_ratio((1.0, 2.0), (0.0, 0.0)) is None
     assert two_sample_difference((1.0, None), (2.0, 3.0)) is None
+
+
+def test_a_geometric_ratio_is_of_the_logarithms() -> None:
+    found = geometric_ratio((2.0, 8.0, None, 3.0), (1.0, 2.0, 5.0, 0.0))
+    assert found is not None
+    assert found.value == pytest.approx(8**0.5)
+    same = geometric_ratio((6.0, 10.0, 16.0), (3.0, 5.0, 8.0))
+    assert same is not None
+    assert (same.low, same.high) == pytest.approx((2.0, 2.0))  # in pairs nothing is left to chance
 
 
 def test_point_estimates() -> None:

@@ -114,6 +114,16 @@ def test_the_match_has_the_entropy_that_was_asked_for(seed: int, share: float) -
     assert mean_entropy(asked, found) == pytest.approx(target, abs=2e-4)
 
 
+def test_weights_say_what_the_mean_is_over() -> None:
+    logits = random_logits(5)
+    weights = torch.zeros(N, dtype=torch.float64)
+    weights[:3] = 1 / 3
+    target = float(naive_entropy(logits[:3], 1.7).mean())
+    found = match_entropy(positions(logits), target, weights)
+    assert found == pytest.approx(1.7, rel=1e-2)
+    assert found == pytest.approx(match_entropy(positions(logits[:3]), target))
+
+
 def test_no_temperature_in_range_is_said() -> None:
     asked = positions(random_logits(0))
     assert match_entropy(asked, mean_entropy(asked, HIGHEST) + 0.01) is None

@@ -17,6 +17,8 @@ from steer_heal_love.runner.base_cache import KEPT, with_baselines
 from tiny import tiny_lm
 from tiny_run import config_data
 
+PIECES = ("base", "limits", "prompt_neg", "prompt_pos", "reference")
+
 AXIS = Axis("kind", "", "{persona}", "kind", "unkind", ("Hello?",), ())
 
 
@@ -129,4 +131,4 @@ def test_a_cached_baseline_is_the_measured_one() -> None:
     hits: list[str] = []
     assert first(hits) == measured
     assert not none
-    assert sorted(hits) == [f"baseline/{n}" for n in ("base", "limits", "prompt_neg", "prompt_pos")]
+    assert sorted(hits) == [f"baseline/{n}" for n in PIECES]

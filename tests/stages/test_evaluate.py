@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import student
@@ -20,6 +21,7 @@ from steer_heal_love.stages.evaluate import (
     shown_prompts,
 )
 from steer_heal_love.stages.instruments.answer_pairs import answer_pair_values
+from steer_heal_love.stages.instruments.entropy import Reference, sample_reference
 from steer_heal_love.stages.instruments.foundations import Foundations
 from tiny import random_adapter, tiny_lm
 
@@ -45,8 +47,12 @@ def measured(
     config = filtering.FilterConfig(min_tokens=1)
     limits = filtering.measure_limits([], config)
 
-    def judge(completions: list[Completion], trait: bool) -> list[Judged]:
-        return filtering.judge_all(lm, AXIS, completions, limits, config, trait=trait)
+    def judge(
+        completions: list[Completion], trait: bool, neutral: list[Tensor] | None
+    ) -> list[Judged]:
+        return filtering.judge_all(
+            lm, AXIS, completions, limits, config, trait=trait, neutral=neutral
+        )
 
     return measure(
         lm,
@@ -55,6 +61,7 @@ def measured(
         CONFIG,
         judge,
         Foundations(CONFIG),
+        Reference(lm, sample_reference(lm, AXIS.probes, seed=0)),
         seed=seed,
         sampling=SAMPLING,
         system=system,
@@ -82,6 +89,9 @@ def test_figures_and_items_are_of_the_sampled_answers() -> None:
     assert modes == ["sampled"] * 5 + ["greedy"] * 3
     assert [a.prompt for a in found.answers[:5]] == [AXIS.probes[i] for i in (0, 1, 2, 0, 1)]
     assert found.value("perplexity") == pytest.approx(
+        float(np.exp(np.mean(np.log(known(found.items["perplexity"])))))
+    )
+    assert found.value("perplexity_median") == pytest.approx(
         float(np.median(known(found.items["perplexity"])))
     )
     assert found.value("trait_nats") == pytest.approx(np.mean(known(found.items["trait_nats"])))

@@ -11,6 +11,7 @@ from steer_heal_love.budget.rows import SHOWN
 from steer_heal_love.budget.texts import Texts
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages.healing.config import ANCHORS
+from steer_heal_love.stages.instruments.entropy import PARAGRAPHS, SAMPLES, TOKENS
 
 # Assumed of every machine, not measured: see docs/scale.md.
 PRODUCT_REACH = 0.35  # of the peak of its products that a whole pass comes to
@@ -152,12 +153,16 @@ def _evaluation(clock: Clock, config: RunConfig, texts: Texts, n: int) -> float:
     new, rows = how.max_new_tokens, min(config.generate.rows, how.samples + SHOWN)
     total = clock.decoding(rows / n, new, texts.prompt + new / 2)
     total += _judging(clock, rows / n, texts.persona.mean + new, new, (texts.prompt + new) / 2)
-    total += clock.reading(rows / n * (texts.prompts.mean + new), new / 2, logits=rows / n * new)
+    # Once more for relevance, and once under the model itself for its entropy.
+    own = rows / n * (texts.prompts.mean + new)
+    total += 2 * clock.reading(own, new / 2, logits=rows / n * new)
+    fixed = (SAMPLES + PARAGRAPHS) * TOKENS
+    total += clock.reading(fixed / n, TOKENS / 2, logits=2 * fixed)
     if how.long_samples:
         last = max(0, how.long_tokens - new)
         total += clock.decoding(how.long_samples / n, last, how.long_tokens / 2)
         total += clock.reading(how.long_samples / n * how.long_tokens, how.long_tokens / 2)
-    own = texts.vignettes.count * texts.vignettes.mean
-    total += 2 * clock.reading(own / n, texts.vignettes.shared + texts.vignettes.mean / 2)
+    asked = texts.vignettes.count * texts.vignettes.mean
+    total += 2 * clock.reading(asked / n, texts.vignettes.shared + texts.vignettes.mean / 2)
     plain = texts.paragraphs.count * texts.paragraphs.mean
     return total + clock.reading(plain / n, texts.paragraphs.mean / 2, logits=plain / n)

@@ -165,6 +165,7 @@ def _measuring(
         yield _passing(stage, "judging long answers", held, passes.long_judging, spare)
     yield _passing(stage, "vignettes", held, passes.vignettes, spare)
     yield _passing(stage, "ordinary text", held, passes.paragraphs, spare)
+    yield _passing(stage, "entropy", held, passes.entropy, spare)
 
 
 def _heal(

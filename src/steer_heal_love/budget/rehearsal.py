@@ -24,10 +24,17 @@ from steer_heal_love.lm.reading.context import read_prefix
 from steer_heal_love.lm.reading.score import hidden_states, token_logprobs
 from steer_heal_love.lm.sampler.sampling import Sampling, pick_tokens
 from steer_heal_love.maths.head import head_losses
+from steer_heal_love.maths.temperature import (
+    HELD_ELEMENTS,
+    Positions,
+    entropy_per_position,
+    split_cross_entropy,
+)
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages.heal import Example, HealConfig
 from steer_heal_love.stages.healing.student import training
 from steer_heal_love.stages.healing.texts import make_batch
+from steer_heal_love.stages.instruments.entropy import PARAGRAPHS, SAMPLES, TOKENS
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,19 @@ def scoring(lm: LanguageModel, lot: Lot, completion: int) -> int:
         for batch, hidden in hidden_states(lm, prompts, [[0] * completion] * rows):
             targets = torch.empty(len(batch) * completion, dtype=torch.long, device="meta")
             token_logprobs(lm, hidden, targets)
+    return live.peak
+
+
+@torch.inference_mode()
+def comparing(lm: LanguageModel) -> int:
+    """Peak of holding the reference texts' entropy against base's, their logits and all."""
+    n = (SAMPLES + PARAGRAPHS) * TOKENS
+    hidden = torch.empty(n, lm.head.weight.shape[1], dtype=lm.dtype, device="meta")
+    targets = torch.empty(n, dtype=torch.long, device="meta")
+    with counting() as live:
+        own = Positions(hidden, lm.head, held_elements=HELD_ELEMENTS)
+        entropy_per_position(own)
+        split_cross_entropy(own, Positions(hidden, lm.head), targets)
     return live.peak
 
 
@@ -149,6 +169,7 @@ class Passes:
     long_judging: int
     vignettes: int
     paragraphs: int
+    entropy: int  # of the reference texts, held against base's
     references: int  # final states of the reference, over the texts of a heal
     healing: Healed
 
@@ -186,6 +207,7 @@ def rehearse(
         long_judging=scoring(lm, long, asked.long_tokens),
         vignettes=scoring(lm, texts.vignettes, 1),
         paragraphs=scoring(lm, line, texts.paragraphs.longest - 1),
+        entropy=comparing(lm),
         references=scoring(lm, kept, new.max_new_tokens),
         healing=healed,
     )

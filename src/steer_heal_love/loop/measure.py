@@ -10,8 +10,8 @@ from steer_heal_love.inputs.prompts import spread
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import base, student
 from steer_heal_love.lm.patches.hooks import steering
-from steer_heal_love.lm.sampler.generate import Dosing
 from steer_heal_love.lm.patches.temperature import tempered
+from steer_heal_love.lm.sampler.generate import Dosing
 from steer_heal_love.loop.collect import base_limits
 from steer_heal_love.loop.context import Report, Work, fixed_seed
 from steer_heal_love.piece_names import BASELINE, PieceName, of_round

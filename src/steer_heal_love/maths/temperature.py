@@ -118,6 +118,7 @@ def split_cross_entropy(
 def match_entropy(
     positions: Positions,
     target_nats: float,
+    weights: Float[Tensor, " n"] | None = None,
     *,
     lowest: float = LOWEST,
     highest: float = HIGHEST,
@@ -129,6 +130,7 @@ def match_entropy(
     a bracket that each step narrows. It begins at T = 1, and ends there where that is the match.
 
     Args:
+        weights: of each position in the mean, to the sum of 1; all alike unless given.
         lowest, highest: temperatures between which T* is looked for.
         tolerance: of the mean entropy, nats.
     """
@@ -136,17 +138,21 @@ def match_entropy(
     least, most = low, high  # ends that were not tried yet are tried before they are given up
     beta = 1.0
     for _ in range(_STEPS):
-        entropies, variances = _moments(positions, beta)
-        excess = float(entropies.double().mean()) - target_nats
+        entropy, variance = (_weighed(values, weights) for values in _moments(positions, beta))
+        excess = entropy - target_nats
         if abs(excess) <= tolerance:
             return 1 / beta
         if not math.isfinite(excess) or beta == (most if excess > 0 else least):
             return None
         low, high = (beta, high) if excess > 0 else (low, beta)
-        slope = -beta * float(variances.double().mean())
+        slope = -beta * variance
         step = beta - excess / slope if slope < 0 else (most if excess > 0 else least)
         beta = _inside(step, low, high, least, most)
     return None
+
+
+def _weighed(values: Tensor, weights: Tensor | None) -> float:
+    return float(values.double().mean() if weights is None else values.double() @ weights.double())
 
 
 def _inside(step: float, low: float, high: float, least: float, most: float) -> float:

@@ -19,7 +19,7 @@ from steer_heal_love.runs.manifest import Manifest
 from steer_heal_love.runs.write import RunView, read_run
 
 STAGES = ("steer", "generate", "heal", "evaluate")
-BASELINE_PIECES = 4  # limits, base, and the two personas
+BASELINE_PIECES = 5  # limits, reference texts, base, and the two personas
 EVALUATE_PIECES = 2  # steered, healed
 ENDINGS = ("done", "failed", "interrupted")
 

@@ -6,6 +6,8 @@ and the base model itself has half of its perplexity at temperature 0.7.
 
 from __future__ import annotations
 
+from steer_heal_love.maths.paired import known
+from steer_heal_love.maths.statistics import bootstrap_mean
 from steer_heal_love.records import Interval, Measurement
 from steer_heal_love.verdicts.answers import Answer, Verdict, signed
 
@@ -28,9 +30,10 @@ def flattened(measured: Measurement) -> Verdict:
 
 
 def _verdict(measured: Measurement, rule: str, claim: str, sign: int) -> Verdict:
-    shift = measured.figures.get(SHIFT)
-    if shift is None:
+    texts = known(measured.items.get(SHIFT, ()))
+    if not texts:
         return Verdict("cannot tell", {}, None, rule, "Entropy was not measured.")
+    shift = bootstrap_mean(texts)
     least, most = sorted((sign * shift.low, sign * shift.high))
     answer: Answer = (
         "yes" if least > ENTROPY_SHIFT else "no" if most <= ENTROPY_SHIFT else "cannot tell"

@@ -44,10 +44,11 @@ SAMPLES = [judged_of(t, 8.0 + i) for i, t in enumerate(TEXTS)]
 def test_figures_are_what_their_names_say() -> None:
     found = measure_coherence(SAMPLES)
     words = [split_words(t) for t in TEXTS]
-    assert found.value("perplexity") == np.median([8, 9, 10, 11])
+    assert found.value("perplexity") == pytest.approx((8 * 9 * 10 * 11) ** 0.25)
+    assert found.value("perplexity_median") == np.median([8, 9, 10, 11])
     assert found.value("perplexity_p90") == pytest.approx(np.quantile([8, 9, 10, 11], 0.9))
-    assert found.value("tail_perplexity") == 2 * found.value("perplexity")
-    assert found.value("window_perplexity") == 3 * found.value("perplexity")
+    assert found.value("tail_perplexity") == 2 * found.value("perplexity_median")
+    assert found.value("window_perplexity") == 3 * found.value("perplexity_median")
     assert found.value("loop_share") == 1 / 5
     assert found.value("opening_share") == 2 / 5
     assert found.value("ended_share") == 4 / 5

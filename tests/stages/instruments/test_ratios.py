@@ -1,4 +1,4 @@
-"""Coherence as a multiple of base: paired, of medians or means, and absent where there is none."""
+"""Coherence as a multiple of base: paired, of means or quantiles, and absent where none is."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ def of(**items: tuple[float | None, ...]) -> Measurement:
 
 
 @given(st.lists(st.tuples(POSITIVE, POSITIVE), min_size=2, max_size=12))
-def test_perplexity_by_medians_and_repetition_by_means(rows: list[tuple[float, float]]) -> None:
+def test_perplexity_by_its_logarithm_and_repetition_by_means(
+    rows: list[tuple[float, float]],
+) -> None:
     own, theirs = (tuple(column) for column in zip(*rows, strict=True))
     found = with_ratios(of(perplexity=own, rep_2=own), of(perplexity=theirs, rep_2=theirs)).figures
-    assert found["perplexity_ratio"].value == pytest.approx(np.median(own) / np.median(theirs))
+    logs = np.log(own).mean() - np.log(theirs).mean()
+    assert found["perplexity_ratio"].value == pytest.approx(np.exp(logs))
+    medians = np.median(own) / np.median(theirs)
+    assert found["perplexity_median_ratio"].value == pytest.approx(medians)
     p90 = np.quantile(own, 0.9) / np.quantile(theirs, 0.9)
     assert found["perplexity_p90_ratio"].value == pytest.approx(p90)
     assert found["rep_2_ratio"].value == pytest.approx(np.mean(own) / np.mean(theirs))
@@ -52,3 +57,13 @@ def test_nothing_is_a_multiple_of_nothing() -> None:
 def test_other_items_give_no_ratio() -> None:
     found = with_ratios(of(perplexity=(1.0, 2.0)), of(perplexity=(1.0, 2.0, 3.0))).figures
     assert set(found) == {"trait_nats"}
+
+
+def test_trait_for_divergence_is_the_shift_over_its_root() -> None:
+    base = of(trait_nats=(0.0, 0.1, 0.2), kl_matched_nats=(0.0, 0.0))
+    found = with_ratios(of(trait_nats=(0.4, 0.5, 0.6), kl_matched_nats=(0.1, 0.22)), base)
+    efficiency = found.figures["trait_per_sqrt_kl"]
+    assert efficiency.value == pytest.approx(0.4 / 0.4)
+    assert efficiency.low <= efficiency.value <= efficiency.high
+    assert "trait_per_sqrt_kl" not in with_ratios(base, base).figures
+    assert "trait_per_sqrt_kl" not in with_ratios(of(trait_nats=(0.4, 0.5, 0.6)), base).figures

@@ -15,14 +15,14 @@ from steer_heal_love.errors import DivergedError
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.model.team import in_shards
 from steer_heal_love.lm.patches.adapters import base
+from steer_heal_love.lm.patches.temperature import current_head
 from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.lm.reading.score import final_states
 from steer_heal_love.lm.sampler.answers import sample_answers
 from steer_heal_love.lm.sampler.generate import Sampling
-from steer_heal_love.lm.patches.temperature import current_head
 from steer_heal_love.lm.tokens import Ids
 from steer_heal_love.maths.head import Head
-from steer_heal_love.maths.statistics import bootstrap_mean, ratio_interval
+from steer_heal_love.maths.statistics import bootstrap_mean
 from steer_heal_love.maths.temperature import (
     HELD_ELEMENTS,
     Positions,
@@ -87,9 +87,17 @@ class Reference:
         """Entropy of the base model at each position, nats."""
         return entropy_per_position(self.base_positions)
 
-    def by_text(self, values: Tensor) -> list[Tensor]:
-        """What there is per position, text by text."""
-        return list(values.double().cpu().split(self.lengths))
+    @cached_property
+    def weights(self) -> Tensor:
+        """Of each position in a mean over texts of their means, float64."""
+        each = [
+            torch.full((n,), 1 / (n * len(self.lengths)), dtype=torch.float64) for n in self.lengths
+        ]
+        return torch.cat(each).to(self.lm.device)
+
+    def means(self, values: Tensor) -> tuple[float, ...]:
+        """The mean over each text of what there is per position."""
+        return tuple(float(part.mean()) for part in values.double().cpu().split(self.lengths))
 
 
 @dataclass(frozen=True)
@@ -106,11 +114,11 @@ class Sharpness:
 def measure_entropy(reference: Reference, system: str | None = None) -> Sharpness:
     """Entropy of the model as it is patched now, on the reference texts, and its match to base's.
 
-    Figures: `entropy_nats`, mean over all positions, and `entropy_shift_nats`, less base's, both
-    with intervals by resampling texts; `temperature_match`, the T* that the logits have to be
-    divided by for the same mean entropy as base (a point: 1 is as sharp as base, more is sharper);
-    and `kl_matched_nats`, KL(model at T* ‖ base), mean over texts of their means. Where no T from
-    0.1 to 10 matches, the last two are left out. Items are the means of each text.
+    Figures, means over the texts of their means over positions: `entropy_nats`;
+    `entropy_shift_nats`, less base's; and `kl_matched_nats`, KL(model at T* ‖ base). And
+    `temperature_match`, the T* that the logits have to be divided by for base's entropy (a point: 1
+    is as sharp as base, more is sharper). Where no T from 0.1 to 10 matches, it and the divergence
+    are left out. Items are the texts' means.
 
     Raises:
         DivergedError: an entropy is NaN.
@@ -118,23 +126,18 @@ def measure_entropy(reference: Reference, system: str | None = None) -> Sharpnes
     own = Positions(reference.read(system), current_head(reference.lm), held_elements=HELD_ELEMENTS)
     entropy = entropy_per_position(own)
     _check(entropy)
-    sums = [float(part.sum()) for part in reference.by_text(entropy)]
-    shifts = [float(part.sum()) for part in reference.by_text(entropy - reference.base_entropy)]
-    figures = {
-        "entropy_nats": ratio_interval(sums, reference.lengths, resamples=RESAMPLES),
-        "entropy_shift_nats": ratio_interval(shifts, reference.lengths, resamples=RESAMPLES),
+    items = {
+        "entropy_nats": reference.means(entropy),
+        "entropy_shift_nats": reference.means(entropy - reference.base_entropy),
     }
-    items: dict[str, tuple[float | None, ...]] = {
-        name: tuple(a / b for a, b in zip(values, reference.lengths, strict=True))
-        for name, values in (("entropy_nats", sums), ("entropy_shift_nats", shifts))
-    }
-    matched = match_entropy(own, float(reference.base_entropy.double().mean()))
+    target = float(reference.base_entropy.double() @ reference.weights)
+    matched = match_entropy(own, target, reference.weights)
+    figures = {}
     if matched is not None:
-        split = split_cross_entropy(own, reference.base_positions, reference.targets, matched)
-        apart = [float(part.mean()) for part in reference.by_text(split.kl)]
         figures["temperature_match"] = Interval(matched, matched, matched)
-        figures["kl_matched_nats"] = bootstrap_mean(apart, resamples=RESAMPLES)
-        items["kl_matched_nats"] = tuple(apart)
+        split = split_cross_entropy(own, reference.base_positions, reference.targets, matched)
+        items["kl_matched_nats"] = reference.means(split.kl)
+    figures |= {n: bootstrap_mean(values, resamples=RESAMPLES) for n, values in items.items()}
     return Sharpness(Measurement(figures, items), matched)
 
 
