@@ -91,8 +91,8 @@ def measure(
         reference: the fixed texts on which the model's entropy is held against base's.
         system: system prompt, for the prompting baselines.
         long: also sample long answers.
-        dosing: how the dose of a steering that is on follows the answers; answer pairs and
-            vignettes are scored at its full dose.
+        dosing: how the dose of a steering that is on follows the answers; answer pairs,
+            vignettes and entropies are scored at its full dose.
     """
     probes = [axis.probes[i % len(axis.probes)] for i in range(config.samples)]
     shown = shown_prompts(axis)
