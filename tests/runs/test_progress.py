@@ -50,7 +50,7 @@ def test_the_stage_is_told_by_the_pieces_that_are_there(run: RunDirectory) -> No
 
     assert where() == ("baseline", 0.0)
     piece(run, "baseline/limits")
-    assert where() == ("baseline", 0.25)
+    assert where() == ("baseline", 0.2)
     metrics(run, 1)
     assert where() == ("steer", 0.0)
     piece(run, "rounds/01/direction")
