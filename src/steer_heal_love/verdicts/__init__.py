@@ -39,7 +39,7 @@ from steer_heal_love.verdicts.questions import (
     stays_coherent,
 )
 from steer_heal_love.verdicts.rivals import beats_prompting, beats_steering
-from steer_heal_love.verdicts.sharpness import flattened, sharpened
+from steer_heal_love.verdicts.sharpness import SHIFT, flattened, sharpened
 
 __all__ = [
     "FORCED_CHOICE",
@@ -111,14 +111,14 @@ def all_verdicts(
         FrontPoint(kappa, m.items.get(TRAIT, ()), m.items.get("perplexity", ()))
         for kappa, m in ((0.0, base), *front)
     ]
+    if SHIFT in last.healed.items:  # an older version did not measure it
+        found |= {"sharpened": sharpened(last.healed), "flattened": flattened(last.healed)}
     return found | {
         "q0_filter": can_filter(rounds, base, found.get(f"valid.{PERSONA}")),
         "q1_heal": can_heal(last.healed, last.steered, base, valid, each[-1]),
         "q2_stay_coherent": stays_coherent(each),
         "q3_keep_moving": keeps_moving(rounds, valid, each[-1]),
         "coherent": each[-1],
-        "sharpened": sharpened(last.healed),
-        "flattened": flattened(last.healed),
         "beats_prompting": beats_prompting(last.healed, pos, base, valid, each[-1]),
         "beats_steering": beats_steering(last.healed, points, valid, each[-1]),
     }
