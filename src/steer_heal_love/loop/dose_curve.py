@@ -11,7 +11,8 @@ from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import base
 from steer_heal_love.lm.sampler.answers import sample_answers
 from steer_heal_love.loop.collect import base_limits, sample, sample_steered, steered_as_set
-from steer_heal_love.loop.context import Work, extract, reference_of
+from steer_heal_love.loop.context import Work, extract
+from steer_heal_love.loop.measure import reference_of
 from steer_heal_love.maths.paired import known
 from steer_heal_love.maths.statistics import bootstrap_mean, proportion_interval
 from steer_heal_love.piece_names import BASELINE
