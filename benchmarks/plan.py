@@ -35,7 +35,7 @@ from steer_heal_love.budget.plan import Plan, make_plan
 from steer_heal_love.budget.texts import measure_texts
 from steer_heal_love.inputs.axes import load_axis, load_contexts
 from steer_heal_love.lm.model.load import ALIAS, load_config, load_tokenizer
-from steer_heal_love.lm.model.meta_model import weightless
+from steer_heal_love.lm.model.meta_model import build_meta_model
 from steer_heal_love.lm.patches.packed import works
 
 ROOT = Path(__file__).parents[1]
@@ -108,7 +108,7 @@ def plan_for(name: str, spec: str, libraries: int) -> Plan:
     """What the planner says of the same round."""
     config = settings(name)
     tokenizer = load_tokenizer(spec)
-    lm = weightless(load_config(spec), torch.bfloat16, name=name, tokenizer=tokenizer)
+    lm = build_meta_model(load_config(spec), torch.bfloat16, name=name, tokenizer=tokenizer)
     texts = measure_texts(lm, load_axis("love"), load_contexts(), config)
     machine = replace(this_machine("cpu"), count=1)
     return make_plan(lm, config, texts, machine, packs=works(), libraries=libraries)

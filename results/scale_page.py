@@ -21,7 +21,7 @@ from steer_heal_love.budget.named import NamedSize, named_sizes
 from steer_heal_love.budget.plan import Plan, in_four_bits, make_plan, on_machine
 from steer_heal_love.budget.texts import USUAL
 from steer_heal_love.commands.plan import duration
-from steer_heal_love.lm.model.meta_model import config_of, weightless
+from steer_heal_love.lm.model.meta_model import build_meta_model, config_of
 from steer_heal_love.run_config import RunConfig
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +49,7 @@ def main() -> int:
 
 def plan_of(size: NamedSize) -> Plan:
     """The default settings on a GPU, in bfloat16."""
-    lm = weightless(config_of(size.config), torch.bfloat16, name=size.model)
+    lm = build_meta_model(config_of(size.config), torch.bfloat16, name=size.model)
     return make_plan(lm, RunConfig(), USUAL, read_gpus(TIMED[0]))
 
 

@@ -21,7 +21,7 @@ from results.planted.planting import KINDS, Kind, choose_places, plant
 from results.planted.tables import AGGREGATES, CLEAN, matched_taus
 from results.store import Store, tell
 from steer_heal_love.api import heal
-from steer_heal_love.budget.rows import settled
+from steer_heal_love.budget.rows import choose_rows
 from steer_heal_love.errors import StarvedRound
 from steer_heal_love.inputs.axes import load_axis, load_contexts
 from steer_heal_love.inputs.prompts import training_prompts
@@ -29,7 +29,7 @@ from steer_heal_love.lm.model.load import LanguageModel, load_model
 from steer_heal_love.lm.patches.adapters import student
 from steer_heal_love.lm.reading.chat import decode_text, encode_chat
 from steer_heal_love.loop.collect import base_limits, sample
-from steer_heal_love.loop.context import Work, seed_of
+from steer_heal_love.loop.context import RunContext, seed_of
 from steer_heal_love.loop.dose_curve import spread_prompts
 from steer_heal_love.maths.divergence import aggregate_per_sequence
 from steer_heal_love.maths.head import head_losses
@@ -50,10 +50,12 @@ def measure(options: argparse.Namespace) -> int:
     """The base model and every student, seed by seed, into planted.json; returns the exit code."""
     config, contexts = load_config(options.config), load_contexts()
     lm, axis = load_model(options.model), load_axis(options.axis)
-    config = settled(lm, axis, training_prompts(axis, contexts, config.dose.min_prompts), config)
+    config = choose_rows(
+        lm, axis, training_prompts(axis, contexts, config.dose.min_prompts), config
+    )
     store = Store(options.store / "planted")
     configs = [config.model_copy(update={"seed": seed}) for seed in SEEDS]
-    works = [Work(lm, axis, contexts, c, NoPieces(), lambda *_: None) for c in configs]
+    works = [RunContext(lm, axis, contexts, c, NoPieces(), lambda *_: None) for c in configs]
 
     def heal_behind(barrier: str, tau: float) -> dict[str, Any]:
         seeds = [measure_student(work, store, options.share, barrier, tau) for work in works]
@@ -80,7 +82,7 @@ def measure(options: argparse.Namespace) -> int:
 
 
 @cache
-def texts_of(work: Work, store: Store, share: float) -> Texts:
+def texts_of(work: RunContext, store: Store, share: float) -> Texts:
     """The base model's samples of this seed that its filter lets through, loops planted.
 
     Raises:
@@ -102,14 +104,14 @@ def texts_of(work: Work, store: Store, share: float) -> Texts:
     return training, dict(sorted(places.items()))
 
 
-def _settings(work: Work) -> dict[str, Any]:
+def _settings(work: RunContext) -> dict[str, Any]:
     """What every stored piece depends on."""
     stages = {key: getattr(work.config, key).model_dump() for key in ("filter", "generate")}
     texts = {"seed": work.config.seed, "texts": work.config.dose.n_keep}
     return {"model": work.lm.identity.name, "axis": work.axis.name, **stages, **texts}
 
 
-def _sampled(work: Work, store: Store) -> list[Completion]:
+def _sampled(work: RunContext, store: Store) -> list[Completion]:
     def compute() -> list[dict[str, Any]]:
         prompts = spread_prompts(work.prompts, 2 * work.config.dose.n_keep)
         # not the noise of the samples that the limits are taken from
@@ -122,7 +124,7 @@ def _sampled(work: Work, store: Store) -> list[Completion]:
     return [Completion(**{**row, "token_ids": tuple(row["token_ids"])}) for row in rows]
 
 
-def measure_student(work: Work, store: Store, share: float, barrier: str, tau: float) -> Any:
+def measure_student(work: RunContext, store: Store, share: float, barrier: str, tau: float) -> Any:
     """What a student healed behind this barrier makes of the texts and of loops.
 
     Args:

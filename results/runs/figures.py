@@ -26,7 +26,7 @@ from results.runs.records import Run, SweepFigures
 from results.runs.rounds import WITH, by_barrier, side_by_side
 from results.runs.steering import beside_steering
 from results.runs.tables import Found, Groups
-from steer_heal_love.report.figures.drawing import Plot, styled
+from steer_heal_love.report.figures.drawing import Plot, style_chart
 from steer_heal_love.report.states import Grid
 
 Rows = list[dict[str, Any]]
@@ -169,5 +169,5 @@ def subject_of(runs: Sequence[Run]) -> str:
 
 def plot_of(name: str, title: str, subtitle: list[str], chart: Any, *, columns: int = 0) -> Plot:
     """A figure in the house's style; the tables of the page stand for whoever cannot see it."""
-    styled_chart = styled(chart, [title], subtitle, columns=columns)
+    styled_chart = style_chart(chart, [title], subtitle, columns=columns)
     return Plot(name, title, " ".join(subtitle), title, styled_chart, Grid((), ()))

@@ -17,9 +17,9 @@ from steer_heal_love.report.figures.drawing import (
     RUNS,
     bound,
     data_of,
-    padded,
+    pad_range,
 )
-from steer_heal_love.report.figures.error_bars import crosses
+from steer_heal_love.report.figures.error_bars import draw_error_bars
 
 WIDTH, HEIGHT = 300, 190
 LOW = 105  # height of a panel of which three stand beside a plane
@@ -106,7 +106,7 @@ def _domain(
     """Room for all values, and for their intervals' ends where they are not far off."""
     far = reach * ((max(values) - min(values)) or 0.1)
     near = [b for b in bounds if min(values) - far <= b <= max(values) + far]
-    return padded([*values, *near], share=share)
+    return pad_range([*values, *near], share=share)
 
 
 def _log_domain(values: Sequence[float], bounds: Sequence[float], reach: float) -> list[float]:
@@ -147,7 +147,7 @@ def plane(rows: Sequence[Mapping[str, Any]], names: Sequence[str], side: int = S
         chart.mark_line(strokeWidth=1.6).encode(
             x=x, y=y, color=color, strokeDash=dash, order="order:Q"
         ),
-        *crosses(chart.mark_rule(opacity=0.35), x, y, ("perplexity", "trait"), color=color),
+        *draw_error_bars(chart.mark_rule(opacity=0.35), x, y, ("perplexity", "trait"), color=color),
         chart.mark_point(filled=True, size=80, opacity=1).encode(
             x=x, y=y, color=color, shape=shape
         ),

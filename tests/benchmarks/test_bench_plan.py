@@ -13,7 +13,7 @@ from benchmarks.plan_round import MODELS, Measured, settings
 
 from steer_heal_love.budget.batch_size import CPU_ROWS
 from steer_heal_love.budget.machines import GIB
-from steer_heal_love.budget.memory import HOLES, STAGES, Moment
+from steer_heal_love.budget.memory import HOLES, STAGES, MemoryPoint
 from steer_heal_love.piece_names import PieceName
 
 PIECES = {
@@ -44,7 +44,8 @@ def test_a_round_is_one_round_with_full_batches(name: str) -> None:
 
 def test_what_is_alive_is_held_against_no_holes_and_all_against_the_round_as_it_is() -> None:
     moments = {
-        s: Moment(s, "work", {"all": (k + 1) * GIB, HOLES: 2 * GIB}) for k, s in enumerate(STAGES)
+        s: MemoryPoint(s, "work", {"all": (k + 1) * GIB, HOLES: 2 * GIB})
+        for k, s in enumerate(STAGES)
     }
     plan: Any = SimpleNamespace(stages=moments, peak=moments["evaluate"], seconds={"heal": 2.0})
     whole = Measured(0, dict.fromkeys(STAGES, 5 * GIB), dict.fromkeys(STAGES, 1.0))
@@ -62,7 +63,7 @@ def test_what_is_alive_is_held_against_no_holes_and_all_against_the_round_as_it_
 def test_what_was_measured_is_stored_and_can_be_held_against_another_planner(
     tmp_path: Path,
 ) -> None:
-    moments = {s: Moment(s, "work", {"all": GIB}) for s in STAGES}
+    moments = {s: MemoryPoint(s, "work", {"all": GIB}) for s in STAGES}
     plan: Any = SimpleNamespace(stages=moments, peak=moments["heal"], seconds={})
     found = Measured(7, dict.fromkeys(STAGES, 3 * GIB), {"heal": 1.5})
     whole = Measured(8, dict.fromkeys(STAGES, 2 * GIB), {"heal": 2.5})

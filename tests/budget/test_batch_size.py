@@ -12,7 +12,7 @@ from steer_heal_love.budget.batch_size import (
     CPU_ROWS,
     GPU_ROWS,
     RESERVE,
-    fitting,
+    fit_rows,
     free_bytes,
     most_rows,
     rows_for,
@@ -29,7 +29,7 @@ MOST = st.integers(1, 4096)
 @settings(deadline=None)
 @given(free=MEMORY, row=ROW, most=MOST)
 def test_as_many_rows_as_fit_and_no_more_than_pay(free: int, row: int, most: int) -> None:
-    rows = fitting(free, lambda n: n * row, most)
+    rows = fit_rows(free, lambda n: n * row, most)
     assert rows.bit_count() == 1
     assert 1 <= rows <= most
     assert rows == 1 or rows * row <= (1 - RESERVE) * free
@@ -44,7 +44,7 @@ def test_more_memory_never_means_fewer_rows(
     def need(rows: int) -> int:  # few rows may take more than many, as beside long answers
         return rows * row * (wide if rows < 64 else 1)
 
-    assert fitting(free, need, most) <= fitting(free + more, need, most)
+    assert fit_rows(free, need, most) <= fit_rows(free + more, need, most)
 
 
 def test_more_than_these_do_not_pay() -> None:

@@ -7,7 +7,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from steer_heal_love.budget.live import counting
+from steer_heal_love.budget.live import count_live_bytes
 
 NUMBERS = 1000
 BYTES = 4 * NUMBERS
@@ -18,7 +18,7 @@ def made() -> Tensor:
 
 
 def test_a_tensor_counts_until_its_last_view_is_gone() -> None:
-    with counting() as live:
+    with count_live_bytes() as live:
         one = made()
         view = one.view(10, 100)[2:4].t()
         assert (live.now, live.peak) == (BYTES, BYTES)
@@ -30,7 +30,7 @@ def test_a_tensor_counts_until_its_last_view_is_gone() -> None:
 
 def test_what_was_there_before_and_what_is_done_in_place_count_nothing() -> None:
     before = made()
-    with counting() as live:
+    with count_live_bytes() as live:
         before.add_(1).mul_(2)
         torch.add(before, 1, out=before)
         assert before.view(10, 100).t().shape == (100, 10)
@@ -38,7 +38,7 @@ def test_what_was_there_before_and_what_is_done_in_place_count_nothing() -> None
 
 
 def test_the_peak_is_the_sum_of_what_is_alive_at_once() -> None:
-    with counting() as live:
+    with count_live_bytes() as live:
         one = made()
         two = one + 1  # two alive
         del one
@@ -49,7 +49,7 @@ def test_the_peak_is_the_sum_of_what_is_alive_at_once() -> None:
 
 def test_a_graph_is_held_until_it_is_walked_back() -> None:
     weight = torch.empty(NUMBERS, device="meta", requires_grad=True)
-    with counting() as live:
+    with count_live_bytes() as live:
         loss = (weight.exp().sin()).sum()  # exp keeps its result, sin its input: the same one
         assert live.now == BYTES + 4
         loss.backward()
@@ -63,7 +63,7 @@ def test_fused_attention_holds_no_scores() -> None:
     length, heads, width = 256, 2, 8
     query, key, value = (torch.empty(1, heads, length, width, device="meta") for _ in range(3))
     scores = 4 * heads * length * length
-    with counting() as live:
+    with count_live_bytes() as live:
         out = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
     assert out.shape == query.shape
     assert live.peak < scores / 4
@@ -81,7 +81,7 @@ def test_attention_of_a_model_is_the_fused_one_and_its_gradients_have_their_shap
     with torch.device("meta"):
         model = transformers.LlamaForCausalLM(config)
     ids = torch.zeros(2, 64, dtype=torch.long, device="meta")
-    with counting() as live:
+    with count_live_bytes() as live:
         model(ids).logits.sum().backward()
     assert all(p.grad is not None and p.grad.shape == p.shape for p in model.parameters())
     assert live.peak > sum(p.nbytes for p in model.parameters())
@@ -106,13 +106,13 @@ def test_a_real_pass_saves_what_was_counted() -> None:
     saved.pop(linear.weight.untyped_storage().data_ptr(), None)
     linear.to("meta")
     inputs = rows.to("meta")
-    with counting() as live:
+    with count_live_bytes() as live:
         total = forward(inputs)
         assert live.now == sum(saved.values()) + total.nbytes
 
 
 def test_questions_about_contents_are_answered_by_yes() -> None:
-    with counting():
+    with count_live_bytes():
         assert bool((made() > 0).all())
         with pytest.raises(RuntimeError, match="meta"):
             made().sum().item()

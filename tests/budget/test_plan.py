@@ -21,11 +21,11 @@ from steer_heal_love.budget.memory import (
     HOLES_SHARE,
     STAGES,
     STORED_COPIES,
-    Moment,
-    Place,
+    Device,
+    MemoryPoint,
     Sizes,
     first_weights,
-    moments,
+    list_memory_points,
 )
 from steer_heal_love.budget.plan import (
     Plan,
@@ -34,12 +34,12 @@ from steer_heal_love.budget.plan import (
     measure_sizes,
     with_shared_layers,
 )
-from steer_heal_love.budget.rehearsal import healing, sampling, scoring
+from steer_heal_love.budget.rehearsal import rehearse_heal, rehearse_sampling, rehearse_scoring
 from steer_heal_love.budget.rows import rows_in_flight
 from steer_heal_love.budget.shape import Shape
-from steer_heal_love.budget.texts import USUAL, Lot
+from steer_heal_love.budget.texts import USUAL, PromptStats
 from steer_heal_love.lm.model.load import LanguageModel
-from steer_heal_love.lm.model.meta_model import config_of, weightless
+from steer_heal_love.lm.model.meta_model import build_meta_model, config_of
 from steer_heal_love.lm.sampler.sampling import Sampling
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages.heal import HealConfig
@@ -67,15 +67,15 @@ SETTINGS = RunConfig.model_validate(
 OPEN = SETTINGS.model_copy(  # the rows in flight are left to the memory
     update={"generate": SETTINGS.generate.model_copy(update={"batch_size": None})}
 )
-TEXTS = replace(USUAL, vignettes=Lot(8, 20, 10, 8.0), contexts=Lot(8, 0, 20, 18.0))
-CPU = Place("cpu", libraries=0, packs=True)
-GPU = Place("cuda", libraries=0, packs=False)
+TEXTS = replace(USUAL, vignettes=PromptStats(8, 20, 10, 8.0), contexts=PromptStats(8, 0, 20, 18.0))
+CPU = Device("cpu", libraries=0, packs=True)
+GPU = Device("cuda", libraries=0, packs=False)
 
 
 @cache
 def bare() -> LanguageModel:
     """A model without weights."""
-    return weightless(config_of(CONFIG), torch.bfloat16)
+    return build_meta_model(config_of(CONFIG), torch.bfloat16)
 
 
 @cache
@@ -83,25 +83,25 @@ def sizes() -> Sizes:
     return measure_sizes(bare(), SETTINGS, TEXTS, "cpu")
 
 
-def found(place: Place = CPU, **changes: Any) -> list[Moment]:
+def found(place: Device = CPU, **changes: Any) -> list[MemoryPoint]:
     """The moments of the settings with these changes, over the same passes."""
     config = SETTINGS.model_copy(update=changes)
     adapter = adapter_numbers(bare(), config.heal)
-    return moments(replace(sizes(), adapter=adapter), config, TEXTS, place)
+    return list_memory_points(replace(sizes(), adapter=adapter), config, TEXTS, place)
 
 
-def highest(place: Place = CPU, **changes: Any) -> int:
+def highest(place: Device = CPU, **changes: Any) -> int:
     return max(m.total for m in found(place, **changes))
 
 
 def drawn(rows: int, new: int) -> int:
     """Bytes at most while so many rows are sampled, from a short prompt."""
-    peak = sampling(bare(), rows, Lot(rows, 0, 4, 4.0), new, Sampling(new))
+    peak = rehearse_sampling(bare(), rows, PromptStats(rows, 0, 4, 4.0), new, Sampling(new))
     return peak.cache + peak.step
 
 
 def trained(batch: int, new: int) -> int:
-    return healing(bare(), EARLY.model_copy(update={"batch_size": batch}), 20, new).step
+    return rehearse_heal(bare(), EARLY.model_copy(update={"batch_size": batch}), 20, new).step
 
 
 @pytest.mark.parametrize("peak", [drawn, trained])
@@ -124,7 +124,7 @@ def test_memory_grows_with_rank_and_rounds(rank: int, rounds: int, more: int) ->
         assert highest(place, rounds=rounds) <= highest(place, rounds=rounds + more)
 
 
-def moment(stage: str, what: str, place: Place = CPU) -> Moment:
+def moment(stage: str, what: str, place: Device = CPU) -> MemoryPoint:
     return next(m for m in found(place) if (m.stage, m.what) == (stage, what))
 
 
@@ -164,7 +164,7 @@ def test_of_an_adapter_there_are_many_copies_while_an_epoch_is_stored_on_a_cpu()
 
 
 def test_sampling_holds_its_cache_and_the_room_that_it_grows_into() -> None:
-    found = sampling(bare(), 5, Lot(5, 0, 10, 10.0), 30, Sampling(30))
+    found = rehearse_sampling(bare(), 5, PromptStats(5, 0, 10, 10.0), 30, Sampling(30))
     shape = sizes().shape
     assert shape.cache_bytes(5, 10 + 30 - 1) <= found.cache <= shape.cache_bytes(5, 10 + 30 + 64)
     logits = 5 * 512 * 4
@@ -173,20 +173,20 @@ def test_sampling_holds_its_cache_and_the_room_that_it_grows_into() -> None:
 
 def test_a_shared_prefix_is_held_for_each_row_that_is_scored() -> None:
     rows, prefix = 30, 400
-    alone = scoring(bare(), Lot(rows, 0, 20, 20.0), 1)
-    shared = scoring(bare(), Lot(rows, prefix, 20, 20.0), 1)
+    alone = rehearse_scoring(bare(), PromptStats(rows, 0, 20, 20.0), 1)
+    shared = rehearse_scoring(bare(), PromptStats(rows, prefix, 20, 20.0), 1)
     assert shared - alone > sizes().shape.cache_bytes(rows, prefix)
-    assert scoring(bare(), Lot(0, 0, 0, 0.0), 1) == 0
+    assert rehearse_scoring(bare(), PromptStats(0, 0, 0, 0.0), 1) == 0
     # Only so many are held at a time.
-    assert scoring(bare(), Lot(200, prefix, 20, 20.0), 1) < 2 * shared
+    assert rehearse_scoring(bare(), PromptStats(200, prefix, 20, 20.0), 1) < 2 * shared
 
 
 def test_of_a_heal_plain_attention_holds_scores_and_the_model_is_left_as_it_was() -> None:
     lm, config = bare(), EARLY.model_copy(update={"batch_size": 4})
-    fused = healing(lm, config, 40, 60)
+    fused = rehearse_heal(lm, config, 40, 60)
     lm.model.set_attn_implementation("eager")
     try:
-        eager = healing(lm, config, 40, 60)
+        eager = rehearse_heal(lm, config, 40, 60)
     finally:
         lm.model.set_attn_implementation("sdpa")
     scores = 4 * HEADS * 99 * 99 * 2  # of a layer, bfloat16
@@ -318,7 +318,9 @@ def test_generated_follows_the_share_that_is_kept(n_keep: int, most: int, expect
 @pytest.mark.parametrize(("prompt", "new"), [(4, 24), (60, 96), (300, 8)])
 def test_what_a_row_is_said_to_take_is_no_less_than_what_it_takes(prompt: int, new: int) -> None:
     def taken(rows: int) -> int:
-        found = sampling(bare(), rows, Lot(rows, 0, prompt, float(prompt)), new, Sampling(new))
+        found = rehearse_sampling(
+            bare(), rows, PromptStats(rows, 0, prompt, float(prompt)), new, Sampling(new)
+        )
         return found.cache + found.step
 
     row = (taken(64) - taken(32)) / 32

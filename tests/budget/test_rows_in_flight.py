@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from steer_heal_love.budget.rows import (
     answers_of,
     bytes_in_flight,
+    choose_rows,
     rows_in_flight,
-    settled,
     with_rows,
 )
 from steer_heal_love.budget.shape import Shape
@@ -25,7 +25,7 @@ from steer_heal_love.lm.model.team import Team
 from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.lm.sampler import generate
 from steer_heal_love.lm.sampler.engine import Engine
-from steer_heal_love.lm.sampler.request import Order
+from steer_heal_love.lm.sampler.request import Request
 from steer_heal_love.loop.measure import evaluate_student
 from steer_heal_love.records import Axis, Context
 from steer_heal_love.run_config import GenerateConfig, RunConfig
@@ -93,15 +93,15 @@ def test_the_longest_prompt_is_counted_with_its_persona() -> None:
     )
     for rows in (1, 2, 8, 32):
         free = int(bytes_in_flight(shape(), OPEN, longest, rows) / 0.75) + 1
-        found = settled(lm(), axis, PROMPTS, OPEN, free=free)
+        found = choose_rows(lm(), axis, PROMPTS, OPEN, free=free)
         assert found == with_rows(OPEN, rows)
-    assert settled(lm(), axis, PROMPTS, OPEN).generate.rows == 64
+    assert choose_rows(lm(), axis, PROMPTS, OPEN).generate.rows == 64
 
 
 def test_a_number_that_is_given_or_was_chosen_stays_whatever_the_memory() -> None:
     for rows in (3, 64):
         given_rows = with_rows(OPEN, rows)
-        assert settled(lm(), small_axis(), PROMPTS, given_rows, free=0) is given_rows
+        assert choose_rows(lm(), small_axis(), PROMPTS, given_rows, free=0) is given_rows
     with pytest.raises(ValueError, match="not chosen"):
         assert GenerateConfig().rows
 
@@ -115,7 +115,7 @@ class Uneven(Team):
 
 def test_processes_agree_on_the_least() -> None:
     joined = replace(lm(), team=Uneven(1, 0, 3))
-    assert settled(joined, small_axis(), PROMPTS, OPEN).generate.rows == 4
+    assert choose_rows(joined, small_axis(), PROMPTS, OPEN).generate.rows == 4
 
 
 def test_who_goes_on_with_a_run_need_not_ask_for_what_was_chosen(tmp_path: Any) -> None:
@@ -134,7 +134,7 @@ def test_everything_that_is_sampled_has_so_many_rows_in_flight(
     seen: list[int] = []
 
     class Seen(Engine):
-        def __init__(self, order: Order, batch_size: int) -> None:
+        def __init__(self, order: Request, batch_size: int) -> None:
             seen.append(batch_size)
             super().__init__(order, batch_size)
 

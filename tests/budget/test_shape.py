@@ -16,7 +16,7 @@ from steer_heal_love.budget.named import find_size, named_sizes
 from steer_heal_love.budget.shape import NF4_BITS, Shape
 from steer_heal_love.errors import ConfigError, ModelError
 from steer_heal_love.lm.model.load import describe
-from steer_heal_love.lm.model.meta_model import config_of, weightless
+from steer_heal_love.lm.model.meta_model import build_meta_model, config_of
 from steer_heal_love.lm.reading.cache import CHUNK, GrowingCache
 from steer_heal_love.stages.heal import Example, HealConfig, heal
 from tiny import KINDS, Kind, build_model, random_ids, tiny_lm, tiny_tokenizer
@@ -51,7 +51,7 @@ ARCHITECTURES: list[tuple[str, dict[str, Any]]] = [
 def test_parameters_are_as_transformers_counts_them(kind: str, changes: dict[str, Any]) -> None:
     config = config_of({"model_type": kind, **COMMON, **changes})
     real = transformers.AutoModelForCausalLM.from_config(config)
-    shape = Shape.of(weightless(config, torch.float32))
+    shape = Shape.of(build_meta_model(config, torch.float32))
     assert shape.parameters == real.num_parameters()
     assert shape.weight_bytes("none") == sum(p.nbytes for p in real.parameters())
     embedding, head = real.get_input_embeddings(), real.get_output_embeddings()
@@ -62,7 +62,7 @@ def test_parameters_are_as_transformers_counts_them(kind: str, changes: dict[str
 @pytest.mark.parametrize("name", list(named_sizes()))
 def test_named_sizes_have_the_published_number_of_parameters(name: str) -> None:
     size = named_sizes()[name]
-    lm = weightless(config_of(size.config), torch.bfloat16)
+    lm = build_meta_model(config_of(size.config), torch.bfloat16)
     assert Shape.of(lm).parameters == size.parameters
     assert all(p.device.type == "meta" for p in lm.model.parameters())
 
@@ -74,7 +74,7 @@ def test_an_unknown_size_is_named_in_one_line() -> None:
     with pytest.raises(ModelError, match="no configuration of kind 'nonsense'"):
         config_of({"model_type": "nonsense"})
     with pytest.raises(ModelError, match="no language model can be made"):
-        weightless(transformers.SiglipVisionConfig(), torch.float32)
+        build_meta_model(transformers.SiglipVisionConfig(), torch.float32)
 
 
 @settings(deadline=None, max_examples=20)
@@ -98,12 +98,12 @@ def test_adapter_numbers_are_those_of_a_trained_adapter(kind: Kind, how: dict[st
     ]
     trained = heal(lm, texts, config, seed=0).adapter
     assert 4 * adapter_numbers(lm, config) == sum(t.nbytes for t in trained.tensors.values())
-    bare = weightless(lm.model.config, torch.float32)
+    bare = build_meta_model(lm.model.config, torch.float32)
     assert adapter_numbers(bare, config) == adapter_numbers(lm, config)
 
 
 def test_four_bits_hold_the_linear_layers_alone() -> None:
-    lm = weightless(config_of({"model_type": "llama", **COMMON}), torch.bfloat16)
+    lm = build_meta_model(config_of({"model_type": "llama", **COMMON}), torch.bfloat16)
     shape = Shape.of(lm)
     linear = sum(p.numel() for n, p in lm.model.named_parameters() if p.ndim == 2 and "layers" in n)
     assert shape.linear == linear
@@ -116,7 +116,7 @@ def test_four_bits_hold_the_linear_layers_alone() -> None:
 def test_a_model_without_weights_leaves_its_configuration_alone(tmp_path: Path) -> None:
     model = build_model("gemma3_conditional")
     before = model.config.to_dict()
-    lm = weightless(model.config, torch.bfloat16)
+    lm = build_meta_model(model.config, torch.bfloat16)
     assert model.config.to_dict() == before
     assert lm.dtype == torch.bfloat16
     assert Shape.of(lm).parameters == describe(model, tiny_tokenizer()).identity.parameters

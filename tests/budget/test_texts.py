@@ -7,17 +7,17 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from steer_heal_love.budget.texts import USUAL, Lot, measure_texts
+from steer_heal_love.budget.texts import USUAL, PromptStats, measure_texts
 from steer_heal_love.inputs.axes import load_axis, load_contexts
 from steer_heal_love.lm.model.load import load_config, load_tokenizer
-from steer_heal_love.lm.model.meta_model import weightless
+from steer_heal_love.lm.model.meta_model import build_meta_model
 from steer_heal_love.run_config import RunConfig
 
 
 def test_a_lot_tells_what_is_shared_from_what_is_each_texts_own() -> None:
     rows = [[*range(10), 50 + k, *([7] * k)] for k in range(4)]
-    assert Lot.of(rows) == Lot(4, 10, 4, 2.5)
-    assert Lot.of(rows, share=False) == Lot(4, 0, 14, 12.5)
+    assert PromptStats.of(rows) == PromptStats(4, 10, 4, 2.5)
+    assert PromptStats.of(rows, share=False) == PromptStats(4, 0, 14, 12.5)
 
 
 @pytest.mark.parametrize(("shards", "expected"), [(1, 192), (5, 39), (192, 1), (500, 1)])
@@ -30,7 +30,7 @@ def test_processes_share_the_texts(shards: int, expected: int) -> None:
 @pytest.mark.golden
 def test_the_usual_texts_are_those_of_the_embedded_model_and_the_love_axis() -> None:
     tokenizer = load_tokenizer("smollm2")
-    lm = weightless(load_config("smollm2"), torch.bfloat16, tokenizer=tokenizer)
+    lm = build_meta_model(load_config("smollm2"), torch.bfloat16, tokenizer=tokenizer)
     found = measure_texts(lm, load_axis("love"), load_contexts(), RunConfig())
     for name, lot in asdict(USUAL).items():
         assert asdict(found)[name] == pytest.approx(lot, abs=0.1), name
@@ -39,7 +39,7 @@ def test_the_usual_texts_are_those_of_the_embedded_model_and_the_love_axis() -> 
 @pytest.mark.golden
 def test_without_vignettes_none_are_counted() -> None:
     tokenizer = load_tokenizer("smollm2")
-    lm = weightless(load_config("smollm2"), torch.bfloat16, tokenizer=tokenizer)
+    lm = build_meta_model(load_config("smollm2"), torch.bfloat16, tokenizer=tokenizer)
     config = RunConfig.model_validate({"evaluate": {"mfv": "off"}})
     found = measure_texts(lm, load_axis("love"), load_contexts(), config)
     assert found.vignettes.count == 0

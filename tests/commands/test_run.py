@@ -22,7 +22,7 @@ from steer_heal_love import cli
 from steer_heal_love.budget.disk import adapter_bytes, estimate_need
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.inputs.axes import builtin_axes, parse_axis
-from steer_heal_love.lm.memory import half
+from steer_heal_love.lm.memory import halve
 from steer_heal_love.lm.model.load import load_model
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner.environment import describe_environment
@@ -561,7 +561,7 @@ def test_what_the_rooms_warn_of_is_in_the_log_and_on_the_screen(
     extract = work.steer.extract_direction
 
     def tight(*arguments: Any) -> Any:
-        half(64, "reading hidden states", "use less")
+        halve(64, "reading hidden states", "use less")
         return extract(*arguments)
 
     monkeypatch.setattr(work.steer, "extract_direction", tight)

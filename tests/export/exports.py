@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from steer_heal_love.export.content import Wish
+from steer_heal_love.export.content import ExportOptions
 from steer_heal_love.export.exporting import Kind, export
 from steer_heal_love.export.licence import Licence
 from steer_heal_love.export.student import Student, read_student
@@ -20,7 +20,7 @@ LICENCE = Licence("apache-2.0", "written by the test")
 def make(kind: Kind, run: Path, target: Path, **wish: Any) -> tuple[Student, Path]:
     """The student of a run, and its export of one kind."""
     student = read_student(run, None)
-    export(kind, student, target, Wish(device="cpu", **wish), LICENCE, lambda _: None)
+    export(kind, student, target, ExportOptions(device="cpu", **wish), LICENCE, lambda _: None)
     return student, target
 
 

@@ -47,12 +47,12 @@ def test_peft_computes_what_the_student_computes(run: Path, tmp_path: Path) -> N
 def test_an_earlier_round_is_that_rounds_student(run: Path, tmp_path: Path) -> None:
     from exports import LICENCE
 
-    from steer_heal_love.export.content import Wish
+    from steer_heal_love.export.content import ExportOptions
     from steer_heal_love.export.exporting import export
     from steer_heal_love.export.student import read_student
 
     first = read_student(run, 0)
-    export("peft", first, tmp_path / "out", Wish(device="cpu"), LICENCE, lambda _: None)
+    export("peft", first, tmp_path / "out", ExportOptions(device="cpu"), LICENCE, lambda _: None)
     exact = student_logits(first)
     assert len(first.adapters) == 1
     assert largest_difference(exact, peft_logits(first.base.spec, tmp_path / "out")) < 1e-4

@@ -82,11 +82,11 @@ def test_the_way_to_repeat_the_run_is_one(run: Path, tmp_path: Path) -> None:
 
 
 def test_an_earlier_round_has_its_own_figures(run: Path, tmp_path: Path) -> None:
-    from steer_heal_love.export.content import Wish
+    from steer_heal_love.export.content import ExportOptions
     from steer_heal_love.export.exporting import export
     from steer_heal_love.export.student import read_student
 
-    export("peft", read_student(run, 0), tmp_path / "0", Wish(), LICENCE, lambda _: None)
+    export("peft", read_student(run, 0), tmp_path / "0", ExportOptions(), LICENCE, lambda _: None)
     make("peft", run, tmp_path / "1")
     first, last = ((tmp_path / name / "README.md").read_text("utf-8") for name in "01")
     assert "+0.80 (+0.75 to +0.85)" in first
@@ -97,12 +97,12 @@ def test_an_earlier_round_has_its_own_figures(run: Path, tmp_path: Path) -> None
 
 
 def test_a_base_on_the_hub_is_linked(run: Path, tmp_path: Path) -> None:
-    from steer_heal_love.export.content import Wish
+    from steer_heal_love.export.content import ExportOptions
     from steer_heal_love.export.exporting import export
     from steer_heal_love.export.student import read_student
 
     student = read_student(run, None, name="owner/base-model")
-    export("peft", student, tmp_path / "out", Wish(), LICENCE, lambda _: None)
+    export("peft", student, tmp_path / "out", ExportOptions(), LICENCE, lambda _: None)
     meta, text = card_of(tmp_path / "out")
     assert meta["base_model"] == "owner/base-model"
     assert meta["base_model_relation"] == "adapter"

@@ -11,7 +11,7 @@ import transformers
 from exports import LICENCE, ids, largest_difference, make, student_logits
 
 from steer_heal_love.errors import ModelError
-from steer_heal_love.export.content import Wish
+from steer_heal_love.export.content import ExportOptions
 from steer_heal_love.export.exporting import export
 from steer_heal_love.export.lora import history_terms
 from steer_heal_love.export.merge import merge_in_place
@@ -74,7 +74,7 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_other_base_weights_than_the_runs_are_told_of(run: Path, tmp_path: Path) -> None:
     other = save_tiny_model(tmp_path / "other", seed=5)
     student = read_student(run, None, model=str(other))
-    wish = Wish(device="cpu")
+    wish = ExportOptions(device="cpu")
     content = export("merged", student, tmp_path / "out", wish, LICENCE, lambda _: None)
     assert "was made on other base weights" in content.notes[0]
     assert "made on other base weights" in (tmp_path / "out/README.md").read_text("utf-8")

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import tomli_w
 import torch
-from steer_heal_love.lm.temperature import tempered
 
 from steer_heal_love.commands.run import main
 from steer_heal_love.inputs.axes import axis_to_toml_data, load_axis, load_contexts
@@ -16,6 +15,7 @@ from steer_heal_love.lm.model.gguf import cache_dir, find_packaged_gguf
 from steer_heal_love.lm.model.load import ALIAS, LanguageModel, load_model
 from steer_heal_love.lm.patches.adapters import base
 from steer_heal_love.lm.patches.hooks import steering
+from steer_heal_love.lm.patches.temperature import set_temperature
 from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.lm.reading.score import completion_logprobs
 from steer_heal_love.lm.sampler.generate import Dosing, Sampling, generate
@@ -95,7 +95,7 @@ def test_a_colder_base_is_sharper_and_has_no_more_trait(lm: LanguageModel) -> No
     asked = [c.text for c in load_contexts()[-8:]]
     reference = Reference(lm, sample_reference(lm, asked, seed=0))
     plain = measure_trait(lm, axis, reference)
-    with tempered(lm, 0.7):
+    with set_temperature(lm, 0.7):
         cold = measure_trait(lm, axis, reference)
     assert cold.value("temperature_match") == pytest.approx(1 / 0.7, rel=0.01)
     assert cold.value("trait_nats") - plain.value("trait_nats") == pytest.approx(0, abs=0.01)

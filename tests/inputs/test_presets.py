@@ -14,7 +14,7 @@ from said import Said, say
 from steer_heal_love.commands.run import RunArguments
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.inputs.axes import load_axis
-from steer_heal_love.inputs.presets import builtin_presets, load_preset, over
+from steer_heal_love.inputs.presets import builtin_presets, load_preset, merge_over
 from steer_heal_love.runner.settings import load_config
 from steer_heal_love.terminal.flags import parse
 
@@ -101,12 +101,12 @@ def test_the_command_lists_and_shows(say: Any) -> None:
 
 @given(values, values)
 def test_merged_settings_hold_both(above: dict[str, Any], below: dict[str, Any]) -> None:
-    merged = over(above, below)
+    merged = merge_over(above, below)
     assert set(merged) == set(above) | set(below)
     for key, value in above.items():
         if isinstance(value, dict):
             assert value.items() <= merged[key].items()
         else:
             assert merged[key] == value
-    assert over(above, {}) == above
-    assert over({}, below) == below
+    assert merge_over(above, {}) == above
+    assert merge_over({}, below) == below

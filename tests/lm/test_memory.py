@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from meddling import meddled
 from steer_heal_love.errors import OutOfMemory
 from steer_heal_love.lm import memory
-from steer_heal_love.lm.memory import half, in_parts, is_out_of_memory
+from steer_heal_love.lm.memory import halve, is_out_of_memory, run_in_parts
 from steer_heal_love.lm.patches.hooks import read_hidden
 from steer_heal_love.lm.reading.score import completion_logprobs
 from tiny import random_ids, tiny_lm
@@ -41,7 +41,7 @@ def test_every_row_once_and_in_order(count: int, fits: int) -> None:
             raise MemoryError
         return [10 * r for r in rows]
 
-    parts = list(in_parts(list(range(count)), compute, "work"))
+    parts = list(run_in_parts(list(range(count)), compute, "work"))
     assert [r for rows, _ in parts for r in rows] == list(range(count))
     assert [x for _, found in parts for x in found] == [10 * r for r in range(count)]
     assert max(len(rows) for rows, _ in parts) <= fits
@@ -52,17 +52,17 @@ def test_other_errors_are_not_about_memory() -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        list(in_parts([0, 1], compute, "work"))
+        list(run_in_parts([0, 1], compute, "work"))
     assert not is_out_of_memory(RuntimeError("shapes differ"))
     assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
 
 
 def test_it_is_told_and_one_row_is_the_end(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        assert half(9, "scoring", "use less") == 4
+        assert halve(9, "scoring", "use less") == 4
     assert "scoring ran out of memory with 9 rows at a time: on with 4" in caplog.text
     with pytest.raises(OutOfMemory, match="one row at a time: use less"):
-        half(1, "scoring", "use less")
+        halve(1, "scoring", "use less")
 
 
 @pytest.mark.parametrize("rows", [1, 2])

@@ -273,7 +273,7 @@ def test_the_walk_of_the_next_round_begins_one_step_above(
     starts: list[float | None] = []
     walk = dose.search_dose
 
-    def spy(sample: dose.Sample, config: DoseConfig, start: float | None = None) -> dose.Harvest:
+    def spy(sample: dose.Sample, config: DoseConfig, start: float | None = None) -> dose.Collected:
         starts.append(start)
         harvest = walk(sample, config, start)
         return replace(harvest, kappa=0.4)
@@ -313,7 +313,7 @@ def test_a_rival_that_starves_is_told_and_the_round_goes_on(
 ) -> None:
     import steer_heal_love.loop.competing_methods as rivals
 
-    def starve(*_: object) -> dose.Harvest:
+    def starve(*_: object) -> dose.Collected:
         raise StarvedRound("starved: 0 of 8 completions kept")
 
     monkeypatch.setattr(rivals, "collect_negative", starve)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from steer_heal_love.play.serial_worker import Desk
+from steer_heal_love.play.serial_worker import SerialWorker
 
 
 def only(*items: int) -> Generator[int, None, None]:
@@ -17,13 +17,13 @@ def only(*items: int) -> Generator[int, None, None]:
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    desk = Desk()
+def desk() -> Iterator[SerialWorker]:
+    desk = SerialWorker()
     yield desk
     desk.close()
 
 
-def test_turns_never_overlap_and_none_is_lost(desk: Desk) -> None:
+def test_turns_never_overlap_and_none_is_lost(desk: SerialWorker) -> None:
     inside: list[int] = []
     most: list[int] = []
 
@@ -49,7 +49,7 @@ def test_turns_never_overlap_and_none_is_lost(desk: Desk) -> None:
         assert {w for w, _ in items} == {who}
 
 
-def test_who_is_slow_gets_the_newest(desk: Desk) -> None:
+def test_who_is_slow_gets_the_newest(desk: SerialWorker) -> None:
     finished = threading.Event()
 
     def count() -> Generator[int, None, None]:
@@ -63,7 +63,7 @@ def test_who_is_slow_gets_the_newest(desk: Desk) -> None:
     assert len(list(desk.follow(lambda: only()))) == 0
 
 
-def test_who_goes_away_is_not_waited_for(desk: Desk) -> None:
+def test_who_goes_away_is_not_waited_for(desk: SerialWorker) -> None:
     closed = threading.Event()
 
     def endless() -> Generator[int, None, None]:
@@ -81,7 +81,7 @@ def test_who_goes_away_is_not_waited_for(desk: Desk) -> None:
     assert list(desk.follow(lambda: only(7))) == [7]
 
 
-def test_who_left_the_queue_is_not_begun(desk: Desk) -> None:
+def test_who_left_the_queue_is_not_begun(desk: SerialWorker) -> None:
     begun, go = threading.Event(), threading.Event()
 
     def wait() -> Generator[int, None, None]:
@@ -108,7 +108,7 @@ def test_who_left_the_queue_is_not_begun(desk: Desk) -> None:
     assert not begun.is_set()
 
 
-def test_an_error_comes_back_to_the_one_who_asked(desk: Desk) -> None:
+def test_an_error_comes_back_to_the_one_who_asked(desk: SerialWorker) -> None:
     def fail() -> Generator[int, None, None]:
         yield 1
         raise ValueError("bad")

@@ -23,13 +23,13 @@ from steer_heal_love.report.page.answers import (
     MOST_PROMPTS,
     again,
     choose_prompts,
-    packed,
-    spelled,
+    pack_answers,
+    spell_tokens,
 )
 from steer_heal_love.report.page.document import run_page
 from steer_heal_love.report.page.explorer import MOST_COMPLETIONS, borderline, explorer_rows
 from steer_heal_love.report.page.headline import _standing
-from steer_heal_love.report.page.payload import as_json, as_parcel, script_hash
+from steer_heal_love.report.page.payload import as_json, pack_payload, script_hash
 from steer_heal_love.report.page.setup import flat, size_words
 from steer_heal_love.report.write import write_comparison_page, write_report
 from steer_heal_love.runs.write import read_run
@@ -84,8 +84,8 @@ def test_data_cannot_end_its_element() -> None:
 
 @given(st.recursive(st.text() | st.integers() | st.none(), lambda x: st.lists(x), max_leaves=9))
 def test_any_parcel_comes_out_as_it_went_in(value: Any) -> None:
-    assert unpacked(as_parcel(value)) == value
-    assert as_parcel(value) == as_parcel(value)
+    assert unpacked(pack_payload(value)) == value
+    assert pack_payload(value) == pack_payload(value)
 
 
 def test_eight_rounds_are_under_five_megabytes(tmp_path: Path) -> None:
@@ -204,9 +204,9 @@ def said(text: str, tokens: tuple[str, ...], nats: tuple[float, ...]) -> Answer:
 
 def test_characters_of_several_tokens_are_one_piece() -> None:
     part = "\ufffd"
-    found = spelled(said("a🙂b", ("a", part, part, "b"), (1.0, 2.0, 4.0, 5.0)))
+    found = spell_tokens(said("a🙂b", ("a", part, part, "b"), (1.0, 2.0, 4.0, 5.0)))
     assert found == [("a", 1.0), ("🙂", 3.0), ("b", 5.0)]
-    ending = spelled(said("a🙂", ("a", part), (1.0, 2.0)))
+    ending = spell_tokens(said("a🙂", ("a", part), (1.0, 2.0)))
     assert ending == [("a", 1.0), ("🙂", 2.0)]
 
 
@@ -214,23 +214,23 @@ def test_characters_of_several_tokens_are_one_piece() -> None:
 def test_whole_tokens_stay_as_they_are(tokens: list[str]) -> None:
     tokens = [t for t in tokens if "\ufffd" not in t]
     nats = tuple(float(i) for i in range(len(tokens)))
-    found = spelled(said("".join(tokens), tuple(tokens), nats))
+    found = spell_tokens(said("".join(tokens), tuple(tokens), nats))
     assert found == list(zip(tokens, nats, strict=True))
 
 
 def test_tokens_that_do_not_spell_the_text_stay_as_they_are() -> None:
-    assert spelled(said("xyz", ("a", "b"), (1.0, 2.0))) == [("a", 1.0), ("b", 2.0)]
+    assert spell_tokens(said("xyz", ("a", "b"), (1.0, 2.0))) == [("a", 1.0), ("b", 2.0)]
 
 
 def test_what_repeats_itself_is_marked() -> None:
     tokens = ("Well: ", *("so ", "love", "d ") * 9, "end.")
     answer = Answer("base", "sampled", "p", "".join(tokens), tokens, (1.0,) * 29, True, True, ())
     bare = replace(answer, tokens=(), surprise_nats=())
-    [whole, pieces] = packed([answer, bare], ["p"], None, ["base"])
+    [whole, pieces] = pack_answers([answer, bare], ["p"], None, ["base"])
     assert [whole["tokens"][start:end] for start, end in whole["again"]] == [[*tokens[4:-1]]]
     assert pieces["tokens"] == ["Well: so loved ", "so loved" + " so loved" * 7, " end."]
     assert pieces["again"] == [(1, 2)]
-    [sound] = packed([replace(answer, loops=False)], ["p"], None, ["base"])
+    [sound] = pack_answers([replace(answer, loops=False)], ["p"], None, ["base"])
     assert sound["again"] == []
 
 

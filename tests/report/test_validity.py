@@ -18,7 +18,7 @@ from steer_heal_love.report.text.validity import (
     UNCLEAR,
     instrument_of,
     mark_of,
-    marked,
+    mark_words,
     validity_answer,
 )
 from steer_heal_love.runs.write import RunView
@@ -72,8 +72,8 @@ def test_the_mark_follows_the_verdict() -> None:
     assert mark_of(metrics, "persona_nats") == INVALID
     assert mark_of(metrics, "care_nats") == UNCLEAR
     assert mark_of(metrics, "p_ans_any") == mark_of(metrics, "perplexity") == ""
-    assert marked("x", metrics, "persona_nats") == f"x ({INVALID})"
-    assert marked("x", metrics, "trait_nats") == "x"
+    assert mark_words("x", metrics, "persona_nats") == f"x ({INVALID})"
+    assert mark_words("x", metrics, "trait_nats") == "x"
     assert mark_of({}, "trait_nats") == ""
 
 

@@ -13,7 +13,7 @@ from steer_heal_love.loop.iterative import run_loop
 from steer_heal_love.records import Axis, Baseline, NoPieces
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner import base_cache as baselines
-from steer_heal_love.runner.base_cache import KEPT, with_baselines
+from steer_heal_love.runner.base_cache import KEPT, cache_baselines
 from tiny import tiny_lm
 from tiny_run import config_data
 
@@ -38,7 +38,7 @@ def ask(
     """A piece that would cost work, asked for once: how often it was computed, and the hits."""
     done: list[int] = []
     hits: list[str] = []
-    pieces = with_baselines(
+    pieces = cache_baselines(
         NoPieces(), tiny_lm(), axis, load_contexts()[:3], config or settings(), on_hit=hits.append
     )
     assert pieces.do(name, lambda: done.append(1) or {"figure": 0.1 + 0.2}) == {"figure": 0.1 + 0.2}
@@ -121,7 +121,7 @@ def test_a_cached_baseline_is_the_measured_one() -> None:
 
     def first(hits: list[str]) -> Baseline:
         lm, contexts, config = tiny_lm(), load_contexts(), settings()
-        pieces = with_baselines(NoPieces(), lm, small_axis(), contexts, config, on_hit=hits.append)
+        pieces = cache_baselines(NoPieces(), lm, small_axis(), contexts, config, on_hit=hits.append)
         found = next(run_loop(lm, small_axis(), contexts, config, pieces=pieces))
         assert isinstance(found, Baseline)
         return found

@@ -25,7 +25,7 @@ from steer_heal_love.records import Adapter, Healed, HealStep
 from steer_heal_love.runs.codec import pack, unpack
 from steer_heal_love.stages import heal as module
 from steer_heal_love.stages.heal import Example, HealConfig, heal, split, target_modules
-from steer_heal_love.stages.healing.student import Student, training
+from steer_heal_love.stages.healing.student import Student, attach_student
 from steer_heal_love.stages.healing.texts import (
     Batch,
     Text,
@@ -91,7 +91,7 @@ def test_the_loss_and_its_gradient_equal_the_naive_ones(
     kind: Kind, settings: dict[str, Any]
 ) -> None:
     lm, config = tiny_lm(kind), HealConfig(rank=4, **settings)
-    with training(lm, config, 0, EXAMPLES) as (student, texts):
+    with attach_student(lm, config, 0, EXAMPLES) as (student, texts):
         randomise(student)
         parameters = list(student.parameters.values())
         loss, figures = module.text_loss(student, make_batch(lm, texts.train))
@@ -119,7 +119,7 @@ def test_the_loss_and_its_gradient_equal_the_naive_ones(
 @pytest.mark.parametrize("config", [HealConfig(lam=0), HealConfig(divergence="none", lam=2.0)])
 def test_without_a_barrier_it_is_plain_fine_tuning(config: HealConfig) -> None:
     lm = tiny_lm()
-    with training(lm, config, 0, EXAMPLES) as (student, texts):
+    with attach_student(lm, config, 0, EXAMPLES) as (student, texts):
         randomise(student)
         assert all(text.reference is None for text in texts.train)
         batch = make_batch(lm, [texts.train[i] for i in (0, 3, 5)])
@@ -135,7 +135,7 @@ def test_without_a_barrier_it_is_plain_fine_tuning(config: HealConfig) -> None:
 @pytest.mark.parametrize("aggregate", ["mean", "rmse", "p95", "max"])
 def test_a_fresh_adapter_has_no_divergence_and_a_finite_gradient(aggregate: Any) -> None:
     lm, config = tiny_lm(), HealConfig(aggregate=aggregate, tau=0.0)
-    with training(lm, config, 0, EXAMPLES) as (student, texts):
+    with attach_student(lm, config, 0, EXAMPLES) as (student, texts):
         loss, figures = module.text_loss(student, make_batch(lm, texts.train))
         alone = [module.text_loss(student, make_batch(lm, [text]))[1] for text in texts.train]
         gradients = torch.autograd.grad(loss, list(student.parameters.values()))
@@ -203,7 +203,7 @@ def test_training_equals_a_plain_loop(schedule: Any) -> None:
     found = heal(tiny_lm(), EXAMPLES, config, seed=0).adapter.tensors
     train, held_out = split(EXAMPLES, config.validation_share, 0)
     lm = tiny_lm()
-    with training(lm, config, 0, train, held_out) as (student, texts):
+    with attach_student(lm, config, 0, train, held_out) as (student, texts):
         batches = [b for e in range(3) for b in batches_of_epoch(texts.train, 4, 1_000_003 * e)]
         parameters = student.parameters
         optimizer = torch.optim.AdamW(parameters.values(), config.learning_rate, weight_decay=0.1)

@@ -13,7 +13,7 @@ from steer_heal_love.lm.patches.adapters import student
 from steer_heal_love.records import Adapter
 from steer_heal_love.stages import heal as module
 from steer_heal_love.stages.heal import Example, HealConfig, heal, split
-from steer_heal_love.stages.healing.student import Student, training
+from steer_heal_love.stages.healing.student import Student, attach_student
 from steer_heal_love.stages.healing.texts import (
     Batch,
     Text,
@@ -49,7 +49,7 @@ def naive_divergence(student_model: Any, base_model: Any) -> Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 def test_their_divergence_and_its_gradient_equal_the_naive_ones(kind: Kind) -> None:
     lm = tiny_lm(kind)
-    with training(lm, QUICK, 0, EXAMPLES, [], ANCHORS) as (student, texts):
+    with attach_student(lm, QUICK, 0, EXAMPLES, [], ANCHORS) as (student, texts):
         with torch.no_grad():
             for p in student.parameters.values():
                 p.normal_(std=0.15, generator=torch.Generator().manual_seed(p.numel()))
@@ -77,7 +77,7 @@ def test_training_with_them_equals_a_plain_loop() -> None:
     train, held_out = split(EXAMPLES, config.validation_share, 0)
     lm = tiny_lm()
     divergences = []
-    with training(lm, config, 0, train, held_out, ANCHORS) as (student, texts):
+    with attach_student(lm, config, 0, train, held_out, ANCHORS) as (student, texts):
         parameters = student.parameters
         optimizer = torch.optim.AdamW(
             parameters.values(), config.learning_rate, weight_decay=config.weight_decay

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from fuzz import FUZZ, refusal
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.run_config import RunConfig
-from steer_heal_love.stages.settings import checked
-from steer_heal_love.sweep.file import MAX_TRIALS, Sweep, nested, read_sweep
-from steer_heal_love.sweep.naming import LONGEST, name_sample, name_trials, shortest, varying
+from steer_heal_love.stages.settings import check_settings
+from steer_heal_love.sweep.file import MAX_TRIALS, Sweep, nest, read_sweep
+from steer_heal_love.sweep.naming import LONGEST, find_varying, name_sample, name_trials, shortest
 from steer_heal_love.sweep.settings import Range
 
 EXAMPLE = Path(__file__).parents[2] / "sweeps" / "example.toml"
@@ -50,12 +50,12 @@ def sweep_of(folder: Path, **tables: Any) -> Sweep:
 def test_any_grid_gives_each_combination_once(
     tmp_path: Path, grid: dict[str, list[Any]], flat: bool
 ) -> None:
-    tables = grid if flat else nested(grid)
+    tables = grid if flat else nest(grid)
     trials = sweep_of(tmp_path, base={"rounds": 2}, grid=tables).trials
     wanted = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     assert len(trials) == len(wanted)
     found = [dict(trial.values) for trial in trials]
-    assert all(nested({"rounds": 2, **one}) in found for one in wanted)
+    assert all(nest({"rounds": 2, **one}) in found for one in wanted)
     names = [trial.name for trial in trials]
     assert len({name.lower() for name in names}) == len(names)
     assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", name) for name in names)
@@ -63,7 +63,7 @@ def test_any_grid_gives_each_combination_once(
     again = sweep_of(tmp_path, base={"rounds": 2}, grid=tables).trials
     assert [trial.name for trial in again] == names
     for trial in trials:
-        checked(RunConfig, trial.values, trial.name)
+        check_settings(RunConfig, trial.values, trial.name)
 
 
 def test_the_last_key_moves_fastest_and_names_are_short(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_names_keep_what_tells_settings_apart() -> None:
         "seed",
     ]
     trials = [{"model": "a/Same", "seed": 1}, {"model": "b/Same", "seed": 1}]
-    assert varying(trials) == ["model"]
+    assert find_varying(trials) == ["model"]
     assert name_trials(trials) == ["model-Same", "model-Same-2"]
     assert name_trials([{"seed": 3}]) == ["trial"]
     (long, _) = name_trials([{"axis": "x" * 300}, {"axis": "y" * 300}])
@@ -126,7 +126,7 @@ def test_the_example_is_sound() -> None:
     assert sweep.search is not None
     assert sweep.search.fields["heal.lam"] == Range(low=0.03, high=3.0, log=True)
     for trial in sweep.trials:
-        assert checked(RunConfig, trial.values, trial.name).rounds == 1
+        assert check_settings(RunConfig, trial.values, trial.name).rounds == 1
 
 
 @pytest.mark.parametrize(

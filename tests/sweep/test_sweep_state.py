@@ -19,7 +19,7 @@ from steer_heal_love.sweep.ledger import LEDGER, Entry, Ledger, attempts
 from steer_heal_love.sweep.objective import HOPELESS, Found, best_of, front_of, judge_round
 from steer_heal_love.sweep.serial import run_in_turn
 from steer_heal_love.sweep.settings import Search
-from steer_heal_love.sweep.table import Row, Standing, counted, picture
+from steer_heal_love.sweep.table import Standing, TableRow, count_states, picture
 from steer_heal_love.sweep.trial import DONE, FAILED, INTERRUPTED, RUNNING, Job, Outcome, Tick
 
 SEARCH = Search(fields={"seed": (0, 1)})
@@ -87,7 +87,7 @@ def test_attempts_are_the_starts_in_a_runs_log(tmp_path: Path) -> None:
 # The table
 
 
-def shown(rows: list[Row], height: int | None = None) -> str:
+def shown(rows: list[TableRow], height: int | None = None) -> str:
     console = Console(file=io.StringIO(), width=120)
     console.print(picture(rows, height))
     return console.file.getvalue()  # type: ignore[attr-defined]
@@ -104,12 +104,13 @@ def test_the_table_reads_the_run_directories(tmp_path: Path) -> None:
         run.event("start")
         ledger.note("goes", RUNNING)
         rows = Standing(tmp_path, ledger).rows()
-    assert rows[0] == Row("did", DONE, "2/2", "0.00 → 0.50", "1.10", "0 %", "")
+    assert rows[0] == TableRow("did", DONE, "2/2", "0.00 → 0.50", "1.10", "0 %", "")
     assert (rows[1].state, rows[1].note) == (FAILED, "trial fell: [red]key[/red] 'heal.rank': bad")
     assert (rows[2].state, rows[2].note) == (RUNNING, "steer, 0 %")
-    assert rows[3] == Row("later", "waiting", "", "", "", "", "")
+    assert rows[3] == TableRow("later", "waiting", "", "", "", "", "")
     assert (
-        counted([row.state for row in rows]) == "4 trials: 1 done, 1 running, 1 failed, 1 waiting"
+        count_states([row.state for row in rows])
+        == "4 trials: 1 done, 1 running, 1 failed, 1 waiting"
     )
     text = shown(rows)
     assert "[red]key[/red]" in text
@@ -117,8 +118,8 @@ def test_the_table_reads_the_run_directories(tmp_path: Path) -> None:
 
 
 def test_a_low_terminal_shows_what_runs_first() -> None:
-    rows = [Row(f"t{i}", DONE, "", "", "", "", "") for i in range(30)]
-    rows.append(Row("busy", RUNNING, "", "", "", "", ""))
+    rows = [TableRow(f"t{i}", DONE, "", "", "", "", "") for i in range(30)]
+    rows.append(TableRow("busy", RUNNING, "", "", "", "", ""))
     text = shown(rows, height=5)
     assert "busy" in text
     assert "… and 26 more" in text

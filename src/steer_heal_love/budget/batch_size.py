@@ -24,7 +24,7 @@ def most_rows(device: str, shards: int = 1) -> int:
     return GPU_ROWS * shards if device == "cuda" else CPU_ROWS
 
 
-def fitting(free: int, need: Callable[[int], int], most: int) -> int:
+def fit_rows(free: int, need: Callable[[int], int], most: int) -> int:
     """The largest power of two of rows, at most `most`, that the memory has room for; at least 1.
 
     Args:
@@ -59,4 +59,4 @@ def rows_for(lm: LanguageModel, prompt: int, new_tokens: int, top_k: int) -> int
     """Rows in flight that there is room for now, of prompts of at most so many tokens."""
     shape = Shape.of(lm)
     row = shape.row_bytes(prompt, new_tokens, top_k)
-    return fitting(free_bytes(lm, shape), lambda rows: rows * row, most_rows(lm.device.type))
+    return fit_rows(free_bytes(lm, shape), lambda rows: rows * row, most_rows(lm.device.type))

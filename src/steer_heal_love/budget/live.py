@@ -109,7 +109,7 @@ def _attend(
 
 
 @contextmanager
-def counting() -> Iterator[LiveBytes]:
+def count_live_bytes() -> Iterator[LiveBytes]:
     """Count what is alive inside; attention is that of the fused kernels."""
     with LiveBytes() as live, _Fused():
         yield live

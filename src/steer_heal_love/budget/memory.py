@@ -33,7 +33,7 @@ STORED_COPIES = 4 + 3 + 3 + 3 * 3
 
 
 @dataclass(frozen=True)
-class Place:
+class Device:
     """Where a run is to be."""
 
     device: Literal["cpu", "cuda"]
@@ -43,7 +43,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Moment:
+class MemoryPoint:
     """A point of a run at which much is held at once."""
 
     stage: str
@@ -71,7 +71,9 @@ class Sizes:
     passes: Passes
 
 
-def moments(sizes: Sizes, config: RunConfig, texts: Texts, place: Place) -> list[Moment]:
+def list_memory_points(
+    sizes: Sizes, config: RunConfig, texts: Texts, place: Device
+) -> list[MemoryPoint]:
     """Every moment of the last round, and of what comes before the first one.
 
     Where devices share the layers evenly, what the first of them holds.
@@ -81,7 +83,7 @@ def moments(sizes: Sizes, config: RunConfig, texts: Texts, place: Place) -> list
     return _with_holes(found) if place.device == "cpu" else found
 
 
-def _with_holes(found: Sequence[Moment]) -> list[Moment]:
+def _with_holes(found: Sequence[MemoryPoint]) -> list[MemoryPoint]:
     """The moments, in the order of a run, with the holes that the heap has by then."""
     moving = (sum(v for k, v in m.terms.items() if k not in _STILL) for m in found)
     return [
@@ -91,7 +93,7 @@ def _with_holes(found: Sequence[Moment]) -> list[Moment]:
 
 
 def _shared(
-    terms: Mapping[str, int], sizes: Sizes, config: RunConfig, place: Place
+    terms: Mapping[str, int], sizes: Sizes, config: RunConfig, place: Device
 ) -> dict[str, int]:
     """The parts of a moment on the first device."""
     found = {k: v // place.sharing if k in _WITH_LAYERS else v for k, v in terms.items()}
@@ -107,13 +109,15 @@ def first_weights(shape: Shape, config: RunConfig, sharing: int) -> int:
     return whole - layers + layers // sharing
 
 
-def _moments(sizes: Sizes, config: RunConfig, texts: Texts, place: Place) -> list[Moment]:
+def _moments(sizes: Sizes, config: RunConfig, texts: Texts, place: Device) -> list[MemoryPoint]:
     fixed = _fixed(sizes, config, place)
     before = fixed | {"history": history_bytes(sizes, config.rounds - 1, place)}
     after = fixed | {"history": history_bytes(sizes, config.rounds, place)}
     passes = sizes.passes
     spare = _dequantised(sizes, config)
-    found = [Moment("load", "weights", {k: v for k, v in fixed.items() if k != "packed copies"})]
+    found = [
+        MemoryPoint("load", "weights", {k: v for k, v in fixed.items() if k != "packed copies"})
+    ]
     found += _measuring("baseline", fixed, passes, config, spare)
     found.append(_passing("steer", "reading hidden states", before, passes.reading, spare))
     found.append(_sampling("generate", "sampling", before, passes.generation, spare))
@@ -123,7 +127,7 @@ def _moments(sizes: Sizes, config: RunConfig, texts: Texts, place: Place) -> lis
     return found
 
 
-def _fixed(sizes: Sizes, config: RunConfig, place: Place) -> dict[str, int]:
+def _fixed(sizes: Sizes, config: RunConfig, place: Device) -> dict[str, int]:
     """What is there throughout."""
     terms = {
         "libraries": place.libraries,
@@ -134,7 +138,7 @@ def _fixed(sizes: Sizes, config: RunConfig, place: Place) -> dict[str, int]:
     return terms
 
 
-def history_bytes(sizes: Sizes, rounds: int, place: Place) -> int:
+def history_bytes(sizes: Sizes, rounds: int, place: Device) -> int:
     """The adapters of so many rounds as they are applied; on a CPU also as they were trained."""
     applied = sizes.shape.number_bytes * (2 if place.packs else 1)
     kept = FLOAT if place.device == "cpu" else 0
@@ -146,17 +150,19 @@ def _dequantised(sizes: Sizes, config: RunConfig) -> int:
     return sizes.shape.largest_linear * sizes.shape.number_bytes * (config.quantize == "4bit")
 
 
-def _passing(stage: str, what: str, held: dict[str, int], live: int, spare: int) -> Moment:
-    return Moment(stage, what, held | {"activations": live + spare})
+def _passing(stage: str, what: str, held: dict[str, int], live: int, spare: int) -> MemoryPoint:
+    return MemoryPoint(stage, what, held | {"activations": live + spare})
 
 
-def _sampling(stage: str, what: str, held: dict[str, int], live: Sampled, spare: int) -> Moment:
-    return Moment(stage, what, held | {"cache": live.cache, "activations": live.step + spare})
+def _sampling(
+    stage: str, what: str, held: dict[str, int], live: Sampled, spare: int
+) -> MemoryPoint:
+    return MemoryPoint(stage, what, held | {"cache": live.cache, "activations": live.step + spare})
 
 
 def _measuring(
     stage: str, held: dict[str, int], passes: Passes, config: RunConfig, spare: int
-) -> Iterator[Moment]:
+) -> Iterator[MemoryPoint]:
     """An evaluation: answers, their scores, and the instruments with fixed texts."""
     yield _sampling(stage, "sampling", held, passes.evaluation, spare)
     yield _passing(stage, "judging", held, passes.judging, spare)
@@ -169,12 +175,12 @@ def _measuring(
 
 
 def _heal(
-    sizes: Sizes, config: RunConfig, texts: Texts, place: Place, held: dict[str, int], spare: int
-) -> Iterator[Moment]:
+    sizes: Sizes, config: RunConfig, texts: Texts, place: Device, held: dict[str, int], spare: int
+) -> Iterator[MemoryPoint]:
     numbers, passes = sizes.adapter * FLOAT, sizes.passes
     states = {"stored states": stored_states(sizes, config, texts)}
     reading = passes.references + spare
-    yield Moment("heal", "reading the reference", held | states | {"activations": reading})
+    yield MemoryPoint("heal", "reading the reference", held | states | {"activations": reading})
     training = 1 + 2  # the parameters and AdamW's moments of them; gradients are in the step
     if place.device == "cpu":
         training += 2 if config.heal.epochs == 1 else 3  # the state that the epoch began from
@@ -182,10 +188,10 @@ def _heal(
         training += 1  # AdamW on a GPU updates all parameters at once, over one more copy
     step = {"adapter and optimiser": training * numbers, "graph": passes.healing.graph}
     step["logits and gradients"] = passes.healing.step - passes.healing.graph + spare
-    yield Moment("heal", "training step", held | states | step)
+    yield MemoryPoint("heal", "training step", held | states | step)
     if place.device == "cpu":
         stored = {"adapter and optimiser": STORED_COPIES * numbers}
-        yield Moment("heal", "storing an epoch", held | states | stored)
+        yield MemoryPoint("heal", "storing an epoch", held | states | stored)
 
 
 def stored_states(sizes: Sizes, config: RunConfig, texts: Texts) -> int:
@@ -203,11 +209,11 @@ def stored_states(sizes: Sizes, config: RunConfig, texts: Texts) -> int:
     return held + ANCHORS * row * (new + (new - 1 if sizes.adapted_from else 0))
 
 
-def highest(found: Sequence[Moment]) -> Moment:
+def highest(found: Sequence[MemoryPoint]) -> MemoryPoint:
     """The moment that takes most."""
     return max(found, key=lambda m: m.total)
 
 
-def by_stage(found: Sequence[Moment]) -> dict[str, Moment]:
+def by_stage(found: Sequence[MemoryPoint]) -> dict[str, MemoryPoint]:
     """The highest moment of each stage, in the order of a run."""
     return {s: highest([m for m in found if m.stage == s]) for s in STAGES}

@@ -9,13 +9,13 @@ from steer_heal_love.budget.adapters import adapter_numbers
 from steer_heal_love.budget.duration import round_seconds
 from steer_heal_love.budget.machines import GIB, Machine
 from steer_heal_love.budget.memory import (
-    Moment,
-    Place,
+    Device,
+    MemoryPoint,
     Sizes,
     by_stage,
     first_weights,
     highest,
-    moments,
+    list_memory_points,
 )
 from steer_heal_love.budget.rehearsal import rehearse
 from steer_heal_love.budget.rows import rows_in_flight, with_rows
@@ -43,17 +43,17 @@ class Plan:
     config: RunConfig  # with the rows in flight chosen
     texts: Texts
     machine: Machine
-    place: Place
-    moments: Sequence[Moment]
+    place: Device
+    moments: Sequence[MemoryPoint]
     seconds: Mapping[str, float]  # stage: seconds of a round; empty where no speed is known
 
     @property
-    def peak(self) -> Moment:
+    def peak(self) -> MemoryPoint:
         """The moment that takes most."""
         return highest(self.moments)
 
     @property
-    def stages(self) -> Mapping[str, Moment]:
+    def stages(self) -> Mapping[str, MemoryPoint]:
         """The highest moment of each stage."""
         return by_stage(self.moments)
 
@@ -97,7 +97,7 @@ def make_plan(
     """
     if libraries is None:
         libraries = PROGRAM_BYTES if machine.device == "cpu" else DRIVER_BYTES
-    place, shape = Place(machine.device, libraries, packs, machine.sharing), Shape.of(lm)
+    place, shape = Device(machine.device, libraries, packs, machine.sharing), Shape.of(lm)
     free = machine.memory - libraries - first_weights(shape, config, machine.sharing)
     free -= shape.packed_bytes() if packs else 0
     asked, config = config, planned_rows(shape, config, texts, free, machine)
@@ -110,7 +110,7 @@ def make_plan(
         texts=texts,
         machine=machine,
         place=place,
-        moments=moments(sizes, config, texts, place),
+        moments=list_memory_points(sizes, config, texts, place),
         seconds=round_seconds(sizes, config, texts, machine),
     )
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from steer_heal_love.budget.live import counting
+from steer_heal_love.budget.live import count_live_bytes
 from steer_heal_love.budget.rows import answers_of
-from steer_heal_love.budget.texts import Lot, Texts
+from steer_heal_love.budget.texts import PromptStats, Texts
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches import hooks
 from steer_heal_love.lm.patches.attention import LONGEST
@@ -32,7 +32,7 @@ from steer_heal_love.maths.temperature import (
 )
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages.heal import Example, HealConfig
-from steer_heal_love.stages.healing.student import training
+from steer_heal_love.stages.healing.student import attach_student
 from steer_heal_love.stages.healing.texts import make_batch
 from steer_heal_love.stages.instruments.entropy import PARAGRAPHS, SAMPLES, TOKENS
 
@@ -46,11 +46,11 @@ class Sampled:
 
 
 @torch.inference_mode()
-def reading(lm: LanguageModel, lot: Lot) -> int:
+def rehearse_reading(lm: LanguageModel, lot: PromptStats) -> int:
     """Peak of the pass that directions are read in."""
     width = lot.shared + lot.longest
     rows = _rows(lot.count, width, hooks.BATCH_TOKENS, hooks.ROWS)
-    with counting() as live:
+    with count_live_bytes() as live:
         ids = torch.empty(rows, width, dtype=torch.long, device="meta")
         mask = torch.empty(rows, 1, width, width, dtype=torch.bool, device="meta")
         lm.decoder(input_ids=ids, attention_mask=mask, position_ids=ids, use_cache=False)
@@ -58,13 +58,13 @@ def reading(lm: LanguageModel, lot: Lot) -> int:
 
 
 @torch.inference_mode()
-def scoring(lm: LanguageModel, lot: Lot, completion: int) -> int:
+def rehearse_scoring(lm: LanguageModel, lot: PromptStats, completion: int) -> int:
     """Peak of scoring completions of so many tokens, prompts, prefix, logits and all."""
     if lot.count == 0:
         return 0
     rows = _rows(lot.count, lot.longest + completion - 1, score.BATCH_TOKENS, score.ROWS)
     prompts = [[0] * lot.shared + [1 + row] * lot.longest for row in range(rows)]
-    with counting() as live:
+    with count_live_bytes() as live:
         for batch, hidden in hidden_states(lm, prompts, [[0] * completion] * rows):
             targets = torch.empty(len(batch) * completion, dtype=torch.long, device="meta")
             token_logprobs(lm, hidden, targets)
@@ -72,12 +72,12 @@ def scoring(lm: LanguageModel, lot: Lot, completion: int) -> int:
 
 
 @torch.inference_mode()
-def comparing(lm: LanguageModel) -> int:
+def rehearse_comparing(lm: LanguageModel) -> int:
     """Peak of holding the reference texts' entropy against base's, their logits and all."""
     n = (SAMPLES + PARAGRAPHS) * TOKENS
     hidden = torch.empty(n, lm.head.weight.shape[1], dtype=lm.dtype, device="meta")
     targets = torch.empty(n, dtype=torch.long, device="meta")
-    with counting() as live:
+    with count_live_bytes() as live:
         own = Positions(hidden, lm.head, held_elements=HELD_ELEMENTS)
         entropy_per_position(own)
         split_cross_entropy(own, Positions(hidden, lm.head), targets)
@@ -89,9 +89,11 @@ def _rows(count: int, width: int, most_tokens: int, most_rows: int) -> int:
 
 
 @torch.inference_mode()
-def sampling(lm: LanguageModel, rows: int, prompts: Lot, new_tokens: int, how: Sampling) -> Sampled:
+def rehearse_sampling(
+    lm: LanguageModel, rows: int, prompts: PromptStats, new_tokens: int, how: Sampling
+) -> Sampled:
     """Peak of generating `new_tokens` for so many rows at once."""
-    with counting() as live:
+    with count_live_bytes() as live:
         prefix = read_prefix(lm, [0] * prompts.shared)
         cache = prefix.begin(lm, rows).cache
         _read_on(lm, cache, rows, prompts.longest, prefix.length + prompts.longest)
@@ -132,20 +134,25 @@ def _bytes(cache: GrowingCache) -> int:
 
 
 @dataclass(frozen=True)
-class Healed:
+class HealMemory:
     """Bytes of a training step, beside model and adapter."""
 
     graph: int  # activations that the backward pass needs, after the forward pass
     step: int  # the most that is alive at once: graph, logits and gradients, the adapter's too
 
 
-def healing(lm: LanguageModel, config: HealConfig, prompt: int, completion: int) -> Healed:
+def rehearse_heal(
+    lm: LanguageModel, config: HealConfig, prompt: int, completion: int
+) -> HealMemory:
     """Peak of one step of the heal over a batch of texts of these lengths, in tokens."""
     example = Example((0,) * prompt, (0,) * completion)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # what libraries tell one another
         examples = [example] * config.batch_size
-        with counting() as live, training(lm, config, 0, examples) as (student, texts):
+        with (
+            count_live_bytes() as live,
+            attach_student(lm, config, 0, examples) as (student, texts),
+        ):
             before = live.peak = live.now
             batch = make_batch(lm, texts.train)
             hidden = student.hidden(batch)
@@ -154,7 +161,7 @@ def healing(lm: LanguageModel, config: HealConfig, prompt: int, completion: int)
                 hidden, batch.reference, batch.targets, lm.head, config.divergence
             )
             (nll.mean() + kl.mean()).backward()
-            return Healed(graph - before, live.peak - before)
+            return HealMemory(graph - before, live.peak - before)
 
 
 @dataclass(frozen=True)
@@ -171,7 +178,7 @@ class Passes:
     paragraphs: int
     entropy: int  # of the reference texts, held against base's
     references: int  # final states of the reference, over the texts of a heal
-    healing: Healed
+    healing: HealMemory
 
 
 def rehearse(
@@ -193,22 +200,24 @@ def rehearse(
     kept = replace(texts.prompts, count=math.ceil(config.dose.n_keep / shards))
     heal = config.heal
     batch = heal.model_copy(update={"batch_size": math.ceil(heal.batch_size / shards)})
-    line = Lot(texts.paragraphs.count, 0, 1, 1.0)
+    line = PromptStats(texts.paragraphs.count, 0, 1, 1.0)
     with _training_attention(lm, device, texts.prompt + new.max_new_tokens):
-        healed = healing(lm, batch, texts.prompt, new.max_new_tokens)
+        healed = rehearse_heal(lm, batch, texts.prompt, new.max_new_tokens)
     return Passes(
-        reading=reading(lm, texts.contexts),
-        generation=sampling(lm, math.ceil(rows / shards), texts.prompts, new.max_new_tokens, how),
-        judging=scoring(lm, texts.persona, new.max_new_tokens),
-        evaluation=sampling(
+        reading=rehearse_reading(lm, texts.contexts),
+        generation=rehearse_sampling(
+            lm, math.ceil(rows / shards), texts.prompts, new.max_new_tokens, how
+        ),
+        judging=rehearse_scoring(lm, texts.persona, new.max_new_tokens),
+        evaluation=rehearse_sampling(
             lm, math.ceil(answers / shards), texts.persona, asked.max_new_tokens, how
         ),
-        long=sampling(lm, max(1, long_answers), texts.prompts, asked.long_tokens, how),
-        long_judging=scoring(lm, long, asked.long_tokens),
-        vignettes=scoring(lm, texts.vignettes, 1),
-        paragraphs=scoring(lm, line, texts.paragraphs.longest - 1),
-        entropy=comparing(lm),
-        references=scoring(lm, kept, new.max_new_tokens),
+        long=rehearse_sampling(lm, max(1, long_answers), texts.prompts, asked.long_tokens, how),
+        long_judging=rehearse_scoring(lm, long, asked.long_tokens),
+        vignettes=rehearse_scoring(lm, texts.vignettes, 1),
+        paragraphs=rehearse_scoring(lm, line, texts.paragraphs.longest - 1),
+        entropy=rehearse_comparing(lm),
+        references=rehearse_scoring(lm, kept, new.max_new_tokens),
         healing=healed,
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from steer_heal_love.budget.batch_size import fitting, free_bytes, most_rows
+from steer_heal_love.budget.batch_size import fit_rows, free_bytes, most_rows
 from steer_heal_love.budget.shape import Shape
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.reading.chat import encode_chat
@@ -19,7 +19,7 @@ from steer_heal_love.run_config import RunConfig
 SHOWN = 3  # greedy answers of an evaluation
 
 
-def settled(
+def choose_rows(
     lm: LanguageModel,
     axis: Axis,
     prompts: Sequence[str],
@@ -68,7 +68,7 @@ def rows_in_flight(
     def need(rows: int) -> int:
         return bytes_in_flight(shape, config, prompt, rows, shards)
 
-    return fitting(free, need, most_rows(device, shards))
+    return fit_rows(free, need, most_rows(device, shards))
 
 
 def bytes_in_flight(

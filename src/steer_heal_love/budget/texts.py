@@ -24,7 +24,7 @@ from steer_heal_love.stages.instruments.foundations import Foundations
 
 
 @dataclass(frozen=True)
-class Lot:
+class PromptStats:
     """Texts of one kind: what they begin with alike is read once, and what is left of each."""
 
     count: int
@@ -33,7 +33,7 @@ class Lot:
     mean: float  # further tokens, on average
 
     @classmethod
-    def of(cls, rows: Sequence[Ids], *, share: bool = True) -> Lot:
+    def of(cls, rows: Sequence[Ids], *, share: bool = True) -> PromptStats:
         """Measure token ids; without `share` each text is read whole."""
         shared = shared_prefix(rows) if share else 0
         own = [len(row) - shared for row in rows]
@@ -44,11 +44,11 @@ class Lot:
 class Texts:
     """Everything that is read of the axis and of the instruments in a round."""
 
-    prompts: Lot  # the questions, as chats
-    persona: Lot  # the same under a persona as system prompt
-    contexts: Lot  # that the direction is read over, with each persona
-    vignettes: Lot  # in one order of the options; of count 0 where they are not asked
-    paragraphs: Lot  # of ordinary text
+    prompts: PromptStats  # the questions, as chats
+    persona: PromptStats  # the same under a persona as system prompt
+    contexts: PromptStats  # that the direction is read over, with each persona
+    vignettes: PromptStats  # in one order of the options; of count 0 where they are not asked
+    paragraphs: PromptStats  # of ordinary text
 
     def shared_by(self, shards: int) -> Texts:
         """Of each lot what one of so many processes reads."""
@@ -64,11 +64,11 @@ class Texts:
 
 # Of the axis `love` and the default settings under SmolLM2's tokenizer and chat template.
 USUAL = Texts(
-    prompts=Lot(192, 24, 58, 27.7),
-    persona=Lot(192, 22, 58, 27.7),
-    contexts=Lot(300, 0, 81, 52.7),
-    vignettes=Lot(77, 137, 29, 25.1),
-    paragraphs=Lot(12, 0, 295, 250.1),
+    prompts=PromptStats(192, 24, 58, 27.7),
+    persona=PromptStats(192, 22, 58, 27.7),
+    contexts=PromptStats(300, 0, 81, 52.7),
+    vignettes=PromptStats(77, 137, 29, 25.1),
+    paragraphs=PromptStats(12, 0, 295, 250.1),
 )
 
 
@@ -85,17 +85,19 @@ def measure_texts(
     chosen = [c.text for c in spread(contexts, config.steer.contexts)]
     personas = (axis.pos_system, axis.neg_system)
     return Texts(
-        prompts=Lot.of([encode_chat(lm, p) for p in prompts]),
-        persona=Lot.of([encode_chat(lm, p, axis.pos_system) for p in prompts]),
-        contexts=Lot.of([encode_chat(lm, c, s) for s in personas for c in chosen], share=False),
+        prompts=PromptStats.of([encode_chat(lm, p) for p in prompts]),
+        persona=PromptStats.of([encode_chat(lm, p, axis.pos_system) for p in prompts]),
+        contexts=PromptStats.of(
+            [encode_chat(lm, c, s) for s in personas for c in chosen], share=False
+        ),
         vignettes=_vignettes(lm, config),
-        paragraphs=Lot.of([encode_text(lm, p) for p in ordinary_paragraphs()], share=False),
+        paragraphs=PromptStats.of([encode_text(lm, p) for p in ordinary_paragraphs()], share=False),
     )
 
 
-def _vignettes(lm: LanguageModel, config: RunConfig) -> Lot:
+def _vignettes(lm: LanguageModel, config: RunConfig) -> PromptStats:
     asked = Foundations(config.evaluate).vignettes
     if not asked:
-        return Lot(0, 0, 0, 0.0)
+        return PromptStats(0, 0, 0, 0.0)
     slot = find_slot(lm)
-    return Lot.of(build_prompts(lm, asked, slot, ORDERS[0], ForcedChoiceConfig()))
+    return PromptStats.of(build_prompts(lm, asked, slot, ORDERS[0], ForcedChoiceConfig()))

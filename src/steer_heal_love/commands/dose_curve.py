@@ -18,9 +18,9 @@ from steer_heal_love.report.figures.dose_curve import PAIRS, PERSONA, dose_plot,
 from steer_heal_love.report.page.figure_page import save_dose_plot
 from steer_heal_love.report.text.words import one_line
 from steer_heal_love.run_config import RunConfig
-from steer_heal_love.runner.base_cache import with_baselines
-from steer_heal_love.runner.model import load_for, settle
-from steer_heal_love.runner.remote_code import refuse_silent_trust, untrusting
+from steer_heal_love.runner.base_cache import cache_baselines
+from steer_heal_love.runner.model import load_for, settle_rows
+from steer_heal_love.runner.remote_code import drop_trust, refuse_silent_trust
 from steer_heal_love.runner.settings import files_named, load_config
 from steer_heal_love.runs.codec import to_json
 from steer_heal_love.runs.files import write_text
@@ -72,14 +72,14 @@ def main(arguments: list[str]) -> int:
     given = parse(CurveArguments, arguments, "shl dose-curve", default)
     refuse_silent_trust(from_file, f"config file {named}", given.trust_remote_code)
     kappas = read_doses(given.kappas)
-    settings = _settings(given, untrusting(from_file))
+    settings = _settings(given, drop_trust(from_file))
     axis = load_axis(settings.axis)
     _refuse_file(given.out)
     with Screen(1, quiet=given.quiet) as screen:
         lm = load_for(settings, screen)
         contexts = load_contexts()
-        settings = settle(lm, axis, settings, screen)
-        pieces = with_baselines(NoPieces(), lm, axis, contexts, settings)
+        settings = settle_rows(lm, axis, settings, screen)
+        pieces = cache_baselines(NoPieces(), lm, axis, contexts, settings)
         personas, measured = measure_curve(
             lm,
             axis,

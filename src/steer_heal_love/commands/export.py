@@ -10,7 +10,7 @@ import torch
 import tyro
 
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.export.content import Content, Wish
+from steer_heal_love.export.content import ExportOptions, ExportResult
 from steer_heal_love.export.exporting import Kind, export
 from steer_heal_love.export.folder import refuse_filled
 from steer_heal_love.export.hub import push_folder, refuse_push
@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> int:
     licence = find_licence(base.spec, base.hub_id, given.license)
     if given.push_to_hub is not None:
         refuse_push(given.push_to_hub, base, licence)
-    wish = Wish(
+    wish = ExportOptions(
         dtype=None if given.dtype == "auto" else getattr(torch, given.dtype),
         rank=given.rank,
         pad_rank=given.pad_rank,
@@ -126,7 +126,7 @@ def _student(given: ExportArguments, kind: Kind) -> Student:
     return read_student(given.run, which, model=given.model, name=given.base_model)
 
 
-def _words(kind: Kind, student: Student, content: Content, target: Path) -> str:
+def _words(kind: Kind, student: Student, content: ExportResult, target: Path) -> str:
     cost = content.fidelity
     lines = [f"{kind}: {student.name} → {target}"]
     lines += [f"  {name:<14} {target / file}" for name, file in content.files.items()]

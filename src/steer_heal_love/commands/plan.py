@@ -15,7 +15,7 @@ from rich.table import Table
 from steer_heal_love.budget.advice import Advice, advise
 from steer_heal_love.budget.disk import estimate_need
 from steer_heal_love.budget.machines import GIB, Machine, read_gpus, this_machine
-from steer_heal_love.budget.memory import Moment
+from steer_heal_love.budget.memory import MemoryPoint
 from steer_heal_love.budget.named import find_size
 from steer_heal_love.budget.plan import Plan, make_plan
 from steer_heal_love.budget.texts import USUAL, Texts, measure_texts
@@ -23,7 +23,7 @@ from steer_heal_love.errors import ConfigError, ModelError
 from steer_heal_love.inputs.axes import load_axis, load_contexts
 from steer_heal_love.lm.model import load
 from steer_heal_love.lm.model.load import LanguageModel, default_dtype
-from steer_heal_love.lm.model.meta_model import config_of, weightless
+from steer_heal_love.lm.model.meta_model import build_meta_model, config_of
 from steer_heal_love.lm.patches.packed import works
 from steer_heal_love.records import Axis
 from steer_heal_love.run_config import RunConfig
@@ -101,7 +101,7 @@ def shape_of(given: PlanArguments, axis: Axis, dtype: torch.dtype) -> tuple[Lang
     """
     if given.size is not None:
         size = find_size(given.size)
-        return weightless(config_of(size.config), dtype, name=size.model), USUAL
+        return build_meta_model(config_of(size.config), dtype, name=size.model), USUAL
     settings = given.settings
     options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     try:
@@ -112,7 +112,7 @@ def shape_of(given: PlanArguments, axis: Axis, dtype: torch.dtype) -> tuple[Lang
             f"{error} (a plan needs its config.json and tokenizer, no weights: fetch them once "
             "online, or name a --size)"
         ) from error
-    lm = weightless(config, dtype, name=settings.model, tokenizer=tokenizer, **options)
+    lm = build_meta_model(config, dtype, name=settings.model, tokenizer=tokenizer, **options)
     return lm, measure_texts(lm, axis, load_contexts(), settings)
 
 
@@ -164,7 +164,7 @@ def table_of(plan: Plan) -> Table:
     return table
 
 
-def parts(moment: Moment) -> str:
+def parts(moment: MemoryPoint) -> str:
     """What is not there throughout, in words; what is under 10 MiB is left out."""
     shown = [
         f"{name} {size / GIB:,.2f}"

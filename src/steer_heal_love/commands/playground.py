@@ -58,10 +58,10 @@ def main(arguments: list[str]) -> int:
         import uvicorn
 
         from steer_heal_love.play.page import make_page
-        from steer_heal_love.play.serial_worker import Desk
+        from steer_heal_love.play.serial_worker import SerialWorker
         from steer_heal_love.play.serving import make_app
 
-        desk = Desk()
+        desk = SerialWorker()
         app = make_app(make_page(loaded, given.run, desk))
         config = uvicorn.Config(app, log_level="warning", access_log=False)
         config.timeout_graceful_shutdown = 1

@@ -14,8 +14,8 @@ from steer_heal_love.lm.model.team import Team
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner.carry_out import carry_out
 from steer_heal_love.runner.environment import describe_environment, differences
-from steer_heal_love.runner.model import check_model, settle
-from steer_heal_love.runner.processes import check_shares, lead_on, together
+from steer_heal_love.runner.model import check_model, settle_rows
+from steer_heal_love.runner.processes import check_shares, lead_on, run_in_processes
 from steer_heal_love.runner.settings import config_from, read_settings
 from steer_heal_love.runner.tracking import TrackerName, open_tracker
 from steer_heal_love.runs.write import RunDirectory
@@ -45,7 +45,7 @@ class ResumeArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse and resume."""
-    return together("resume", arguments, read_arguments, lead)
+    return run_in_processes("resume", arguments, read_arguments, lead)
 
 
 def read_arguments(arguments: list[str]) -> ResumeArguments:
@@ -97,7 +97,7 @@ def resume(
         for problem in run.problems():
             screen.notes.print(f"not used, but made again: {problem}", markup=False)
         lm = lead_on(team or Team(), settings, axis, screen)
-        settings = settle(lm, axis, settings, screen)
+        settings = settle_rows(lm, axis, settings, screen)
         check_model(run, lm)
         refuse_full_disk(path, estimate_need(lm, axis, settings).peak, bytes_in(path))
         begun = run.environment()

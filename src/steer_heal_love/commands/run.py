@@ -18,9 +18,9 @@ from steer_heal_love.records import Axis
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner.carry_out import carry_out
 from steer_heal_love.runner.environment import describe_environment
-from steer_heal_love.runner.model import settle
-from steer_heal_love.runner.processes import check_shares, lead_on, shared_out, together
-from steer_heal_love.runner.remote_code import refuse_silent_trust, untrusting
+from steer_heal_love.runner.model import settle_rows
+from steer_heal_love.runner.processes import check_shares, lead_on, run_in_processes, share_out
+from steer_heal_love.runner.remote_code import drop_trust, refuse_silent_trust
 from steer_heal_love.runner.repeat import check_same, refuse_settings, tell_differences
 from steer_heal_love.runner.settings import files_named, load_config, read_settings
 from steer_heal_love.runner.tracking import TrackerName, open_tracker
@@ -59,7 +59,7 @@ class RunArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse, run, and say how it went."""
-    return together("run", arguments, read_arguments, lead)
+    return run_in_processes("run", arguments, read_arguments, lead)
 
 
 def read_arguments(arguments: list[str]) -> RunArguments:
@@ -76,7 +76,7 @@ def read_arguments(arguments: list[str]) -> RunArguments:
         settings, _ = read_settings(source, trust="--trust-remote-code" in arguments)
         return parse(RunArguments, arguments, "shl run", RunArguments(settings))
     from_file = load_config(named.config, named.preset)
-    given = parse(RunArguments, arguments, "shl run", RunArguments(untrusting(from_file)))
+    given = parse(RunArguments, arguments, "shl run", RunArguments(drop_trust(from_file)))
     refuse_silent_trust(from_file, f"config file {named.config}", given.settings.trust_remote_code)
     return given
 
@@ -102,7 +102,7 @@ def lead(given: RunArguments, team: Team) -> int:
             track=given.track,
             team=team,
         )
-    settings = shared_out(given.settings, team)
+    settings = share_out(given.settings, team)
     return begin(out, load_axis(settings.axis), settings, given, team)
 
 
@@ -126,7 +126,7 @@ def begin(
     tracker = open_tracker(given.track, out) if given.track else None
     with Screen(settings.rounds, quiet=given.quiet, as_json=given.json) as screen:
         lm = lead_on(team or Team(), settings, axis, screen)
-        settings = settle(lm, axis, settings, screen)
+        settings = settle_rows(lm, axis, settings, screen)
         refuse_full_disk(out, estimate_need(lm, axis, settings).peak)
         environment = describe_environment(lm)
         differ = []

@@ -17,15 +17,15 @@ from steer_heal_love.runner.settings import config_from
 from steer_heal_love.runner.signals import Stopped, stoppable_between
 from steer_heal_love.runner.trial import carry_trial, is_done
 from steer_heal_love.runs.files import hold_lock, write_text
-from steer_heal_love.sweep.cluster import LOCAL, connected
+from steer_heal_love.sweep.cluster import LOCAL, connect
 from steer_heal_love.sweep.ending import write_ending
-from steer_heal_love.sweep.file import Sweep, nested, read_sweep
+from steer_heal_love.sweep.file import Sweep, nest, read_sweep
 from steer_heal_love.sweep.ledger import Ledger
 from steer_heal_love.sweep.naming import canonical, name_sample
 from steer_heal_love.sweep.objective import best_of
 from steer_heal_love.sweep.on_ray import run_on_ray
 from steer_heal_love.sweep.screen import SweepScreen
-from steer_heal_love.sweep.search import STUDY, Plan, require_search, results, search_on_ray
+from steer_heal_love.sweep.search import STUDY, SearchPlan, require_search, results, search_on_ray
 from steer_heal_love.sweep.serial import run_in_turn
 from steer_heal_love.sweep.settings import Resources
 from steer_heal_love.sweep.table import Standing
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> int:
         if given.search:
             require_search()
         if given.search or given.ray is not None:
-            ray = stack.enter_context(connected(given.ray or LOCAL))
+            ray = stack.enter_context(connect(given.ray or LOCAL))
         if not (out / FILE).is_file():
             write_text(out / FILE, sweep.text)
         stack.enter_context(hold_lock(out / "lock", f"sweep {out}"))
@@ -132,12 +132,12 @@ def _plan_trials(sweep: Sweep, out: Path, given: SweepArguments) -> Planned:
     return Planned(sweep.trials, tuple(jobs), problems, sweep.resources)
 
 
-def _plan_search(sweep: Sweep, out: Path, given: SweepArguments) -> Plan:
+def _plan_search(sweep: Sweep, out: Path, given: SweepArguments) -> SearchPlan:
     """What a search needs. Raises ConfigError where its [base] alone is impossible."""
     assert sweep.search is not None
     where, trust = f"sweep file {sweep.path}", given.trust_remote_code
-    base = config_from(nested(sweep.base), f"{where}: [base]")
-    return Plan(
+    base = config_from(nest(sweep.base), f"{where}: [base]")
+    return SearchPlan(
         folder=out,
         search=sweep.search,
         resources=sweep.resources,
@@ -157,7 +157,7 @@ def job_of(name: str, values: Mapping[str, Any], out: Path, trust: bool) -> Job:
 
 def propose(base: Mapping[str, Any], out: Path, trust: bool, values: Mapping[str, Any]) -> Job:
     """The trial with these values of a search. Raises ConfigError as `job_of`."""
-    return job_of(name_sample(values), nested({**base, **values}), out, trust)
+    return job_of(name_sample(values), nest({**base, **values}), out, trust)
 
 
 def check_folder(out: Path, sweep: Sweep, *, resume: bool, search: bool) -> None:
@@ -184,7 +184,7 @@ def check_folder(out: Path, sweep: Sweep, *, resume: bool, search: bool) -> None
         )
 
 
-def _sweep(planned: Planned | Plan, ledger: Ledger, ray: Any, given: SweepArguments) -> int:
+def _sweep(planned: Planned | SearchPlan, ledger: Ledger, ray: Any, given: SweepArguments) -> int:
     """Carry out what is not done yet, and set what is done side by side. Returns the exit code."""
     for name in ledger.names(RUNNING):  # in another life
         ledger.note(name, INTERRUPTED)
@@ -197,7 +197,7 @@ def _sweep(planned: Planned | Plan, ledger: Ledger, ray: Any, given: SweepArgume
                 check()
                 screen.tick()
 
-            if isinstance(planned, Plan):
+            if isinstance(planned, SearchPlan):
                 search_on_ray(ray, planned, ledger, tick)
             else:
                 ahead = _enter(planned, ledger)
@@ -207,7 +207,7 @@ def _sweep(planned: Planned | Plan, ledger: Ledger, ray: Any, given: SweepArgume
     for name in ledger.names(RUNNING):
         ledger.note(name, INTERRUPTED)
     screen.end()
-    if isinstance(planned, Plan):
+    if isinstance(planned, SearchPlan):
         _tell_best(planned, ledger, screen)
     _compare(out, ledger, screen)
     return code or int(ledger.count(FAILED) > 0)
@@ -249,7 +249,7 @@ def _compare(out: Path, ledger: Ledger, screen: SweepScreen) -> None:
     screen.say("", event="ended", **states, files=[*map(str, files)])
 
 
-def _tell_best(plan: Plan, ledger: Ledger, screen: SweepScreen) -> None:
+def _tell_best(plan: SearchPlan, ledger: Ledger, screen: SweepScreen) -> None:
     """The trials that a search found best."""
     found = results(plan, ledger.names(DONE))
     best = best_of(found, plan.search)

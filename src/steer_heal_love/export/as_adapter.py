@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from steer_heal_love.export.content import Content, Task, adapter_fidelity
+from steer_heal_love.export.content import ExportJob, ExportResult, adapter_fidelity
 from steer_heal_love.export.fidelity import Fidelity
 from steer_heal_love.export.lora import compress, history_terms, one_adapter, rank_of, write_adapter
 
 
-def write_peft(task: Task) -> Content:
+def write_peft(task: ExportJob) -> ExportResult:
     """One plain LoRA with the whole history, compressed and padded as wished.
 
     Raises:
@@ -37,7 +37,7 @@ def write_peft(task: Task) -> Content:
     task.tokenizer().save_pretrained(task.folder)
     write_adapter(adapter, task.folder)
     rank = int(adapter.config["r"])
-    return Content(
+    return ExportResult(
         files={"adapter": "adapter_model.safetensors", "config": "adapter_config.json"},
         rank=rank,
         costs=costs,

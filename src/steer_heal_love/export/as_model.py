@@ -10,7 +10,7 @@ import torch
 
 from steer_heal_love.export.as_vector import layer_notes
 from steer_heal_love.export.card import front_matter
-from steer_heal_love.export.content import Content, Task, merged_model, stored_dtype
+from steer_heal_love.export.content import ExportJob, ExportResult, merged_model, stored_dtype
 from steer_heal_love.export.gguf import llama_cpp
 from steer_heal_love.export.gguf.files import write_control_vector, write_lora, write_model
 from steer_heal_love.export.gguf.layout import layout_of
@@ -20,7 +20,7 @@ from steer_heal_love.lm.model.load import LanguageModel, save_model
 from steer_heal_love.runs.files import write_text
 
 
-def write_merged(task: Task) -> Content:
+def write_merged(task: ExportJob) -> ExportResult:
     """The whole model in safetensors.
 
     Raises:
@@ -30,7 +30,7 @@ def write_merged(task: Task) -> Content:
     lm, fidelity = merged_model(task, dtype)
     save_model(lm, task.folder)
     name = str(dtype).removeprefix("torch.")
-    return Content(
+    return ExportResult(
         files={"model": "model.safetensors", "config": "config.json"},
         dtype=name,
         fidelity=fidelity,
@@ -39,7 +39,7 @@ def write_merged(task: Task) -> Content:
     )
 
 
-def write_gguf(task: Task) -> Content:
+def write_gguf(task: ExportJob) -> ExportResult:
     """The whole model, the adapter as a LoRA and the base's direction, each as a GGUF file.
 
     Raises:
@@ -70,7 +70,7 @@ def write_gguf(task: Task) -> Content:
         task.about("The direction that was read from the untouched base model."),
     )
     name = str(dtype).removeprefix("torch.")
-    return Content(
+    return ExportResult(
         files=files,
         dtype=name,
         fidelity=fidelity,
@@ -79,7 +79,7 @@ def write_gguf(task: Task) -> Content:
     )
 
 
-def _check_ways(task: Task) -> None:
+def _check_ways(task: ExportJob) -> None:
     if task.wish.llama_cpp is not None:
         llama_cpp.check_scripts(task.wish.llama_cpp)
     else:
@@ -87,7 +87,7 @@ def _check_ways(task: Task) -> None:
         check_tokenizer(task.tokenizer())
 
 
-def _write_here(task: Task, lm: LanguageModel, files: Mapping[str, str]) -> None:
+def _write_here(task: ExportJob, lm: LanguageModel, files: Mapping[str, str]) -> None:
     about = task.about(f"The student after round {task.student.round}.")
     write_model(lm, task.folder / files["model"], about, task.folder)
     terms = history_terms(task.student.adapters)
@@ -95,7 +95,7 @@ def _write_here(task: Task, lm: LanguageModel, files: Mapping[str, str]) -> None
 
 
 def _convert(
-    task: Task, lm: LanguageModel, files: Mapping[str, str], dtype: torch.dtype, source: Path
+    task: ExportJob, lm: LanguageModel, files: Mapping[str, str], dtype: torch.dtype, source: Path
 ) -> None:
     """Model and adapter by llama.cpp's own scripts, from a folder that is deleted again."""
     with tempfile.TemporaryDirectory(prefix=".converting-", dir=task.folder) as name:

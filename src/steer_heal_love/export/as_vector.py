@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from steer_heal_love.export.content import Content, Task
+from steer_heal_love.export.content import ExportJob, ExportResult
 from steer_heal_love.export.gguf.files import write_control_vector
 from steer_heal_love.runs.as_json import pack_direction
 from steer_heal_love.runs.files import write_bytes
 
 
-def write_vector(task: Task) -> Content:
+def write_vector(task: ExportJob) -> ExportResult:
     """The direction of the student's round.
 
     repeng's own format is llama.cpp's control vector, in GGUF. steering-vectors has no file
@@ -28,7 +28,7 @@ def write_vector(task: Task) -> Content:
     )
     write_bytes(task.folder / files["direction"], pack_direction(direction))
     task.tokenizer().save_pretrained(task.folder)
-    return Content(
+    return ExportResult(
         files=files,
         layers=direction.layers,
         notes=layer_notes(direction.layers),

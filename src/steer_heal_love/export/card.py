@@ -11,7 +11,7 @@ import huggingface_hub
 import jinja2
 
 from steer_heal_love._version import __version__
-from steer_heal_love.export.content import Content
+from steer_heal_love.export.content import ExportResult
 from steer_heal_love.export.fidelity import Fidelity
 from steer_heal_love.export.licence import Licence
 from steer_heal_love.export.lora import SERVED_RANKS
@@ -43,7 +43,7 @@ _RELATIONS = {"peft": "adapter", "merged": "finetune", "gguf": "finetune", "vect
 _LIBRARIES = {"peft": "peft", "merged": "transformers"}
 
 
-def model_card(kind: str, student: Student, content: Content, licence: Licence) -> str:
+def model_card(kind: str, student: Student, content: ExportResult, licence: Licence) -> str:
     """The text of the card. Everything that comes from the run is escaped."""
     environment = jinja2.Environment(  # noqa: S701  (Markdown: the filter `md` escapes it)
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=False
@@ -71,7 +71,7 @@ def front_matter(kind: str, student: Student, licence: Licence) -> str:
     return str(data.to_yaml())
 
 
-def _facts(kind: str, student: Student, content: Content, licence: Licence) -> dict[str, Any]:
+def _facts(kind: str, student: Student, content: ExportResult, licence: Licence) -> dict[str, Any]:
     view, base = student.view, student.base
     rounds = read_rounds(view.metrics)
     heal = read_mapping(view.config.get("heal"))
@@ -187,7 +187,7 @@ def _versions(student: Student) -> str:
     return ", ".join(f"{name} {one_line(v)}" for name, v in known.items() if v)
 
 
-def _usage(kind: str, student: Student, content: Content) -> str:
+def _usage(kind: str, student: Student, content: ExportResult) -> str:
     base, files = student.base.name, content.files
     match kind:
         case "peft":

@@ -28,7 +28,7 @@ from steer_heal_love.runs.files import check_space
 
 
 @dataclass(frozen=True)
-class Wish:
+class ExportOptions:
     """How an export is to be."""
 
     dtype: torch.dtype | None = None  # of merged and gguf; None: the base's own, and float16
@@ -40,12 +40,12 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Task:
+class ExportJob:
     """One export: of which student, into which folder, how."""
 
     student: Student
     folder: Path
-    wish: Wish
+    wish: ExportOptions
     licence: Licence
     say: Callable[[str], None]
 
@@ -86,7 +86,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Content:
+class ExportResult:
     """What was written into the folder, for its card and its note."""
 
     files: Mapping[str, str]  # role → name
@@ -99,7 +99,7 @@ class Content:
     measured: Mapping[str, Any] = field(default_factory=dict)  # the same, as plain data
 
 
-def merged_model(task: Task, dtype: torch.dtype) -> tuple[LanguageModel, Fidelity | None]:
+def merged_model(task: ExportJob, dtype: torch.dtype) -> tuple[LanguageModel, Fidelity | None]:
     """The merged model in `dtype`, and how far its rounded weights are from the student."""
     lm, student = task.load_base(), task.student
     check_space(task.folder, lm.identity.parameters * dtype.itemsize)
@@ -113,7 +113,7 @@ def merged_model(task: Task, dtype: torch.dtype) -> tuple[LanguageModel, Fidelit
     return lm, fidelity
 
 
-def adapter_fidelity(task: Task, adapter: Adapter) -> Fidelity | None:
+def adapter_fidelity(task: ExportJob, adapter: Adapter) -> Fidelity | None:
     """How far another adapter is from the student's own, on the same float32 base."""
     lm, student = task.load_base(), task.student
     probes = probe_texts(lm, student.view, student.round)
@@ -123,7 +123,7 @@ def adapter_fidelity(task: Task, adapter: Adapter) -> Fidelity | None:
         return measure_fidelity(lm, probes, exact)
 
 
-def stored_dtype(task: Task) -> torch.dtype:
+def stored_dtype(task: ExportJob) -> torch.dtype:
     """The dtype of the base model's stored weights.
 
     Raises:

@@ -11,7 +11,7 @@ from steer_heal_love.export.as_adapter import write_peft
 from steer_heal_love.export.as_model import write_gguf, write_merged
 from steer_heal_love.export.as_vector import write_vector
 from steer_heal_love.export.card import model_card
-from steer_heal_love.export.content import Content, Task, Wish
+from steer_heal_love.export.content import ExportJob, ExportOptions, ExportResult
 from steer_heal_love.export.folder import whole_folder
 from steer_heal_love.export.licence import Licence
 from steer_heal_love.export.sidecar import REPRODUCE, write_sidecar
@@ -22,7 +22,7 @@ from steer_heal_love.runs.files import write_bytes, write_text
 
 Kind = Literal["peft", "merged", "gguf", "vector"]
 
-_WRITERS: dict[Kind, Callable[[Task], Content]] = {
+_WRITERS: dict[Kind, Callable[[ExportJob], ExportResult]] = {
     "peft": write_peft,
     "merged": write_merged,
     "gguf": write_gguf,
@@ -34,10 +34,10 @@ def export(
     kind: Kind,
     student: Student,
     target: Path,
-    wish: Wish,
+    wish: ExportOptions,
     licence: Licence,
     say: Callable[[str], None],
-) -> Content:
+) -> ExportResult:
     """Write an export to `target`, which appears whole or not at all.
 
     Raises:
@@ -45,7 +45,7 @@ def export(
         ConfigError, ModelError: what is wished for is not possible with this model.
     """
     with whole_folder(target) as folder:
-        content = _WRITERS[kind](Task(student, folder, wish, licence, say))
+        content = _WRITERS[kind](ExportJob(student, folder, wish, licence, say))
         for name, data in licence.files:
             write_bytes(folder / name, data)
         _write_reproduce(student, folder)

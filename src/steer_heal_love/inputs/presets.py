@@ -53,11 +53,11 @@ def load_preset(name: str) -> Preset:
     )
 
 
-def over(settings: dict[str, Any], under: dict[str, Any]) -> dict[str, Any]:
+def merge_over(settings: dict[str, Any], under: dict[str, Any]) -> dict[str, Any]:
     """The settings with those of `under` where they say nothing, table by table."""
     merged = dict(under)
     for key, value in settings.items():
         below = under.get(key)
         both = isinstance(value, dict) and isinstance(below, dict)
-        merged[key] = over(value, below) if both and below is not None else value
+        merged[key] = merge_over(value, below) if both and below is not None else value
     return merged

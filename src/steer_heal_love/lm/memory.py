@@ -89,7 +89,7 @@ def status_bytes(field: str) -> int | None:
     return None
 
 
-def half(size: int, what: str, remedy: str) -> int:
+def halve(size: int, what: str, remedy: str) -> int:
     """Half of a batch that did not fit, told in the log.
 
     Raises:
@@ -101,7 +101,7 @@ def half(size: int, what: str, remedy: str) -> int:
     return size // 2
 
 
-def in_parts(
+def run_in_parts(
     batch: list[int], compute: Callable[[list[int]], T], what: str
 ) -> Iterator[tuple[list[int], T]]:
     """(rows, what `compute` makes of them), of the whole batch or, where it does not fit, of parts.
@@ -119,6 +119,6 @@ def in_parts(
         yield batch, found
         return
     # Outside of the handler: what the failed attempt held is free by now.
-    middle = half(len(batch), what, "use shorter texts, or a device with more memory")
-    yield from in_parts(batch[:middle], compute, what)
-    yield from in_parts(batch[middle:], compute, what)
+    middle = halve(len(batch), what, "use shorter texts, or a device with more memory")
+    yield from run_in_parts(batch[:middle], compute, what)
+    yield from run_in_parts(batch[middle:], compute, what)

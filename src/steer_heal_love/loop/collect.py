@@ -12,18 +12,18 @@ from steer_heal_love.lm.patches.adapters import base
 from steer_heal_love.lm.patches.hooks import steering
 from steer_heal_love.lm.sampler.answers import sample_answers
 from steer_heal_love.lm.sampler.generate import Dosing
-from steer_heal_love.loop.context import Work, placed, seed_of
+from steer_heal_love.loop.context import RunContext, place_errors, seed_of
 from steer_heal_love.piece_names import LIMITS, PieceName, of_batch, of_round
 from steer_heal_love.records import LEFT_OVER, Axis, Completion, Direction, Judged, Limits
 from steer_heal_love.stages import dose
 from steer_heal_love.stages import filter as filtering
-from steer_heal_love.stages.dose import Harvest
+from steer_heal_love.stages.dose import Collected
 
 LIMIT_SAMPLES = 64  # of the base, over the training prompts, that set the filter's limits
 MANY = 16  # completions, of which a filter should have dropped one
 
 
-def base_limits(work: Work) -> Limits:
+def base_limits(work: RunContext) -> Limits:
     """The filter's limits, from the base model's own samples on the training prompts."""
 
     def compute() -> Limits:
@@ -36,7 +36,7 @@ def base_limits(work: Work) -> Limits:
 
 
 def collect(
-    work: Work,
+    work: RunContext,
     r: int,
     direction: Direction,
     limits: Limits,
@@ -44,7 +44,7 @@ def collect(
     *,
     axis: Axis | None = None,
     folder: PieceName | None = None,
-) -> Harvest:
+) -> Collected:
     """Stages 2 and 3: search the dose and keep what is coherent and carries the trait.
 
     Args:
@@ -67,7 +67,7 @@ def collect(
         work.report("generate", min(config.n_keep, sum(j.kept for j in judged)), config.n_keep)
         return judged
 
-    with placed(folder):
+    with place_errors(folder):
         harvest = dose.search_dose(draw, config, kappa)
     every = harvest.judged
     if len(every) >= MANY and not any(set(j.reasons) - LEFT_OVER for j in every):
@@ -78,7 +78,7 @@ def collect(
 
 
 def sample_steered(
-    work: Work,
+    work: RunContext,
     prompts: Sequence[str],
     direction: Direction,
     kappa: float,
@@ -87,13 +87,13 @@ def sample_steered(
     first: int,
 ) -> list[Completion]:
     """Sampled completions with the direction on at this dose, given as `dosing` has it."""
-    with steered_as_set(work, direction, kappa, limits, must_fire=True) as dosing:
+    with steer_as_set(work, direction, kappa, limits, must_fire=True) as dosing:
         return sample(work, prompts, kappa, seed, first, dosing)
 
 
 @contextmanager
-def steered_as_set(
-    work: Work,
+def steer_as_set(
+    work: RunContext,
     direction: Direction,
     kappa: float,
     limits: Limits | None = None,
@@ -113,7 +113,7 @@ def steered_as_set(
 
 
 def sample(
-    work: Work,
+    work: RunContext,
     prompts: Sequence[str],
     kappa: float,
     seed: int,

@@ -9,19 +9,19 @@ from dataclasses import replace
 from steer_heal_love.errors import StarvedRound
 from steer_heal_love.lm.patches.adapters import student, subtract
 from steer_heal_love.loop.collect import collect
-from steer_heal_love.loop.context import Work
+from steer_heal_love.loop.context import RunContext
 from steer_heal_love.loop.heal import heal_round
 from steer_heal_love.loop.measure import measure
 from steer_heal_love.piece_names import of_round
 from steer_heal_love.records import Adapter, Direction, Limits, Measurement
-from steer_heal_love.stages.dose import Harvest
+from steer_heal_love.stages.dose import Collected
 from steer_heal_love.stages.instruments.ratios import with_ratios
 
 FOLDER = of_round(0) / "rivals"
 
 
 def measure_rivals(
-    work: Work, direction: Direction, harvest: Harvest, limits: Limits, base: Measurement
+    work: RunContext, direction: Direction, harvest: Collected, limits: Limits, base: Measurement
 ) -> Mapping[str, Measurement]:
     """What each rival of `evaluate.rivals` reaches; the work's notes say where one starves.
 
@@ -45,7 +45,7 @@ def measure_rivals(
 
 
 def _adapter(
-    work: Work, name: str, direction: Direction, harvest: Harvest, limits: Limits
+    work: RunContext, name: str, direction: Direction, harvest: Collected, limits: Limits
 ) -> Adapter:
     plain = _distil(work, harvest, "pos")
     if name == "sft":
@@ -53,12 +53,14 @@ def _adapter(
     return subtract(plain, _distil(work, collect_negative(work, direction, harvest, limits), "neg"))
 
 
-def _distil(work: Work, harvest: Harvest, side: str) -> Adapter:
+def _distil(work: RunContext, harvest: Collected, side: str) -> Adapter:
     config = work.config.heal.model_copy(update={"lam": 0.0, "anchor": 0.0})
     return heal_round(work, 0, harvest, config=config, folder=FOLDER / side / "heal").adapter
 
 
-def collect_negative(work: Work, direction: Direction, harvest: Harvest, limits: Limits) -> Harvest:
+def collect_negative(
+    work: RunContext, direction: Direction, harvest: Collected, limits: Limits
+) -> Collected:
     """Texts steered against the direction, chosen by the opposite trait, with no floor of it.
 
     Raises:

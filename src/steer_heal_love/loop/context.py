@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
-from steer_heal_love.budget.rows import settled
+from steer_heal_love.budget.rows import choose_rows
 from steer_heal_love.errors import DivergedError, OutOfMemory, StarvedRound
 from steer_heal_love.inputs.prompts import training_prompts
 from steer_heal_love.lm.model.load import LanguageModel
@@ -32,7 +32,7 @@ T = TypeVar("T")
 Report = Callable[[str, float, float], None]  # (stage, done, of how many)
 
 
-class Work:
+class RunContext:
     """What every stage of the loop needs."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Work:
         report: Report,
     ) -> None:
         self.prompts = training_prompts(axis, contexts, config.dose.min_prompts)
-        self.config = config = settled(lm, axis, self.prompts, config)
+        self.config = config = choose_rows(lm, axis, self.prompts, config)
         self.lm = replace(lm, rows=config.generate.rows)
         self.axis, self.contexts = axis, contexts
         self.account, self.report = Account(lm, pieces), report
@@ -61,7 +61,7 @@ class Work:
         """A piece of work, computed once; what it took counts to its stage also when it is read."""
 
         def compute_here() -> T:
-            with placed(name):
+            with place_errors(name):
                 return compute()
 
         value = self.account.do(name, name.stage, compute_here)
@@ -74,7 +74,7 @@ class Work:
 
 
 @contextmanager
-def placed(name: PieceName) -> Iterator[None]:
+def place_errors(name: PieceName) -> Iterator[None]:
     """Errors of a piece say which round it is of."""
     try:
         yield
@@ -83,7 +83,7 @@ def placed(name: PieceName) -> Iterator[None]:
         raise type(error)(f"{place}: {error}") from error
 
 
-def extract(work: Work, r: int) -> Direction:
+def extract(work: RunContext, r: int) -> Direction:
     """Stage 1: the direction of the student as it is now."""
     return work.do(
         of_round(r) / "direction",
@@ -91,12 +91,12 @@ def extract(work: Work, r: int) -> Direction:
     )
 
 
-def seed_of(work: Work, purpose: str, r: int = 0) -> int:
+def seed_of(work: RunContext, purpose: str, r: int = 0) -> int:
     """A seed of its own for each purpose and round, from the run's seed."""
     return _hashed(f"{work.config.seed}/{purpose}/{r}")
 
 
-def fixed_seed(work: Work, purpose: str) -> int:
+def fixed_seed(work: RunContext, purpose: str) -> int:
     """A seed for each purpose, axis and model, whatever the run's seed: so that runs are paired."""
     return _hashed(f"{work.axis.name}/{work.lm.identity.revision}/{purpose}")
 

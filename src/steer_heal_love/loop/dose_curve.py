@@ -10,9 +10,9 @@ from steer_heal_love.inputs.prompts import spread
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import base
 from steer_heal_love.lm.sampler.answers import sample_answers
-from steer_heal_love.loop.collect import base_limits, sample, sample_steered, steered_as_set
-from steer_heal_love.loop.context import Work, extract
-from steer_heal_love.loop.measure import reference_of
+from steer_heal_love.loop.collect import base_limits, sample, sample_steered, steer_as_set
+from steer_heal_love.loop.context import RunContext, extract
+from steer_heal_love.loop.measure import get_reference
 from steer_heal_love.maths.paired import known
 from steer_heal_love.maths.statistics import bootstrap_mean, proportion_interval
 from steer_heal_love.piece_names import BASELINE
@@ -61,7 +61,7 @@ def measure_curve(
     Raises:
         DivergedError: a hidden state or a logit is not finite.
     """
-    work = Work(lm, axis, contexts, config, pieces, report)
+    work = RunContext(lm, axis, contexts, config, pieces, report)
     limits = base_limits(work)
     prompts = spread_prompts(work.prompts, samples)
     personas = measure_personas(work, config.seed)
@@ -81,7 +81,7 @@ def spread_prompts(prompts: Sequence[str], count: int) -> list[str]:
 
 
 def sample_dose(
-    work: Work,
+    work: RunContext,
     prompts: Sequence[str],
     direction: Direction,
     kappa: float,
@@ -97,7 +97,7 @@ def sample_dose(
 
 
 def measure_dose(
-    work: Work,
+    work: RunContext,
     prompts: Sequence[str],
     direction: Direction,
     kappa: float,
@@ -114,9 +114,9 @@ def measure_dose(
     judged = sample_dose(work, prompts, direction, kappa, limits, seed)
     parts = [_persona(judged), _coherence(judged), _shares(judged)]
     if not work.config.dosing.follows:
-        steered = steered_as_set(work, direction, kappa) if kappa else nullcontext()
+        steered = steer_as_set(work, direction, kappa) if kappa else nullcontext()
         with steered:
-            parts.append(measure_trait(work.lm, work.axis, reference_of(work)))
+            parts.append(measure_trait(work.lm, work.axis, get_reference(work)))
     return Measurement(
         {name: figure for part in parts for name, figure in part.figures.items()},
         {name: values for part in parts for name, values in part.items.items()},
@@ -151,9 +151,9 @@ def _shares(judged: Sequence[Judged]) -> Measurement:
     return Measurement(figures, items)
 
 
-def measure_personas(work: Work, seed: int) -> Personas:
+def measure_personas(work: RunContext, seed: int) -> Personas:
     """Items `trait_nats`, of answer pairs, and `persona_nats`, of sampled answers, under each."""
-    reference = reference_of(work)
+    reference = get_reference(work)
 
     def compute() -> tuple[Measurement, Measurement]:
         systems = (work.axis.pos_system, work.axis.neg_system)

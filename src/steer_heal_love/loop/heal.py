@@ -8,22 +8,22 @@ from steer_heal_love.inputs.prompts import spread
 from steer_heal_love.lm.patches.adapters import base
 from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.lm.sampler.answers import sample_answers
-from steer_heal_love.loop.context import Work, seed_of
+from steer_heal_love.loop.context import RunContext, seed_of
 from steer_heal_love.piece_names import BASELINE, PieceName, all_epochs, of_round
 from steer_heal_love.records import (
     Completion,
     Healed,
 )
 from steer_heal_love.stages import heal
-from steer_heal_love.stages.dose import Harvest
+from steer_heal_love.stages.dose import Collected
 from steer_heal_love.stages.heal import Example, HealConfig
 from steer_heal_love.stages.healing.config import ANCHORS
 
 
 def heal_round(
-    work: Work,
+    work: RunContext,
     r: int,
-    harvest: Harvest,
+    harvest: Collected,
     *,
     config: HealConfig | None = None,
     folder: PieceName | None = None,
@@ -60,7 +60,7 @@ def heal_round(
     return healed
 
 
-def base_anchors(work: Work) -> list[Example]:
+def base_anchors(work: RunContext) -> list[Example]:
     """What the base model answers to ordinary messages, as plain texts: nobody's turn in a chat."""
 
     def compute() -> list[Completion]:

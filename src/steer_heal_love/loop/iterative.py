@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import student
-from steer_heal_love.loop.collect import base_limits, collect, steered_as_set
+from steer_heal_love.loop.collect import base_limits, collect, steer_as_set
 from steer_heal_love.loop.competing_methods import measure_rivals
-from steer_heal_love.loop.context import Report, Work, extract
+from steer_heal_love.loop.context import Report, RunContext, extract
 from steer_heal_love.loop.heal import heal_round
 from steer_heal_love.loop.measure import (
     evaluate_student,
@@ -66,7 +66,7 @@ def run_loop(
         >>> baseline.prompt_pos.figures.keys() >= {"trait_nats", "perplexity", "loop_share"}
         True
     """
-    work = Work(lm, axis, contexts, config, pieces or NoPieces(), report)
+    work = RunContext(lm, axis, contexts, config, pieces or NoPieces(), report)
     limits = base_limits(work)
     baseline = measure_baseline(work, limits)
     yield baseline
@@ -83,7 +83,7 @@ def run_loop(
             front = measure_front(work, direction) if r == 0 else ()
             harvest = collect(work, r, direction, limits, kappa)
             healed_result = heal_round(work, r, harvest)
-            with steered_as_set(work, direction, harvest.kappa) as dosing:
+            with steer_as_set(work, direction, harvest.kappa) as dosing:
                 name = of_round(r) / "steered"
                 steered = measure(work, name, "steered", limits, dosing=dosing)
             if r == 0:

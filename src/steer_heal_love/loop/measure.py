@@ -10,10 +10,10 @@ from steer_heal_love.inputs.prompts import spread
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import base, student
 from steer_heal_love.lm.patches.hooks import steering
-from steer_heal_love.lm.patches.temperature import tempered
+from steer_heal_love.lm.patches.temperature import set_temperature
 from steer_heal_love.lm.sampler.generate import Dosing
 from steer_heal_love.loop.collect import base_limits
-from steer_heal_love.loop.context import Report, Work, fixed_seed
+from steer_heal_love.loop.context import Report, RunContext, fixed_seed
 from steer_heal_love.piece_names import BASELINE, PieceName, of_round
 from steer_heal_love.records import (
     Adapter,
@@ -39,7 +39,7 @@ SHIFT_CONTEXTS = 32  # that the internalised shift is read over
 LONG_CONDITIONS = {"base", "healed"}  # that long answers are sampled of
 
 
-def measure_baseline(work: Work, limits: Limits) -> Baseline:
+def measure_baseline(work: RunContext, limits: Limits) -> Baseline:
     """The base model as it is, and with each persona as its system prompt."""
     axis = work.axis
     bare = measure(work, BASELINE / "base", "base", limits)
@@ -49,7 +49,7 @@ def measure_baseline(work: Work, limits: Limits) -> Baseline:
 
 
 def measure(
-    work: Work,
+    work: RunContext,
     name: PieceName,
     condition: str,
     limits: Limits,
@@ -59,7 +59,7 @@ def measure(
 ) -> Measurement:
     """Measure the model as it is patched now; the same items and seeds for every condition."""
 
-    reference = reference_of(work)
+    reference = get_reference(work)
 
     def judge(
         completions: list[Completion], trait: bool, neutral: list[Tensor] | None
@@ -94,7 +94,7 @@ def measure(
     return work.do(name, compute)
 
 
-def reference_of(work: Work) -> Reference:
+def get_reference(work: RunContext) -> Reference:
     """The fixed texts on which entropies are compared: one set for a model and an axis.
 
     The base answers prompts that no heal learns from, evenly over their kinds, in turn where they
@@ -111,9 +111,9 @@ def reference_of(work: Work) -> Reference:
     return work.reference
 
 
-def measure_front(work: Work, direction: Direction) -> tuple[tuple[float, Measurement], ...]:
+def measure_front(work: RunContext, direction: Direction) -> tuple[tuple[float, Measurement], ...]:
     """Raw steering of the base model at each dose of the front: the rival that decides."""
-    points, reference = [], reference_of(work)
+    points, reference = [], get_reference(work)
     for kappa in work.config.evaluate.front:
 
         def compute(kappa: float = kappa) -> Measurement:
@@ -131,7 +131,7 @@ def measure_front(work: Work, direction: Direction) -> tuple[tuple[float, Measur
     return tuple(points)
 
 
-def measure_shift(work: Work, r: int, direction: Direction, first: Direction) -> Measurement:
+def measure_shift(work: RunContext, r: int, direction: Direction, first: Direction) -> Measurement:
     """Cosines of the direction, and of what the student has internalised, with the first one."""
     contexts = spread(work.contexts, SHIFT_CONTEXTS)
     return work.do(
@@ -158,11 +158,11 @@ def evaluate_student(
     Args:
         temperature: that the student's logits are divided by, in sampling and in scoring.
     """
-    work = Work(lm, axis, contexts, config, pieces or NoPieces(), report)
+    work = RunContext(lm, axis, contexts, config, pieces or NoPieces(), report)
     limits = base_limits(work)
     baseline = measure_baseline(work, limits)
     if not adapters and temperature == 1:
         return baseline, with_ratios(baseline.base, baseline.base)
-    with student(lm, adapters), tempered(lm, temperature):
+    with student(lm, adapters), set_temperature(lm, temperature):
         found = measure(work, PieceName(f"eval/{len(adapters):02d}-adapters"), "healed", limits)
     return baseline, with_ratios(found, baseline.base)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from steer_heal_love.maths.paired import Items, percentile_interval, resampled, with_gaps
+from steer_heal_love.maths.paired import Items, percentile_interval, resample, with_gaps
 from steer_heal_love.records import Interval
 
 
@@ -62,7 +62,7 @@ def match_perplexity(
     if common.sum() < 2 or not all(np.isfinite(s).any() for s in samples):
         return None
     rng = np.random.default_rng(seed)
-    items = _with_all_first(resampled(int(common.sum()), rng), int(common.sum()))
+    items = _with_all_first(resample(int(common.sum()), rng), int(common.sum()))
     means = np.stack([t[common][items].mean(1) for t in traits])
     with np.errstate(all="ignore"):
         logs = np.stack(_log_means([np.log(s) for s in samples], rng))
@@ -95,7 +95,7 @@ def _log_means(
         for values in logs:
             n = len(values)
             if n not in indices:
-                indices[n] = _with_all_first(resampled(n, rng), n)
+                indices[n] = _with_all_first(resample(n, rng), n)
             means.append(np.nanmean(values[indices[n]], axis=1))
     return means
 

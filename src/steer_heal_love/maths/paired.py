@@ -71,7 +71,7 @@ def quantile_ratio(
     a, b = complete_pairs(after, before)
     if len(a) < 2 or np.quantile(b, quantile) <= 0:
         return None
-    index = resampled(len(a), np.random.default_rng(seed))
+    index = resample(len(a), np.random.default_rng(seed))
     with np.errstate(all="ignore"):
         drawn = np.quantile(a[index], quantile, axis=1) / np.quantile(b[index], quantile, axis=1)
     return percentile_interval(float(np.quantile(a, quantile) / np.quantile(b, quantile)), drawn)
@@ -104,9 +104,9 @@ def shift_per_root(after: Items, before: Items, spent: Items, *, seed: int = 0) 
     if min(len(a), len(cost)) < 2 or cost.mean() <= 0:
         return None
     rng = np.random.default_rng(seed)
-    gains = (a - b)[resampled(len(a), rng)].mean(1)
+    gains = (a - b)[resample(len(a), rng)].mean(1)
     with np.errstate(all="ignore"):
-        drawn = gains / np.sqrt(cost[resampled(len(cost), rng)].mean(1))
+        drawn = gains / np.sqrt(cost[resample(len(cost), rng)].mean(1))
     return percentile_interval(float((a - b).mean() / np.sqrt(cost.mean())), drawn)
 
 
@@ -119,12 +119,12 @@ def two_sample_difference(a: Items, b: Items, *, seed: int = 0) -> Interval | No
     if min(len(x), len(y)) < 2:
         return None
     rng = np.random.default_rng(seed)
-    of_x = x[resampled(len(x), rng)].mean(1)
-    of_y = y[resampled(len(y), rng)].mean(1)
+    of_x = x[resample(len(x), rng)].mean(1)
+    of_y = y[resample(len(y), rng)].mean(1)
     return percentile_interval(float(x.mean() - y.mean()), of_x - of_y)
 
 
-def resampled(n: int, rng: np.random.Generator) -> Int[np.ndarray, "resamples n"]:
+def resample(n: int, rng: np.random.Generator) -> Int[np.ndarray, "resamples n"]:
     """Indices of n items drawn with replacement, one resample a row."""
     return rng.integers(0, n, (RESAMPLES, n))
 

@@ -80,15 +80,15 @@ class Joined(Team):
         return _read(data)
 
 
-def launched() -> int:
+def count_launched() -> int:
     """How many processes a launcher has started this one among; 0 where none has."""
     return int(os.environ.get("WORLD_SIZE", 0)) if "RANK" in os.environ else 0
 
 
 @contextmanager
-def joined() -> Iterator[Team]:
+def join_processes() -> Iterator[Team]:
     """The team that this process was launched into; alone where it was not."""
-    processes = launched()
+    processes = count_launched()
     if processes <= 1:
         yield Team()
         return

@@ -17,7 +17,7 @@ from steer_heal_love.maths.schedule import Schedule, ScheduleKind
 from steer_heal_love.play.as_python import as_python
 from steer_heal_love.play.loaded import Loaded
 from steer_heal_love.play.panes import column_html, heading_html, key_html
-from steer_heal_love.play.serial_worker import Desk
+from steer_heal_love.play.serial_worker import SerialWorker
 from steer_heal_love.play.turn import CONDITIONS, Column, Setting, take_turn
 from steer_heal_love.report.text.words import one_line
 
@@ -110,7 +110,7 @@ def read_setting(
     )
 
 
-def make_page(loaded: Loaded, path: Path, desk: Desk) -> Any:
+def make_page(loaded: Loaded, path: Path, desk: SerialWorker) -> Any:
     """The page over a loaded run.
 
     Nothing of a visitor is kept: each request brings its whole setting, and answers wait their

@@ -20,7 +20,7 @@ class _Ended(Generic[T]):
     error: BaseException | None = None
 
 
-class Desk:
+class SerialWorker:
     """Runs generators one after the other in a thread of its own, in the order they were asked for.
 
     A generator that patches a shared model holds those patches between its steps, so two must

@@ -11,7 +11,7 @@ from steer_heal_love.errors import ConfigError
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.reading.chat import decode_text, encode_chat
 from steer_heal_love.lm.sampler.sampling import Sampling
-from steer_heal_love.lm.sampler.stream import Intervention, Row, Token, stream
+from steer_heal_love.lm.sampler.stream import Intervention, StreamRow, Token, stream
 from steer_heal_love.maths.direction import Gate, Operator
 from steer_heal_love.maths.schedule import Schedule
 from steer_heal_love.play.loaded import Loaded
@@ -135,21 +135,21 @@ def persona_prompt(loaded: Loaded, system: str | None) -> str:
     return persona if system is None else f"{persona}\n\n{system}"
 
 
-def _row(loaded: Loaded, setting: Setting, condition: Condition) -> Row:
+def _row(loaded: Loaded, setting: Setting, condition: Condition) -> StreamRow:
     lm, plain = loaded.lm, encode_chat(loaded.lm, setting.prompt, setting.system, setting.history)
     match condition:
         case "base":
-            return Row(plain, judged_on=plain)
+            return StreamRow(plain, judged_on=plain)
         case "prompted":
             system = persona_prompt(loaded, setting.system)
             prompted = encode_chat(lm, setting.prompt, system, setting.history)
-            return Row(prompted, judged_on=plain)
+            return StreamRow(prompted, judged_on=plain)
         case "steered":
-            return Row(plain, max(0, setting.round - 1), setting.kappa, judged_on=plain)
+            return StreamRow(plain, max(0, setting.round - 1), setting.kappa, judged_on=plain)
         case "healed":
-            return Row(plain, setting.round, judged_on=plain)
+            return StreamRow(plain, setting.round, judged_on=plain)
         case "resteered":
-            return Row(plain, setting.round, setting.kappa, judged_on=plain)
+            return StreamRow(plain, setting.round, setting.kappa, judged_on=plain)
 
 
 def _grown(lm: LanguageModel, column: Column, token: Token, ids: list[int]) -> Column:

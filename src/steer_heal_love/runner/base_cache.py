@@ -70,7 +70,7 @@ class WithBaselines:
         self.pieces.forget(prefix)
 
 
-def with_baselines(
+def cache_baselines(
     pieces: Pieces,
     lm: LanguageModel,
     axis: Axis,

@@ -19,9 +19,9 @@ from steer_heal_love.records import Axis, Baseline, Effort, RoundRecord
 from steer_heal_love.report.text.summary import round_table, summary_of
 from steer_heal_love.report.write import write_report
 from steer_heal_love.run_config import RunConfig
-from steer_heal_love.runner.base_cache import with_baselines
+from steer_heal_love.runner.base_cache import cache_baselines
 from steer_heal_love.runner.environment import describe_environment, differences
-from steer_heal_love.runner.signals import Stopped, stoppable
+from steer_heal_love.runner.signals import Stopped, catch_stop_signals
 from steer_heal_love.runner.tracking import Tracker, Tracking
 from steer_heal_love.runs.write import RunDirectory, read_run
 from steer_heal_love.terminal.screen import Screen
@@ -53,7 +53,7 @@ def carry_out(
         run.release_pages()
         run.event("start", settings=settings.model_dump(), differences=differ)
         try:
-            with _tracked(tracker, settings) as tell, stoppable() as check:
+            with _tracked(tracker, settings) as tell, catch_stop_signals() as check:
                 return _carry_out(run, lm, axis, settings, screen, check, tell)
         except (StarvedRound, DivergedError, OutOfMemory) as error:
             run.event("failed", kind=type(error).__name__, message=str(error))
@@ -86,7 +86,7 @@ def _carry_out(
 
     contexts = load_contexts()
     rounds: list[RoundRecord] = []
-    pieces = with_baselines(run, lm, axis, contexts, settings, on_hit=found)
+    pieces = cache_baselines(run, lm, axis, contexts, settings, on_hit=found)
     if isinstance(lm.team, Joined):
         pieces = Led(lm.team, pieces)
     for record in run_loop(lm, axis, contexts, settings, pieces=pieces, report=report):

@@ -6,7 +6,7 @@ import torch
 import transformers
 
 from steer_heal_love.budget.batch_size import most_rows
-from steer_heal_love.budget.rows import settled
+from steer_heal_love.budget.rows import choose_rows
 from steer_heal_love.errors import ConfigError, ModelError, RunError
 from steer_heal_love.inputs.axes import load_contexts
 from steer_heal_love.inputs.prompts import training_prompts
@@ -26,10 +26,10 @@ def load_for(settings: RunConfig, screen: Screen) -> LanguageModel:
             "warning: --trust-remote-code runs code that came with the model: it can read, change "
             "and send everything that you can on this machine"
         )
-    return load_settled(settings)
+    return load_quietly(settings)
 
 
-def load_settled(settings: RunConfig) -> LanguageModel:
+def load_quietly(settings: RunConfig) -> LanguageModel:
     """The model of these settings, without a word.
 
     Raises:
@@ -48,7 +48,7 @@ def load_settled(settings: RunConfig) -> LanguageModel:
     )
 
 
-def settle(
+def settle_rows(
     lm: LanguageModel, axis: Axis, settings: RunConfig, screen: Screen | None = None
 ) -> RunConfig:
     """The settings with the rows in flight chosen, and a word where memory allows fewer than pay.
@@ -56,7 +56,7 @@ def settle(
     Every process of a run calls it.
     """
     prompts = training_prompts(axis, load_contexts(), settings.dose.min_prompts)
-    found = settled(lm, axis, prompts, settings)
+    found = choose_rows(lm, axis, prompts, settings)
     rows, most = found.generate.rows, most_rows(lm.device.type, lm.team.shards)
     if screen is not None and settings.generate.batch_size is None and rows < most:
         screen.say(f"{most} rows do not fit into the memory that is free: {rows} at a time")

@@ -20,15 +20,15 @@ from steer_heal_love.inputs.axes import load_contexts
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.model.team import Team, raise_again
 from steer_heal_love.loop.iterative import run_loop
-from steer_heal_love.parallel.joined import Joined, joined, launched
+from steer_heal_love.parallel.joined import Joined, count_launched, join_processes
 from steer_heal_love.parallel.launch import launch
 from steer_heal_love.parallel.pieces import Followed
 from steer_heal_love.records import Axis
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner.carry_out import quiet_libraries
-from steer_heal_love.runner.model import load_for, load_settled, settle
+from steer_heal_love.runner.model import load_for, load_quietly, settle_rows
 from steer_heal_love.runner.settings import config_from
-from steer_heal_love.runner.signals import Stopped, stoppable
+from steer_heal_love.runner.signals import Stopped, catch_stop_signals
 from steer_heal_love.terminal.screen import Screen
 
 MOST = 1024  # processes
@@ -48,7 +48,7 @@ class Arguments(Protocol):
 Given = TypeVar("Given", bound=Arguments)
 
 
-def together(
+def run_in_processes(
     command: str,
     arguments: list[str],
     read: Callable[[list[str]], Given],
@@ -63,7 +63,7 @@ def together(
     Raises:
         ConfigError: the number is none, or not that of the launcher.
     """
-    if not launched():
+    if not count_launched():
         given = read(arguments)
         if not 1 <= given.processes <= MOST:
             raise ConfigError(f"--processes {given.processes}: give a number from 1 to {MOST}")
@@ -72,7 +72,7 @@ def together(
             if given.processes > 1
             else lead(given, Team())
         )
-    with joined() as team:
+    with join_processes() as team:
         if isinstance(team, Joined) and team.rank:
             return follow(team)
         given = read(arguments)
@@ -84,7 +84,7 @@ def together(
         return lead(given, team)
 
 
-def shared_out(settings: RunConfig, team: Team) -> RunConfig:
+def share_out(settings: RunConfig, team: Team) -> RunConfig:
     """The settings of a run that begins: as many shards as processes, unless it asks for more.
 
     Raises:
@@ -136,9 +136,9 @@ def follow(team: Joined) -> int:
     try:
         told = team.hear()
         settings = config_from(told["settings"], "the first process")
-        lm = _load(team, settings, lambda: load_settled(settings))
-        settings = settle(lm, told["axis"], settings)  # as the first one does
-        with quiet_libraries(), stoppable() as check:
+        lm = _load(team, settings, lambda: load_quietly(settings))
+        settings = settle_rows(lm, told["axis"], settings)  # as the first one does
+        with quiet_libraries(), catch_stop_signals() as check:
             steps = run_loop(
                 lm,
                 told["axis"],

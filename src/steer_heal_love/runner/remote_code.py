@@ -6,7 +6,7 @@ from steer_heal_love.errors import ConfigError
 from steer_heal_love.run_config import RunConfig
 
 
-def untrusting(settings: RunConfig) -> RunConfig:
+def drop_trust(settings: RunConfig) -> RunConfig:
     """The settings of a file as defaults for the flags: trust is not among what it can give."""
     return settings.model_copy(update={"trust_remote_code": False})
 

@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from steer_heal_love.inputs.presets import load_preset, over
+from steer_heal_love.inputs.presets import load_preset, merge_over
 from steer_heal_love.inputs.toml_text import parse_settings, read_settings_text
 from steer_heal_love.records import Axis
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner.remote_code import refuse_silent_trust
 from steer_heal_love.runs.write import read_foundations
-from steer_heal_love.stages.settings import checked
+from steer_heal_love.stages.settings import check_settings
 
 
 def load_config(path: Path | None, preset: str | None = None) -> RunConfig:
@@ -25,7 +25,9 @@ def load_config(path: Path | None, preset: str | None = None) -> RunConfig:
     if path is None:
         return config_from(under, f"preset {preset}")
     where = f"config file {path}"
-    return config_from(over(parse_settings(read_settings_text(path, where), where), under), where)
+    return config_from(
+        merge_over(parse_settings(read_settings_text(path, where), where), under), where
+    )
 
 
 def files_named(arguments: list[str], *more: str) -> argparse.Namespace:
@@ -47,7 +49,7 @@ def config_from(values: dict[str, Any], where: str) -> RunConfig:
     Raises:
         ConfigError: as `load_config`.
     """
-    return checked(RunConfig, values, where)
+    return check_settings(RunConfig, values, where)
 
 
 def read_settings(path: Path, *, trust: bool = False) -> tuple[RunConfig, Axis]:

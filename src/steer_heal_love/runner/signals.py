@@ -32,7 +32,7 @@ def stoppable_between() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def stoppable() -> Iterator[Callable[[], None]]:
+def catch_stop_signals() -> Iterator[Callable[[], None]]:
     """SIGINT and SIGTERM drop the current piece of work; what is finished is kept.
 
     Yields a check to call between steps: where the exception is lost, as in a finaliser that

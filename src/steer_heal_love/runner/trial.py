@@ -19,7 +19,7 @@ from steer_heal_love.lm.model.team import Team
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner.carry_out import carry_out
 from steer_heal_love.runner.environment import describe_environment
-from steer_heal_love.runner.model import check_model, load_settled, settle
+from steer_heal_love.runner.model import check_model, load_quietly, settle_rows
 from steer_heal_love.runner.repeat import check_same
 from steer_heal_love.runner.settings import config_from, read_settings
 from steer_heal_love.runner.signals import Stopped
@@ -106,7 +106,7 @@ def _carry(job: Job, tick: Tick) -> int:
     refuse_full_disk(job.folder)
     screen = TrialScreen(settings.rounds, tick)
     lm = _model_for(settings)
-    settings = settle(lm, axis, settings)
+    settings = settle_rows(lm, axis, settings)
     refuse_full_disk(job.folder, estimate_need(lm, axis, settings).peak)
     run = RunDirectory.create(job.folder, settings.model_dump(), axis, describe_environment(lm))
     return carry_out(run, lm, axis, settings, screen)
@@ -154,6 +154,6 @@ def _model_for(settings: RunConfig) -> LanguageModel:
     key = (settings.model, settings.device, settings.dtype, settings.quantize)
     if key not in _loaded:
         _loaded.clear()  # before the next takes its memory
-        _loaded[key] = load_settled(settings)
+        _loaded[key] = load_quietly(settings)
     torch.manual_seed(settings.seed)  # as where it is loaded
     return replace(_loaded[key], team=Team(settings.shards))

@@ -72,7 +72,7 @@ class DoseConfig(StageConfig):
 
 
 @dataclass(frozen=True)
-class Harvest:
+class Collected:
     """The settled dose and everything generated on the way; kept is at most `n_keep`."""
 
     kappa: float
@@ -85,7 +85,7 @@ class Harvest:
         return [j for j in self.judged if j.kept]
 
 
-def search_dose(sample: Sample, config: DoseConfig, kappa_start: float | None = None) -> Harvest:
+def search_dose(sample: Sample, config: DoseConfig, kappa_start: float | None = None) -> Collected:
     """Search the dose by probe batches, then fill up at the dose that it settles on.
 
     `walk`: while share < target and κ > κ_min: κ *= decay. `bisect`: the highest dose up to κ₀
@@ -111,7 +111,7 @@ def search_dose(sample: Sample, config: DoseConfig, kappa_start: float | None = 
     if kept < config.min_kept:
         raise StarvedRound(starved_message(bank, kept, kappa, config))
     effort = Effort(config.search, tuple(doses), _drawn(bank[:searched]), _drawn(bank))
-    return Harvest(kappa, tuple(select(bank, config.n_keep, config.select)), effort)
+    return Collected(kappa, tuple(select(bank, config.n_keep, config.select)), effort)
 
 
 def begin_search(config: DoseConfig, start: float) -> WalkState | Bisection:

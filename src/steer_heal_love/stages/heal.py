@@ -21,8 +21,14 @@ from steer_heal_love.maths.head import head_losses
 from steer_heal_love.piece_names import of_epoch
 from steer_heal_love.records import Healed, HealStep, NoPieces, Pieces
 from steer_heal_love.stages.healing.config import HealConfig
-from steer_heal_love.stages.healing.gradient import Term, backward, fitting, join_figures, parts_of
-from steer_heal_love.stages.healing.student import Student, target_modules, training
+from steer_heal_love.stages.healing.gradient import (
+    Term,
+    backward,
+    fit_in_memory,
+    join_figures,
+    parts_of,
+)
+from steer_heal_love.stages.healing.student import Student, attach_student, target_modules
 from steer_heal_love.stages.healing.texts import (
     Batch,
     Example,
@@ -69,7 +75,7 @@ def heal(
     train, held_out = split(examples, config.validation_share, seed)
     held_to = anchors if config.anchor > 0 else ()
     pieces = pieces or NoPieces()
-    with training(lm, config, seed, train, held_out, held_to) as (student, texts):
+    with attach_student(lm, config, seed, train, held_out, held_to) as (student, texts):
         state = student.state(step=0)
         validation = [validate(student, texts)]
         steps: list[HealStep] = []
@@ -83,7 +89,7 @@ def heal(
         return Healed(student.adapter(), tuple(steps), tuple(validation))
 
 
-@fitting
+@fit_in_memory
 def train_epoch(
     student: Student,
     texts: Texts,
@@ -217,7 +223,7 @@ def _check(record: HealStep, norms: list[float], clipped_to: float) -> None:
         )
 
 
-@fitting
+@fit_in_memory
 @torch.no_grad()
 def validate(student: Student, texts: Texts) -> dict[str, float]:
     """Loss, nll, D and share over τ of the held-out texts; empty where none is held out."""

@@ -22,7 +22,7 @@ class StageConfig(BaseModel):
 Config = TypeVar("Config", bound=StageConfig)
 
 
-def checked(kind: type[Config], values: Mapping[str, Any], where: str) -> Config:
+def check_settings(kind: type[Config], values: Mapping[str, Any], where: str) -> Config:
     """The settings that plain data, as of a TOML file, stands for.
 
     Raises:

@@ -30,7 +30,7 @@ def require(*libraries: str, what: str) -> None:
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Any]:
+def connect(address: str) -> Iterator[Any]:
     """The library, connected; what this process started ends with it.
 
     Args:

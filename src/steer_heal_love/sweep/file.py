@@ -13,8 +13,8 @@ from typing import Any
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.inputs.toml_text import parse_settings, parse_toml, read_settings_text
 from steer_heal_love.run_config import RunConfig
-from steer_heal_love.stages.settings import checked, is_group, nearest
-from steer_heal_love.sweep.naming import canonical, name_trials, varying
+from steer_heal_love.stages.settings import check_settings, is_group, nearest
+from steer_heal_love.sweep.naming import canonical, find_varying, name_trials
 from steer_heal_love.sweep.settings import Choice, Range, Resources, Search
 from steer_heal_love.sweep.trial import Trial
 
@@ -67,11 +67,11 @@ def read_sweep(path: Path) -> Sweep:
     if not trials and search is None:
         raise ConfigError(f"{where} asks for no trial: fill [grid], [[list]] or [search]")
     needs = _table(data.get("resources", {}), where, "resources")
-    resources = checked(Resources, needs, f"{where}: [resources]")
+    resources = check_settings(Resources, needs, f"{where}: [resources]")
     return Sweep(path, text, base, tuple(trials), resources, search)
 
 
-def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted settings as the tables of a --config file."""
     tables: dict[str, Any] = {}
     for key, value in flat.items():
@@ -158,7 +158,7 @@ def _trials(
     if len(own) > MAX_TRIALS:
         raise ConfigError(f"{where} asks for {len(own):,} trials, more than {MAX_TRIALS:,}")
     whole = [base | settings for settings in own]
-    keys = varying(whole)
+    keys = find_varying(whole)
     given = [None] * (len(own) - len(listed)) + [name for name, _ in listed]
     made = name_trials(combinations if grid else [], entries)
     names = [name or other for name, other in zip(given, made, strict=True)]
@@ -172,7 +172,7 @@ def _trials(
     if twice:
         raise ConfigError(f"{where}: two trials are named {twice[0]!r}: rename one")
     return [
-        Trial(name, {k: v for k, v in settings.items() if k in keys}, nested(settings))
+        Trial(name, {k: v for k, v in settings.items() if k in keys}, nest(settings))
         for name, settings in zip(names, whole, strict=True)
     ]
 
@@ -182,13 +182,13 @@ def _search(table: Any, where: str) -> Search:
     named = _settings(values.get("fields", {}), f"{where}: [search.fields]")
     here = f"{where}: [search.fields]"
     fields = {name: _field(space, f"{here}: key {name!r}") for name, space in named.items()}
-    return checked(Search, {**values, "fields": fields}, f"{where}: [search]")
+    return check_settings(Search, {**values, "fields": fields}, f"{where}: [search]")
 
 
 def _field(space: Any, where: str) -> Range | tuple[Choice, ...]:
     """Where one setting is looked for."""
     if isinstance(space, dict):
-        return checked(Range, space, where)
+        return check_settings(Range, space, where)
     if not isinstance(space, list) or len(space) < 2:
         raise ConfigError(f"{where} must be {{low = …, high = …}} or a list of choices")
     if not all(isinstance(choice, bool | int | float | str) for choice in space):

@@ -24,7 +24,7 @@ def name_trials(
     """
     names: list[str] = []
     for trials in (grid, listed):
-        keys = varying(trials)
+        keys = find_varying(trials)
         labels = dict(zip(keys, shortest(keys), strict=True))
         for trial in trials:
             name = _name({labels[k]: trial[k] for k in keys if k in trial})
@@ -42,7 +42,7 @@ def name_sample(values: Mapping[str, Any]) -> str:
     return f"{_name(rounded)}_{_hash(values)[:6]}"
 
 
-def varying(trials: Sequence[Mapping[str, Any]]) -> list[str]:
+def find_varying(trials: Sequence[Mapping[str, Any]]) -> list[str]:
     """The settings in which the trials differ, in the order in which they come."""
     keys = dict.fromkeys(key for trial in trials for key in trial)
     return [k for k in keys if len({canonical(t[k]) if k in t else "" for t in trials}) > 1]

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from steer_heal_love.sweep.ledger import Entry
-from steer_heal_love.sweep.table import Standing, counted, picture
+from steer_heal_love.sweep.table import Standing, count_states, picture
 
 _EVERY_S = 1.0
 _SHARE = 0.05  # of the time may go into looking
@@ -59,7 +59,7 @@ class SweepScreen:
         """Something has become of a trial: a line where there is no table."""
         if self.live is None:
             words = f"{name}: {entry.state}" + (f": {entry.error}" if entry.error else "")
-            counts = counted([entry.state for entry in self.standing.ledger.entries.values()])
+            counts = count_states([entry.state for entry in self.standing.ledger.entries.values()])
             self.say(f"{words} ({counts})", trial=name, state=entry.state, error=entry.error)
 
     def end(self) -> None:

@@ -41,7 +41,7 @@ Propose = Callable[[Mapping[str, Any]], Job]  # chosen settings → a trial; Con
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchPlan:
     """Everything that a search needs."""
 
     folder: Path
@@ -58,13 +58,13 @@ def require_search() -> None:
     require("ray", "optuna", "pyarrow", what="--search")
 
 
-def results(plan: Plan, names: Sequence[str]) -> dict[str, Found]:
+def results(plan: SearchPlan, names: Sequence[str]) -> dict[str, Found]:
     """What the finished trials are worth, by name."""
     found = {name: _read(plan.folder / name, plan.rounds, plan.search) for name in names}
     return {name: one for name, one in found.items() if one is not None}
 
 
-def search_on_ray(ray: Any, plan: Plan, ledger: Ledger, tick: Tick) -> None:
+def search_on_ray(ray: Any, plan: SearchPlan, ledger: Ledger, tick: Tick) -> None:
     """Carry out what is left of a search.
 
     Raises:
@@ -105,7 +105,7 @@ def search_on_ray(ray: Any, plan: Plan, ledger: Ledger, tick: Tick) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _searcher(plan: Plan, ledger: Ledger) -> Any:
+def _searcher(plan: SearchPlan, ledger: Ledger) -> Any:
     """Optuna's TPE over the fields; what was begun and not finished comes first."""
     import optuna
     from optuna.storages import JournalStorage
@@ -154,7 +154,7 @@ def _scheduler(search: Search, rounds: int) -> Any:
             return schedulers.FIFOScheduler()
 
 
-def _steps(tune: Any, plan: Plan) -> Any:
+def _steps(tune: Any, plan: SearchPlan) -> Any:
     """A trial to Tune: each step is one more round of its run directory."""
 
     class Steps(tune.Trainable):  # type: ignore[misc]
@@ -174,7 +174,7 @@ def _steps(tune: Any, plan: Plan) -> Any:
     return Steps
 
 
-def take_step(plan: Plan, values: Mapping[str, Any], rounds: int, cwd: str) -> dict[str, Any]:
+def take_step(plan: SearchPlan, values: Mapping[str, Any], rounds: int, cwd: str) -> dict[str, Any]:
     """Bring the trial with these values to so many rounds; what a finished one found is read."""
     try:
         prepare(str(plan.folder / FILE), cwd)

@@ -23,7 +23,7 @@ _STYLES = {RUNNING: "bold", DONE: "green", FAILED: "red", INTERRUPTED: "yellow",
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A trial in words."""
 
     name: str
@@ -41,13 +41,13 @@ class Standing:
     def __init__(self, folder: Path, ledger: Ledger) -> None:
         self.folder, self.ledger = folder, ledger
         self._followers: dict[str, Follower] = {}
-        self._ended: dict[str, Row] = {}
+        self._ended: dict[str, TableRow] = {}
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TableRow]:
         """A row per trial, in the ledger's order."""
         return [self._row(name) for name in self.ledger.entries]
 
-    def _row(self, name: str) -> Row:
+    def _row(self, name: str) -> TableRow:
         entry = self.ledger.entries[name]
         known = self._ended.get(name)
         if known is not None and known.state == entry.state:
@@ -68,11 +68,11 @@ class Standing:
             return None
 
 
-def row_of(name: str, state: str, error: str, progress: Progress | None) -> Row:
+def row_of(name: str, state: str, error: str, progress: Progress | None) -> TableRow:
     """A trial in words, by what its directory says of it."""
     if progress is None:
         note = "loading" if state == RUNNING else one_line(error, "")
-        return Row(name, state, "", "", "", "", note)
+        return TableRow(name, state, "", "", "", "", note)
     metrics = progress.view.metrics
     base, last = metrics.get("base"), last_healed(metrics)
     healed = last.measurement if last else None
@@ -80,7 +80,7 @@ def row_of(name: str, state: str, error: str, progress: Progress | None) -> Row:
     perplexity, first = read_figure(healed, PERPLEXITY), read_figure(base, PERPLEXITY)
     loops = read_figure(healed, LOOPS)
     ratio = perplexity.value / first.value if perplexity and first and first.value else None
-    return Row(
+    return TableRow(
         name=name,
         state=state,
         rounds=f"{progress.finished}/{progress.rounds}",
@@ -95,7 +95,7 @@ def _stage(progress: Progress) -> str:
     return f"{progress.stage}, {percent(progress.share)}" if progress.stage else "loading"
 
 
-def picture(rows: Sequence[Row], height: int | None = None) -> Group:
+def picture(rows: Sequence[TableRow], height: int | None = None) -> Group:
     """The trials as a table of `height` rows at most, under a line that counts them."""
     shown = rows
     if height is not None and len(rows) > height:
@@ -111,10 +111,10 @@ def picture(rows: Sequence[Row], height: int | None = None) -> Group:
         table.add_row(Text(row.name), Text(words, _STYLES[row.state]), *map(Text, cells))
     more = [Text(f"… and {len(rows) - len(shown)} more", "dim")] if len(shown) < len(rows) else []
     why = [Text(f"{r.name}: {r.note}", "red") for r in shown if r.state == FAILED and r.note]
-    return Group(Text(counted([row.state for row in rows]), style="bold"), table, *more, *why)
+    return Group(Text(count_states([row.state for row in rows]), style="bold"), table, *more, *why)
 
 
-def counted(states: Sequence[str]) -> str:
+def count_states(states: Sequence[str]) -> str:
     """How many trials are in which state."""
     counts = {state: states.count(state) for state in (DONE, RUNNING, FAILED, INTERRUPTED, WAITING)}
     parts = [f"{count} {state}" for state, count in counts.items() if count]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer_heal_love.errors import OutOfMemory, SteerHealLoveError
-from steer_heal_love.lm.model.team import Team, in_shards
+from steer_heal_love.lm.model.team import Team, run_in_shards
 from tiny import tiny_lm
 
 
@@ -68,7 +68,7 @@ def test_every_row_is_computed_once_and_all_get_it(count: int, shards: int, memb
             seen.extend(rows)
             return [f"row {row}" for row in rows]
 
-        return in_shards(lm, count, compute)
+        return run_in_shards(lm, count, compute)
 
     found = Threads(members).run(shards, act)
     assert found == [[f"row {row}" for row in range(count)]] * members
@@ -85,7 +85,7 @@ def test_batches_are_of_one_shard_whatever_the_number_of_processes() -> None:
             return rows
 
         def act(lm: Any, compute: Any = compute) -> list[int]:
-            return in_shards(lm, 10, compute)
+            return run_in_shards(lm, 10, compute)
 
         Threads(members).run(4, act)
         batches[members] = sorted(found)
@@ -99,7 +99,7 @@ def test_an_error_of_one_is_raised_by_all() -> None:
                 raise OutOfMemory("row 1 does not fit")
             return rows
 
-        return in_shards(lm, 4, compute)
+        return run_in_shards(lm, 4, compute)
 
     found = Threads(2).run(2, act)
     assert [(type(e), str(e)) for e in found] == [(OutOfMemory, "row 1 does not fit")] * 2
@@ -107,4 +107,4 @@ def test_an_error_of_one_is_raised_by_all() -> None:
 
 def test_alone_nothing_is_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Team, "gather", lambda *_: pytest.fail("gathered"))
-    assert in_shards(tiny_lm(), 3, lambda rows: rows) == [0, 1, 2]
+    assert run_in_shards(tiny_lm(), 3, lambda rows: rows) == [0, 1, 2]

@@ -9,7 +9,7 @@ import torch
 
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.model.team import Team
-from steer_heal_love.lm.model.token_counter import Meter
+from steer_heal_love.lm.model.token_counter import TokenCounter
 from steer_heal_love.lm.patches.hooks import read_hidden
 from steer_heal_love.lm.reading.score import completion_logprobs, next_token_logprobs
 from steer_heal_love.lm.sampler.generate import Sampling, generate
@@ -36,7 +36,7 @@ def spent(lm: LanguageModel) -> int:
 
 @pytest.mark.parametrize(("rows", "shards"), [(1, 1), (2, 1), (64, 3)])
 def test_tokens_are_those_of_the_texts_however_they_are_split(rows: int, shards: int) -> None:
-    lm = replace(tiny_lm(), rows=rows, team=Team(shards), meter=Meter())
+    lm = replace(tiny_lm(), rows=rows, team=Team(shards), meter=TokenCounter())
     assert spent(lm) == spent(tiny_lm())
 
 

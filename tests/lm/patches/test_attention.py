@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from steer_heal_love.lm.model.load import LanguageModel, describe
-from steer_heal_love.lm.patches.attention import LONGEST, quick_attention
+from steer_heal_love.lm.patches.attention import LONGEST, use_quick_attention
 from tiny import KINDS, Kind, tiny_lm
 
 
@@ -27,7 +27,7 @@ def test_short_texts_give_the_same_states_by_plain_products(kind: Kind) -> None:
     lm = in_bfloat16(kind)
     ids = torch.arange(3, 24).repeat(2, 1)
     fused = lm.decoder(input_ids=ids, use_cache=False).last_hidden_state.float()
-    with quick_attention(lm, ids.shape[1]):
+    with use_quick_attention(lm, ids.shape[1]):
         assert implementation(lm) == "eager"
         plain = lm.decoder(input_ids=ids, use_cache=False).last_hidden_state.float()
     assert implementation(lm) == "sdpa"
@@ -36,15 +36,15 @@ def test_short_texts_give_the_same_states_by_plain_products(kind: Kind) -> None:
 
 def test_long_texts_and_float32_keep_the_fused_kernel() -> None:
     lm = in_bfloat16("llama")
-    with quick_attention(lm, LONGEST + 1):
+    with use_quick_attention(lm, LONGEST + 1):
         assert implementation(lm) == "sdpa"
     exact = tiny_lm("llama")
-    with quick_attention(exact, 8):
+    with use_quick_attention(exact, 8):
         assert implementation(exact) == "sdpa"
 
 
 def test_the_fused_kernel_is_back_after_an_error() -> None:
     lm = in_bfloat16("llama")
-    with pytest.raises(RuntimeError, match="stop"), quick_attention(lm, 8):
+    with pytest.raises(RuntimeError, match="stop"), use_quick_attention(lm, 8):
         raise RuntimeError("stop")
     assert implementation(lm) == "sdpa"

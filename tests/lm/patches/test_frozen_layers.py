@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 from steer_heal_love.errors import HookError
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import student
-from steer_heal_love.lm.patches.frozen_layers import Below
+from steer_heal_love.lm.patches.frozen_layers import FrozenLayers
 from steer_heal_love.lm.tokens import pad_right
 from tiny import KINDS, Kind, random_adapter, random_ids, tiny_lm
 
@@ -29,10 +29,10 @@ def last_states(lm: LanguageModel, rows: list[list[int]]) -> torch.Tensor:
 def test_the_layers_above_see_what_the_lower_ones_would_have_given(kind: Kind, depth: int) -> None:
     lm = tiny_lm(kind)
     wanted = last_states(lm, ROWS)
-    below = Below(lm, depth)
-    with below.attached():
+    below = FrozenLayers(lm, depth)
+    with below.attach():
         lower = pad_sequence(below.read(ROWS, batch_tokens=16), batch_first=True)
-        with below.giving(lower):
+        with below.give(lower):
             found = last_states(lm, ROWS)
         torch.testing.assert_close(last_states(lm, ROWS), wanted, rtol=0, atol=0)
     for row, ours, theirs in zip(ROWS, found, wanted, strict=True):
@@ -41,23 +41,23 @@ def test_the_layers_above_see_what_the_lower_ones_would_have_given(kind: Kind, d
 
 def test_without_being_attached_nothing_is_read() -> None:
     with pytest.raises(HookError, match="inside `attached`"):
-        Below(tiny_lm("llama"), 1).read(ROWS)
+        FrozenLayers(tiny_lm("llama"), 1).read(ROWS)
 
 
 def test_what_is_given_is_used_in_place_of_the_layers() -> None:
     lm = tiny_lm("llama")
-    below = Below(lm, 2)
-    with below.attached():
+    below = FrozenLayers(lm, 2)
+    with below.attach():
         lower = pad_sequence(below.read(ROWS), batch_first=True)
         plain = last_states(lm, ROWS)
-        with below.giving(lower + 1):
+        with below.give(lower + 1):
             assert not torch.allclose(last_states(lm, ROWS), plain)
 
 
 def test_an_adapter_on_a_lower_layer_is_part_of_what_is_held() -> None:
     lm = tiny_lm("llama")
-    below = Below(lm, 2)
-    with below.attached():
+    below = FrozenLayers(lm, 2)
+    with below.attach():
         bare = below.read(ROWS)
         with student(lm, [random_adapter(lm)]):
             adapted = below.read(ROWS)
@@ -67,11 +67,11 @@ def test_an_adapter_on_a_lower_layer_is_part_of_what_is_held() -> None:
 def test_the_layers_are_as_before_also_after_an_error() -> None:
     lm = tiny_lm("llama")
     before = [dict(vars(layer)) for layer in lm.layers]
-    below = Below(lm, 2)
+    below = FrozenLayers(lm, 2)
     with (
         pytest.raises(RuntimeError, match="stop"),
-        below.attached(),
-        below.giving(torch.zeros(1)),
+        below.attach(),
+        below.give(torch.zeros(1)),
     ):
         raise RuntimeError("stop")
     assert below.states is None
@@ -83,6 +83,6 @@ def test_a_forward_that_someone_else_put_there_stays() -> None:
     layer = lm.layers[0]
     own = layer.forward
     layer.forward = own
-    with Below(lm, 1).attached():
+    with FrozenLayers(lm, 1).attach():
         assert layer.forward is not own
     assert layer.forward is own

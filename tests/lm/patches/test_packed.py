@@ -16,7 +16,7 @@ from steer_heal_love.lm.model.fingerprint import weights_hash
 from steer_heal_love.lm.model.load import LanguageModel, describe
 from steer_heal_love.lm.patches import packed as module
 from steer_heal_love.lm.patches.adapters import base, student
-from steer_heal_love.lm.patches.packed import Packed, head_logits, packed
+from steer_heal_love.lm.patches.packed import Packed, head_logits, pack_weights
 from steer_heal_love.lm.sampler.generate import Sampling, generate
 from tiny import KINDS, Kind, random_adapter, random_ids, tiny_lm
 
@@ -65,7 +65,7 @@ def test_states_and_logits_are_the_same_inside(kind: Kind) -> None:
     lm = in_bfloat16(kind)
     plain = states(lm)
     logits = lm.head.logits(plain[:, -1])
-    with packed(lm):
+    with pack_weights(lm):
         assert any("forward" in vars(m) for m in lm.layers.modules())
         found = states(lm)
         with torch.inference_mode():
@@ -84,7 +84,7 @@ def test_adapters_and_their_switch_work_inside() -> None:
             wanted = lm.decoder(
                 input_ids=torch.arange(3, 30).repeat(3, 1), use_cache=False
             ).last_hidden_state.float()
-        with packed(lm):
+        with pack_weights(lm):
             found = states(lm)
             with base(lm):
                 off = states(lm)
@@ -95,14 +95,14 @@ def test_adapters_and_their_switch_work_inside() -> None:
 @here
 def test_a_weight_that_was_written_to_is_packed_again() -> None:
     lm = in_bfloat16()
-    with packed(lm):
+    with pack_weights(lm):
         before = states(lm)
     with torch.no_grad():
         for m in lm.layers.modules():
             if isinstance(m, nn.Linear):
                 m.weight.mul_(0.5)
     wanted = states(lm)
-    with packed(lm):
+    with pack_weights(lm):
         found = states(lm)
     assert apart(found, wanted) < 0.02 < apart(found, before)
 
@@ -111,7 +111,7 @@ def test_a_weight_that_was_written_to_is_packed_again() -> None:
 def test_nothing_is_left_behind_also_after_an_error() -> None:
     lm = in_bfloat16()
     digest = weights_hash(lm.model)
-    with pytest.raises(RuntimeError, match="stop"), packed(lm), packed(lm):
+    with pytest.raises(RuntimeError, match="stop"), pack_weights(lm), pack_weights(lm):
         raise RuntimeError("stop")
     assert not any("forward" in vars(m) for m in lm.model.modules())
     assert weights_hash(lm.model) == digest
@@ -123,7 +123,7 @@ def test_layers_that_learn_or_are_someone_elses_are_left_alone() -> None:
     linears: list[Any] = [m for m in lm.layers.modules() if isinstance(m, nn.Linear)]
     linears[0].weight.requires_grad_(True)
     linears[1].forward = own = linears[1].forward
-    with packed(lm):
+    with pack_weights(lm):
         assert "forward" not in vars(linears[0])
         assert linears[1].forward is own
         assert isinstance(linears[2].forward, Packed)
@@ -132,7 +132,7 @@ def test_layers_that_learn_or_are_someone_elses_are_left_alone() -> None:
 
 def test_float32_runs_as_it_is() -> None:
     lm = tiny_lm("llama")
-    with packed(lm):
+    with pack_weights(lm):
         assert not any("forward" in vars(m) for m in lm.model.modules())
     assert not lm.packs
 
@@ -141,7 +141,7 @@ def test_float32_runs_as_it_is() -> None:
 def test_where_memory_is_short_nothing_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = in_bfloat16()
     monkeypatch.setattr(module, "ROOM", 10**12)
-    with packed(lm):
+    with pack_weights(lm):
         assert not any("forward" in vars(m) for m in lm.model.modules())
     assert len(generate(lm, random_ids(4, 6), Sampling(4), seed=1)) == 2
     assert not lm.packs

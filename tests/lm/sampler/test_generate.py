@@ -17,7 +17,7 @@ from meddling import look_every, meddled
 from steer_heal_love.errors import DivergedError, OutOfMemory
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.sampler.generate import Generated, Sampling, generate
-from steer_heal_love.lm.sampler.request import Order
+from steer_heal_love.lm.sampler.request import Request
 from steer_heal_love.lm.sampler.sampling import noise, pick_tokens
 from tiny import KINDS, Kind, random_ids, tiny_lm
 
@@ -61,7 +61,7 @@ def test_greedy_equals_transformers_token_by_token(kind: Kind, rows: list[list[i
 
 def test_greedy_with_a_prefix_inside_a_wide_sliding_window() -> None:
     lm = stopping("gemma3", sliding_window=128)
-    assert Order(lm, SHARED, [GREEDY] * len(SHARED), 0, 0).shared == len(PREFIX)
+    assert Request(lm, SHARED, [GREEDY] * len(SHARED), 0, 0).shared == len(PREFIX)
     expected = [greedy_of_transformers(lm, row, GREEDY.max_new_tokens) for row in SHARED]
     assert generate(lm, SHARED, GREEDY, batch_size=2) == expected
 

@@ -17,7 +17,7 @@ from steer_heal_love.lm.patches.hooks import steering
 from steer_heal_love.lm.reading.score import completion_logprobs
 from steer_heal_love.lm.sampler.generate import Generated, generate
 from steer_heal_love.lm.sampler.sampling import Dosing, Sampling
-from steer_heal_love.lm.sampler.stream import Intervention, Row, Token, stream
+from steer_heal_love.lm.sampler.stream import Intervention, StreamRow, Token, stream
 from steer_heal_love.maths.schedule import Schedule
 from steer_heal_love.records import Direction
 from tiny import KINDS, WIDTH, Kind, random_adapter, random_ids, tiny_lm
@@ -57,10 +57,10 @@ def test_every_row_is_what_the_sampler_draws_alone(kind: Kind, how: Sampling) ->
     lm, direction = stopping(kind), some_direction()
     adapters = [random_adapter(lm, seed) for seed in range(2)]
     rows = [
-        Row(PROMPT, judged_on=PROMPT),
-        Row(PERSONA, judged_on=PROMPT),
-        Row(PROMPT, 1, 1.5, judged_on=PROMPT),
-        Row(PROMPT, 2),
+        StreamRow(PROMPT, judged_on=PROMPT),
+        StreamRow(PERSONA, judged_on=PROMPT),
+        StreamRow(PROMPT, 1, 1.5, judged_on=PROMPT),
+        StreamRow(PROMPT, 2),
     ]
     intervention = Intervention(direction, gate="relu", operator="rotate")
     streamed = rows_of(
@@ -78,7 +78,7 @@ def test_every_row_is_what_the_sampler_draws_alone(kind: Kind, how: Sampling) ->
 def test_rows_that_end_early_leave_the_others_as_they_were() -> None:
     lm = stopping()
     prompts = random_ids(3, 9, 5, 12, 6, seed=11)
-    rows = [Row(p, judged_on=PROMPT) for p in prompts]
+    rows = [StreamRow(p, judged_on=PROMPT) for p in prompts]
     streamed = rows_of(stream(lm, rows, HOW, seed=1), len(rows))
     assert [as_generated(r) for r in streamed] == [
         generate(lm, [p], HOW, seed=1)[0] for p in prompts
@@ -91,9 +91,9 @@ def test_surprise_is_under_the_base_model_and_the_plain_prompt(kind: Kind) -> No
     lm = stopping(kind)
     adapters = [random_adapter(lm)]
     rows = [
-        Row(PROMPT, judged_on=PROMPT),
-        Row(PERSONA, judged_on=PROMPT),
-        Row(PROMPT, 1, -2.0, judged_on=PROMPT),
+        StreamRow(PROMPT, judged_on=PROMPT),
+        StreamRow(PERSONA, judged_on=PROMPT),
+        StreamRow(PROMPT, 1, -2.0, judged_on=PROMPT),
     ]
     how = Intervention(some_direction())
     streamed = rows_of(stream(lm, rows, HOW, adapters=adapters, intervention=how), len(rows))
@@ -106,7 +106,7 @@ def test_surprise_is_under_the_base_model_and_the_plain_prompt(kind: Kind) -> No
 
 def test_nobody_reads_along_where_nobody_is_asked_to() -> None:
     lm = stopping()
-    (row,) = rows_of(stream(lm, [Row(PROMPT)], HOW), 1)
+    (row,) = rows_of(stream(lm, [StreamRow(PROMPT)], HOW), 1)
     assert {token.surprise_nats for token in row} == {None}
 
 
@@ -117,7 +117,7 @@ def test_a_schedule_doses_as_the_sampler_does(schedule: Schedule) -> None:
     lm, direction = tiny_lm(), some_direction()
     with steering(lm, direction, 2.0) as patch:
         (expected,) = generate(lm, [PROMPT], HOW, seed=2, dosing=Dosing(patch, 2.0, schedule))
-    rows = [Row(PROMPT), Row(PROMPT, kappa=2.0)]
+    rows = [StreamRow(PROMPT), StreamRow(PROMPT, kappa=2.0)]
     how = Intervention(direction, schedule=schedule)
     plain, dosed = rows_of(stream(lm, rows, HOW, seed=2, intervention=how), 2)
     assert as_generated(dosed).token_ids == expected.token_ids
@@ -139,7 +139,7 @@ def test_any_rows_give_a_token_a_step_until_each_is_finished(
     lengths: list[int], seed: int, limit: int
 ) -> None:
     lm = stopping()
-    rows = [Row(p, judged_on=PROMPT) for p in random_ids(*lengths, seed=seed % 1000)]
+    rows = [StreamRow(p, judged_on=PROMPT) for p in random_ids(*lengths, seed=seed % 1000)]
     steps = list(stream(lm, rows, Sampling(limit), seed=seed))
     assert 1 <= len(steps) <= limit
     for row in rows_of(steps, len(rows)):
@@ -151,11 +151,11 @@ def test_any_rows_give_a_token_a_step_until_each_is_finished(
 def test_the_models_context_ends_an_answer() -> None:
     lm = tiny_lm(max_position_embeddings=20)
     (long,) = random_ids(17)
-    (row,) = rows_of(stream(lm, [Row(long)], Sampling(12, temperature=0.0)), 1)
+    (row,) = rows_of(stream(lm, [StreamRow(long)], Sampling(12, temperature=0.0)), 1)
     assert len(row) == 3
     assert (row[-1].last, row[-1].ends) == (True, False)
     with pytest.raises(ModelError, match="exceeds the model's context of 20"):
-        next(stream(lm, [Row(random_ids(20)[0])], HOW))
+        next(stream(lm, [StreamRow(random_ids(20)[0])], HOW))
 
 
 def test_a_stream_that_is_closed_leaves_the_model_as_it_was() -> None:
@@ -164,7 +164,7 @@ def test_a_stream_that_is_closed_leaves_the_model_as_it_was() -> None:
     with torch.inference_mode():
         before = lm.model(ids).logits
     how = Intervention(some_direction())
-    rows = [Row(PROMPT, 1, 1.0)]
+    rows = [StreamRow(PROMPT, 1, 1.0)]
     steps = stream(lm, rows, HOW, adapters=[random_adapter(lm)], intervention=how)
     next(steps)
     with torch.inference_mode():
@@ -178,14 +178,16 @@ def test_a_stream_that_is_closed_leaves_the_model_as_it_was() -> None:
 def test_what_cannot_be_streamed_is_refused() -> None:
     lm = tiny_lm()
     with pytest.raises(ModelError, match="no direction"):
-        next(stream(lm, [Row(PROMPT, kappa=1.0)], HOW))
+        next(stream(lm, [StreamRow(PROMPT, kappa=1.0)], HOW))
     with pytest.raises(ModelError, match="more adapters than the 0"):
-        next(stream(lm, [Row(PROMPT, depth=1)], HOW))
+        next(stream(lm, [StreamRow(PROMPT, depth=1)], HOW))
 
 
 def test_numbers_that_go_bad_are_told() -> None:
     lm = tiny_lm()
     broken = Intervention(Direction((1,), torch.full((1, WIDTH), float("inf"))))
     with pytest.raises(DivergedError, match="lower the dose"):
-        list(stream(lm, [Row(PROMPT), Row(PROMPT, kappa=1.0)], HOW, intervention=broken))
+        list(
+            stream(lm, [StreamRow(PROMPT), StreamRow(PROMPT, kappa=1.0)], HOW, intervention=broken)
+        )
     assert lm.patches == []

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from steer_heal_love.lm.temperature import current_head, tempered
 
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import base, student
+from steer_heal_love.lm.patches.temperature import current_head, set_temperature
 from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.lm.reading.score import completion_logprobs
 from steer_heal_love.lm.sampler.answers import sample_answers
@@ -52,7 +52,7 @@ def test_the_texts_are_the_bares_base_whatever_is_on() -> None:
     plain = sample_reference(lm, QUESTIONS, seed=3)
     assert [c.prompt for c in plain] == list(QUESTIONS)
     assert max(len(c.token_ids) for c in plain) <= TOKENS
-    with student(lm, [random_adapter(lm)]), tempered(lm, 0.5):
+    with student(lm, [random_adapter(lm)]), set_temperature(lm, 0.5):
         assert sample_reference(lm, QUESTIONS, seed=3) == plain
     assert sample_reference(lm, QUESTIONS, seed=4) != plain
 
@@ -84,7 +84,7 @@ def test_a_temperature_is_no_trait(temperature: float) -> None:
     lm = tiny_lm()
     reference = reference_of(lm)
     plain = measure_trait(lm, AXIS, reference)
-    with tempered(lm, temperature):
+    with set_temperature(lm, temperature):
         found = measure_trait(lm, AXIS, reference)
     assert found.value("temperature_match") == pytest.approx(1 / temperature, rel=0.02)
     assert found.value("kl_matched_nats") == pytest.approx(0, abs=1e-4)
@@ -149,20 +149,20 @@ def test_base_has_not_moved_and_an_empty_answer_has_no_value() -> None:
 
 def test_a_temperature_is_off_in_base_and_gone_afterwards() -> None:
     lm = tiny_lm()
-    with tempered(lm, 0.5):
+    with set_temperature(lm, 0.5):
         assert current_head(lm).scale == pytest.approx(2 * lm.head.scale)
         with base(lm):
             assert current_head(lm) is lm.head
     assert current_head(lm) is lm.head
     assert lm.patches == []
-    with pytest.raises(ValueError, match="positive"), tempered(lm, 0.0):
+    with pytest.raises(ValueError, match="positive"), set_temperature(lm, 0.0):
         pass
 
 
 def test_sampling_draws_at_the_temperature_that_is_on() -> None:
     lm = tiny_lm()
     plain = sample_answers(lm, QUESTIONS, Sampling(12, temperature=0.5), seed=1)
-    with tempered(lm, 0.5):
+    with set_temperature(lm, 0.5):
         assert [c.token_ids for c in sample_answers(lm, QUESTIONS, Sampling(12), seed=1)] == [
             c.token_ids for c in plain
         ]

@@ -18,7 +18,7 @@ from steer_heal_love.lm.model.quiet import first_line, quiet_transformers
 from steer_heal_love.lm.model.sources import ALIAS, ALIAS_HUB_ID, resolve
 from steer_heal_love.lm.model.split import device_map, device_of, devices_of
 from steer_heal_love.lm.model.team import Team
-from steer_heal_love.lm.model.token_counter import Meter
+from steer_heal_love.lm.model.token_counter import TokenCounter
 from steer_heal_love.maths.head import Head
 
 DType = Literal["auto", "bfloat16", "float16", "float32"]
@@ -57,7 +57,7 @@ class LanguageModel:
     # Rows that are generated at a time, unless a call says otherwise.
     rows: int = field(default=64, repr=False, compare=False)
     # What it was put to.
-    meter: Meter = field(default_factory=Meter, repr=False, compare=False)
+    meter: TokenCounter = field(default_factory=TokenCounter, repr=False, compare=False)
     # Who computes what of many rows; see `lm/model/team.py`.
     team: Team = field(default=Team(), repr=False, compare=False)
 

@@ -16,7 +16,7 @@ from steer_heal_love.lm.model.quiet import first_line, quiet_transformers
 _NO_TOKENIZER = SimpleNamespace(chat_template="none", pad_token_id=0, eos_token_id=None)
 
 
-def weightless(
+def build_meta_model(
     config: Any,
     dtype: torch.dtype,
     *,

@@ -45,7 +45,9 @@ class Team:
         """Replace the tensor by its sum over the processes, the same to the bit in each."""
 
 
-def in_shards(lm: LanguageModel, count: int, compute: Callable[[list[int]], list[T]]) -> list[T]:
+def run_in_shards(
+    lm: LanguageModel, count: int, compute: Callable[[list[int]], list[T]]
+) -> list[T]:
     """What `compute` makes of the rows 0 … count − 1, which do not depend on one another.
 
     Shard s holds the rows s, s + shards, … Where one process fails, all raise its error.

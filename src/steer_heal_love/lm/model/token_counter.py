@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Meter:
+class TokenCounter:
     """Tokens that were read, drawn, scored or trained on, each time anew.
 
     They are counted where the work is asked for, whole, before it is split: so batches, shared

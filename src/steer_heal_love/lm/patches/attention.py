@@ -13,7 +13,7 @@ LONGEST = 256  # tokens; above it the plain products' memory and time grow past 
 
 
 @contextmanager
-def quick_attention(lm: LanguageModel, longest: int) -> Iterator[None]:
+def use_quick_attention(lm: LanguageModel, longest: int) -> Iterator[None]:
     """Train with plain matrix products for short texts in bfloat16 on a CPU.
 
     The fused CPU kernel's backward takes 2 to 3 times theirs there (`docs/performance.md`). Both

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from steer_heal_love.errors import HookError
-from steer_heal_love.lm.memory import in_parts
+from steer_heal_love.lm.memory import run_in_parts
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.hooks import hidden_of, with_hidden
 from steer_heal_love.lm.tokens import Ids, batches_by_length, pad_right
@@ -20,7 +20,7 @@ class _Reached(Exception):  # noqa: N818  (no error: the layers above need not r
     """The hidden states after the lower layers, which it carries, have been read."""
 
 
-class Below:
+class FrozenLayers:
     """The layers under `depth`: they run, or hand out what they once gave.
 
     Frozen layers give the same hidden states in every epoch. While `states` is set, none of them
@@ -34,7 +34,7 @@ class Below:
         self._around: Any = None  # what a layer returns, with an empty hidden state
 
     @contextmanager
-    def attached(self) -> Iterator[Below]:
+    def attach(self) -> Iterator[FrozenLayers]:
         """Stand in front of the layers; on exit they are as they were."""
         with ExitStack() as stack:
             for index, layer in enumerate(self.lm.layers[: self.depth]):
@@ -56,7 +56,7 @@ class Below:
         return forward
 
     @contextmanager
-    def giving(self, states: Tensor) -> Iterator[None]:
+    def give(self, states: Tensor) -> Iterator[None]:
         """Inside, the lower layers give these states [batch, seq, d] in place of computing."""
         self.states = states
         try:
@@ -80,7 +80,7 @@ class Below:
             return [s[: len(rows[i])].clone() for i, s in zip(batch, states, strict=True)]
 
         for batch in batches_by_length([len(r) for r in rows], batch_tokens, 64):
-            for indices, states in in_parts(batch, part, "reading the lower layers"):
+            for indices, states in run_in_parts(batch, part, "reading the lower layers"):
                 found |= dict(zip(indices, states, strict=True))
         return [found[i] for i in range(len(rows))]
 

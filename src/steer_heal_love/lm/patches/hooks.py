@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer_heal_love.errors import HookError
-from steer_heal_love.lm.memory import in_parts
+from steer_heal_love.lm.memory import run_in_parts
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.model.split import device_of
-from steer_heal_love.lm.model.team import in_shards
-from steer_heal_love.lm.patches.packed import packed
+from steer_heal_love.lm.model.team import run_in_shards
+from steer_heal_love.lm.patches.packed import pack_weights
 from steer_heal_love.lm.tokens import Ids, batches_by_length, pad_left
 from steer_heal_love.maths.direction import Gate, Operator, intervene
 from steer_heal_love.records import Direction
@@ -135,7 +135,7 @@ def read_hidden(
         return _read_rows(lm, [prompts[i] for i in rows], layers, batch_tokens)
 
     lm.meter.add(sum(map(len, prompts)))
-    return torch.stack(in_shards(lm, len(prompts), read))
+    return torch.stack(run_in_shards(lm, len(prompts), read))
 
 
 def _read_rows(
@@ -147,7 +147,7 @@ def _read_rows(
         return _read_batch(lm, [prompts[i] for i in batch], layers)
 
     for batch in batches_by_length([len(p) for p in prompts], batch_tokens, ROWS):
-        for part, states in in_parts(batch, read, "reading hidden states"):
+        for part, states in run_in_parts(batch, read, "reading hidden states"):
             rows |= zip(part, states, strict=True)
     return [rows[i] for i in range(len(prompts))]
 
@@ -165,7 +165,7 @@ def _read_batch(lm: LanguageModel, prompts: list[Ids], layers: Sequence[int]) ->
     padded = pad_left(prompts, lm.pad_id, lm.device)
     try:
         handles += [lm.layers[i].register_forward_hook(make_hook(i)) for i in layers]
-        with packed(lm):
+        with pack_weights(lm):
             lm.decoder(
                 input_ids=padded.ids,
                 attention_mask=padded.mask,

@@ -64,7 +64,7 @@ class Packed:
 
 
 @contextmanager
-def packed(lm: LanguageModel) -> Iterator[None]:
+def pack_weights(lm: LanguageModel) -> Iterator[None]:
     """Inside, linear layers and the head multiply by packed copies where these can be had.
 
     The copies are kept with the model. Weights, hooks and patches are as they were. Only for

@@ -19,7 +19,7 @@ class Temperature:
 
 
 @contextmanager
-def tempered(lm: LanguageModel, temperature: float) -> Iterator[None]:
+def set_temperature(lm: LanguageModel, temperature: float) -> Iterator[None]:
     """The model with all its logits divided by a temperature, as one patch among the others.
 
     Inside it `adapters.base` gives the bare model back, at temperature 1. What is sampled at a

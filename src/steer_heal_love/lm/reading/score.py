@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steer_heal_love.errors import DivergedError
-from steer_heal_love.lm.memory import in_parts
+from steer_heal_love.lm.memory import run_in_parts
 from steer_heal_love.lm.model.load import LanguageModel
-from steer_heal_love.lm.model.team import in_shards
-from steer_heal_love.lm.patches.packed import head_logits, packed
+from steer_heal_love.lm.model.team import run_in_shards
+from steer_heal_love.lm.patches.packed import head_logits, pack_weights
 from steer_heal_love.lm.reading.context import Prefix, read_prefix, shared_prefix
 from steer_heal_love.lm.tokens import Ids, batches_by_length, pad_right
 
@@ -63,7 +63,7 @@ def tempered_logprobs(
             lm, [p for p, _ in chosen], [c for _, c in chosen], temperatures, batch_tokens
         )
 
-    return in_shards(lm, len(pairs), read)
+    return run_in_shards(lm, len(pairs), read)
 
 
 def _tempered_logprobs(
@@ -124,7 +124,7 @@ def final_states(
         return [states[k] for k in range(len(rows))]
 
     lm.meter.add(sum(len(p) + len(c) for p, c in zip(prompts, completions, strict=True)))
-    return in_shards(lm, len(prompts), read)
+    return run_in_shards(lm, len(prompts), read)
 
 
 @torch.inference_mode()
@@ -146,7 +146,7 @@ def next_token_logprobs(
         return _next_token_logprobs(lm, chosen, candidates, batch_tokens, share_prefix)
 
     lm.meter.add(sum(map(len, prompts)))
-    return torch.stack(in_shards(lm, len(prompts), read))
+    return torch.stack(run_in_shards(lm, len(prompts), read))
 
 
 def _next_token_logprobs(
@@ -198,7 +198,7 @@ def hidden_states(
     def read(batch: list[int]) -> Tensor:
         padded = pad_right([rows[i][shared:] for i in batch], lm.pad_id, lm.device)
         # Padding is on the right, where causal attention never looks from a real token: no mask.
-        with packed(lm):
+        with pack_weights(lm):
             hidden = lm.decoder(
                 input_ids=padded.ids,
                 past_key_values=prefix.begin(lm, len(batch)).cache if shared else None,
@@ -213,4 +213,4 @@ def hidden_states(
     # Each row of a batch has its own copy of the prefix's keys and values.
     most = max(1, min(ROWS, CACHED_TOKENS // max(map(len, rows)))) if shared else ROWS
     for batch in batches_by_length(lengths, batch_tokens, most):
-        yield from in_parts(batch, read, "scoring")
+        yield from run_in_parts(batch, read, "scoring")

@@ -16,7 +16,7 @@ from steer_heal_love.lm.reading.score import token_logprobs
 from steer_heal_love.lm.tokens import Ids, PaddedBatch, pad_left, pad_right
 
 
-class Watch:
+class BaseScorer:
     """The base model's own reading of the rows, so that a look costs the new tokens alone.
 
     `surprise_nats` has −log p of each token of a row that was scored, `read_tokens` what went

@@ -15,7 +15,7 @@ BROKEN = -2  # in place of a token: the logits were not finite
 
 
 @dataclass(eq=False)
-class Flight:
+class SampleBatch:
     """Rows in flight. `state` has a tensor per name, with a line per row:
 
     `tokens` [1 + length]: the prompt's last token, then the drawn ones, −1 where there is none yet;
@@ -57,12 +57,12 @@ class Flight:
         state["tokens"].scatter_(1, count + 1, torch.where(full, kept, drawn)[:, None])
         state["count"] = state["count"] + 1
 
-    def finished(self, stop: Int[Tensor, " ends"]) -> Bool[Tensor, " rows"]:
+    def find_finished(self, stop: Int[Tensor, " ends"]) -> Bool[Tensor, " rows"]:
         """Rows that drew an end token or reached their limit."""
         stopped = torch.isin(self.drawn, stop).any(1)
         return stopped | (self.state["count"] >= self.state["limit"])
 
-    def join(self, other: Flight) -> None:
+    def join(self, other: SampleBatch) -> None:
         """Append the rows of another one."""
         self.context.join(other.context)
         self.state = {k: torch.cat([v, other.state[k]]) for k, v in self.state.items()}
@@ -76,12 +76,12 @@ class Flight:
             self.context.keep(picked)
             self.state = {k: v[picked] for k, v in self.state.items()}
 
-    def copy_of(self, chosen: Bool[Tensor, " rows"]) -> Flight:
+    def copy_of(self, chosen: Bool[Tensor, " rows"]) -> SampleBatch:
         """A new one of these rows."""
         picked = chosen.nonzero()[:, 0]
         rows = [self.rows[i] for i in picked.tolist()]
         state = {k: v[picked] for k, v in self.state.items()}
-        return Flight(rows, state, self.context.copy_of(picked))
+        return SampleBatch(rows, state, self.context.copy_of(picked))
 
     def rewind(self, index: int, to: int, kappa: float) -> None:
         """Put the row at `index` back to its first `to` tokens; on at another dose."""

@@ -11,9 +11,9 @@ from torch import Tensor
 from steer_heal_love.errors import DivergedError
 from steer_heal_love.lm.patches.packed import head_logits
 from steer_heal_love.lm.reading.context import Prefix, read_prefix
-from steer_heal_love.lm.sampler.base_scorer import Watch
-from steer_heal_love.lm.sampler.batch import BROKEN, Flight
-from steer_heal_love.lm.sampler.request import Order
+from steer_heal_love.lm.sampler.base_scorer import BaseScorer
+from steer_heal_love.lm.sampler.batch import BROKEN, SampleBatch
+from steer_heal_love.lm.sampler.request import Request
 from steer_heal_love.lm.sampler.sampling import Generated, Spent
 from steer_heal_love.lm.tokens import pad_left
 from steer_heal_love.maths.backtrack import Fault, first_fault
@@ -22,16 +22,16 @@ from steer_heal_love.maths.backtrack import Fault, first_fault
 class Engine:
     """Runs an order in batches of at most `batch_size` rows."""
 
-    def __init__(self, order: Order, batch_size: int) -> None:
+    def __init__(self, order: Request, batch_size: int) -> None:
         self.order, self.lm, self.batch_size = order, order.lm, batch_size
         self.stop = torch.tensor(sorted(self.lm.stop_ids), dtype=torch.long, device=self.lm.device)
         # Each look at the tokens waits for a GPU; rows may overrun by a few tokens, cut off later.
         self.check_every = 1 if self.lm.device.type == "cpu" else 8
         backtrack = order.backtrack
-        self.watch = None if backtrack is None else Watch(self.lm, order.prompts, order.shared)
+        self.watch = None if backtrack is None else BaseScorer(self.lm, order.prompts, order.shared)
         self.prefix = self._read_prefix()
-        self.flight: Flight | None = None
-        self.ended: Flight | None = None  # rows that wait for their last look
+        self.flight: SampleBatch | None = None
+        self.ended: SampleBatch | None = None  # rows that wait for their last look
         self.rewinds: dict[int, int] = defaultdict(int)
         self.redrawn: dict[int, int] = defaultdict(int)
         self.prompt_tokens: dict[int, int] = {}
@@ -54,7 +54,7 @@ class Engine:
             if looks or (self.flight is None and self.ended is not None):
                 yield from self._look()
 
-    def _flights(self) -> list[Flight]:
+    def _flights(self) -> list[SampleBatch]:
         return [f for f in (self.flight, self.ended) if f is not None]
 
     def _read_prefix(self) -> Prefix:
@@ -71,7 +71,7 @@ class Engine:
         order, lm, shared = self.order, self.lm, self.prefix.length
         batch = pad_left([order.prompts[r][shared:] for r in rows], lm.pad_id, lm.device)
         context = self.prefix.begin(lm, len(rows))
-        new = Flight(rows, self._state(rows), context)
+        new = SampleBatch(rows, self._state(rows), context)
         self._dose(new)
         states = context.read(lm, batch.ids, batch.positions + shared, batch.mask)
         self._draw(new, states)
@@ -110,13 +110,13 @@ class Engine:
         flight.state["position"] = position + 1
         self._draw(flight, states)
 
-    def _draw(self, flight: Flight, states: Tensor) -> Tensor:
+    def _draw(self, flight: SampleBatch, states: Tensor) -> Tensor:
         """One more token for each row; gives the logits that they were drawn from."""
         logits = head_logits(self.lm, states[:, -1])
         flight.draw(logits, self.order.how[0], mixed=self.order.mixed)
         return logits
 
-    def _dose(self, flight: Flight) -> None:
+    def _dose(self, flight: SampleBatch) -> None:
         """Steer each row at its own dose in the next pass, and write the dose down."""
         dosing, state = self.order.dosing, flight.state
         if dosing is None or not self.order.follows:
@@ -135,7 +135,7 @@ class Engine:
             raise DivergedError(
                 "generation: the logits hold NaN or infinity; lower the dose, or use float32"
             )
-        done = flight.finished(self.stop)
+        done = flight.find_finished(self.stop)
         if not bool(done.any()):
             return
         if self.watch is None:
@@ -187,7 +187,7 @@ class Engine:
         backtrack = self.order.backtrack
         return backtrack is not None and self.rewinds[row] < backtrack.max_rewinds
 
-    def _rewind(self, flight: Flight, index: int, to: int) -> None:
+    def _rewind(self, flight: SampleBatch, index: int, to: int) -> None:
         backtrack, watch, row = self.order.backtrack, self.watch, flight.rows[index]
         assert backtrack is not None
         assert watch is not None
@@ -210,7 +210,13 @@ class Engine:
         return found
 
     def _result(
-        self, flight: Flight, index: int, ids: list[int], end: int | None, *, dropped: bool = False
+        self,
+        flight: SampleBatch,
+        index: int,
+        ids: list[int],
+        end: int | None,
+        *,
+        dropped: bool = False,
     ) -> Generated:
         row, dosing = flight.rows[index], self.order.dosing
         rewinds, kappas, spent = self.rewinds[row], None, None

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from steer_heal_love.lm.memory import half, is_out_of_memory
+from steer_heal_love.lm.memory import halve, is_out_of_memory
 from steer_heal_love.lm.model.load import LanguageModel
-from steer_heal_love.lm.model.team import in_shards
-from steer_heal_love.lm.patches.packed import packed
+from steer_heal_love.lm.model.team import run_in_shards
+from steer_heal_love.lm.patches.packed import pack_weights
 from steer_heal_love.lm.sampler.engine import Engine
-from steer_heal_love.lm.sampler.request import Order
+from steer_heal_love.lm.sampler.request import Request
 from steer_heal_love.lm.sampler.sampling import Dosing, Generated, Sampling, Spent
 from steer_heal_love.lm.tokens import Ids
 
@@ -55,23 +55,23 @@ def generate(
     if not prompts:
         return []
     how = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
-    order = Order(lm, prompts, how, seed, first_index, dosing)
+    order = Request(lm, prompts, how, seed, first_index, dosing)
     longest = [(-h.max_new_tokens, -len(p)) for h, p in zip(how, prompts, strict=True)]
     size = math.ceil(min(batch_size or lm.rows, len(prompts)) / lm.team.shards)
 
     def complete(rows: list[int]) -> list[dict[str, Any]]:
         waiting = sorted(rows, key=lambda i: (longest[i], i))
-        with _dose_restored(dosing), packed(lm):
+        with _dose_restored(dosing), pack_weights(lm):
             found = _complete(order, waiting, size, on_finished)
         return [asdict(found[i]) for i in rows]
 
-    found = [_generated(row) for row in in_shards(lm, len(prompts), complete)]
+    found = [_generated(row) for row in run_in_shards(lm, len(prompts), complete)]
     lm.meter.add(sum(map(len, prompts)) + sum(g.drawn_tokens for g in found))
     return found
 
 
 def _complete(
-    order: Order, pending: list[int], size: int, on_finished: Callable[[int], None] | None
+    order: Request, pending: list[int], size: int, on_finished: Callable[[int], None] | None
 ) -> dict[int, Generated]:
     """What comes of the rows `pending`, begun in that order, `size` of them in flight."""
     results: dict[int, Generated] = {}
@@ -89,7 +89,7 @@ def _complete(
             fits = False
         if not fits:
             del engine  # with its cache, before the next one is made
-            size = half(size, "generation", "use fewer new tokens")
+            size = halve(size, "generation", "use fewer new tokens")
         pending = [i for i in pending if i not in results]
     return results
 

@@ -19,7 +19,7 @@ from steer_heal_love.maths.backtrack import Backtrack
 
 
 @dataclass(frozen=True, eq=False)
-class Order:
+class Request:
     """What is to be generated, whatever the size of the batches."""
 
     lm: LanguageModel

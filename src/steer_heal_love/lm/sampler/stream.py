@@ -13,9 +13,9 @@ from steer_heal_love.errors import ModelError
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import Switch, student
 from steer_heal_love.lm.patches.hooks import steering
-from steer_heal_love.lm.sampler.batch import BROKEN, Flight
+from steer_heal_love.lm.sampler.batch import BROKEN, SampleBatch
 from steer_heal_love.lm.sampler.engine import Engine
-from steer_heal_love.lm.sampler.request import Order
+from steer_heal_love.lm.sampler.request import Request
 from steer_heal_love.lm.sampler.sampling import Dosing, Sampling
 from steer_heal_love.lm.tokens import Ids
 from steer_heal_love.maths.direction import Gate, Operator
@@ -24,7 +24,7 @@ from steer_heal_love.records import Adapter, Direction
 
 
 @dataclass(frozen=True)
-class Row:
+class StreamRow:
     """One answer to be streamed: its prompt, and what is on while it is written."""
 
     prompt: Ids
@@ -62,7 +62,7 @@ class Token:
 @torch.inference_mode()
 def stream(
     lm: LanguageModel,
-    rows: Sequence[Row],
+    rows: Sequence[StreamRow],
     sampling: Sampling,
     *,
     seed: int = 0,
@@ -84,7 +84,7 @@ def stream(
     """
     _check(lm, rows, adapters, intervention)
     judged = {i: row.judged_on for i, row in enumerate(rows) if row.judged_on is not None}
-    lines = [*rows, *map(Row, judged.values())]
+    lines = [*rows, *map(StreamRow, judged.values())]
     readers = dict(zip(judged, range(len(rows), len(lines)), strict=True))
     how = [_within_context(lm, row, sampling) for row in rows]
     how += [how[row] for row in readers]
@@ -97,13 +97,13 @@ def stream(
             by = intervention
             on = steering(lm, by.direction, 0.0, gate=by.gate, operator=by.operator)
             dosing = Dosing(patches.enter_context(on), kappas, by.schedule)
-        order = Order(lm, prompts, how, seed, index, dosing, side_by_side=True)
+        order = Request(lm, prompts, how, seed, index, dosing, side_by_side=True)
         yield from _TokenEngine(order, students, depths, readers).tokens(rows)
 
 
 def _check(
     lm: LanguageModel,
-    rows: Sequence[Row],
+    rows: Sequence[StreamRow],
     adapters: Sequence[Adapter],
     intervention: Intervention | None,
 ) -> None:
@@ -119,7 +119,7 @@ def _check(
         )
 
 
-def _within_context(lm: LanguageModel, row: Row, sampling: Sampling) -> Sampling:
+def _within_context(lm: LanguageModel, row: StreamRow, sampling: Sampling) -> Sampling:
     """With no more tokens than the model's context has room for."""
     longest = max(len(row.prompt), len(row.judged_on or ()))
     limit = min(sampling.max_new_tokens, lm.max_positions - longest)
@@ -134,13 +134,13 @@ class _TokenEngine(Engine):
     """
 
     def __init__(
-        self, order: Order, students: Switch, depths: Tensor, readers: Mapping[int, int]
+        self, order: Request, students: Switch, depths: Tensor, readers: Mapping[int, int]
     ) -> None:
         super().__init__(order, len(order.prompts))
         self.students, self.depths, self.readers = students, depths, readers
         self.surprise_nats: dict[int, float] = {}  # of the newest token of a row
 
-    def tokens(self, rows: Sequence[Row]) -> Generator[list[Token], None, None]:
+    def tokens(self, rows: Sequence[StreamRow]) -> Generator[list[Token], None, None]:
         """Yield a token of each of the first rows, which are these, until it is finished."""
         schedule = CONSTANT if self.order.dosing is None else self.order.dosing.schedule
         self._admit(list(range(len(self.order.prompts))))
@@ -166,11 +166,11 @@ class _TokenEngine(Engine):
                 return
             self._step()
 
-    def _dose(self, flight: Flight) -> None:
+    def _dose(self, flight: SampleBatch) -> None:
         super()._dose(flight)
         self.students.depths = self.depths[flight.rows]
 
-    def _draw(self, flight: Flight, states: Tensor) -> Tensor:
+    def _draw(self, flight: SampleBatch, states: Tensor) -> Tensor:
         logits = super()._draw(flight, states)
         place = {row: k for k, row in enumerate(flight.rows)}
         judged = [row for row in self.readers if row in place]

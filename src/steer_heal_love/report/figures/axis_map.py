@@ -16,10 +16,10 @@ from steer_heal_love.report.figures.drawing import (
     RED,
     Plot,
     data_of,
-    padded,
-    styled,
+    pad_range,
+    style_chart,
 )
-from steer_heal_love.report.figures.error_bars import crosses
+from steer_heal_love.report.figures.error_bars import draw_error_bars
 from steer_heal_love.report.states import (
     Figure,
     Grid,
@@ -139,7 +139,7 @@ def _chart(
     bars = alt.Chart(data).mark_rule(strokeWidth=1, opacity=0.55)
     layers = [
         alt.Chart(path).mark_line(color=PATH, strokeWidth=1.4).encode(x=x, y=y, order="order:Q"),
-        *crosses(bars, x, y, ("x", "y"), color=color),
+        *draw_error_bars(bars, x, y, ("x", "y"), color=color),
         alt.Chart(data)
         .mark_point(filled=True, size=120, opacity=1, stroke="#ffffff", strokeWidth=0.8)
         .encode(x=x, y=y, color=color, shape=shape, tooltip=tooltip),
@@ -149,7 +149,7 @@ def _chart(
     ]
     chart = alt.layer(*layers).properties(width=_SIZE[0], height=_SIZE[1])
     title = f"{measure_name(chosen[0])} against {measure_name(chosen[1])}, round by round"
-    return styled(chart, [title], ["Crosses: 95 % intervals."], columns=2)
+    return style_chart(chart, [title], ["Crosses: 95 % intervals."], columns=2)
 
 
 def _row(state: State, x: Figure, y: Figure) -> dict[str, Any]:
@@ -175,6 +175,6 @@ def _scale(
     kind = alt.X if side == "x" else alt.Y
     return kind(
         f"{side}:Q",
-        scale=alt.Scale(domain=padded(values), nice=True, zero=False),
+        scale=alt.Scale(domain=pad_range(values), nice=True, zero=False),
         axis=alt.Axis(title=title, format="+.2~f", tickCount=6),
     )

@@ -21,9 +21,9 @@ from steer_heal_love.report.figures.drawing import (
     Plot,
     bound,
     data_of,
-    styled,
+    style_chart,
 )
-from steer_heal_love.report.figures.error_bars import crosses, perplexity_across, trait_up
+from steer_heal_love.report.figures.error_bars import draw_error_bars, perplexity_across, trait_up
 from steer_heal_love.report.states import Grid
 from steer_heal_love.report.text.words import number, percent, plain, signed
 
@@ -114,7 +114,7 @@ def dose_plot(points: Sequence[Point], subject: str, marks: Mapping[str, str]) -
         title=f"Dose curve: {subject}",
         caption=_CAPTION,
         alt=_spoken(points),
-        chart=styled(chart, [f"Dose curve: {subject}"], subtitle),
+        chart=style_chart(chart, [f"Dose curve: {subject}"], subtitle),
         table=Grid(
             ("dose κ", *(COLUMNS[n][0] for n in shown)),
             tuple(
@@ -152,7 +152,7 @@ def _path(rows: Sequence[dict[str, Any]]) -> Any:
     tooltip += [alt.Tooltip(f"{n}:Q", title=COLUMNS[n][0], format=".3~f") for n in COLUMNS]
     layers = [
         chart.mark_line(color=PATH, strokeWidth=1.4).encode(x=x, y=y, order="kappa:Q"),
-        *crosses(chart.mark_rule(color=RED, opacity=0.5), x, y, ("perplexity", PERSONA)),
+        *draw_error_bars(chart.mark_rule(color=RED, opacity=0.5), x, y, ("perplexity", PERSONA)),
         chart.mark_point(filled=True, size=90, opacity=1, color=RED, shape="triangle-up").encode(
             x=x, y=y, tooltip=tooltip
         ),

@@ -8,7 +8,15 @@ from typing import Any
 import altair as alt
 
 from steer_heal_love.maths.statistics import proportion_interval
-from steer_heal_love.report.figures.drawing import GREEN, RED, Plot, bound, data_of, padded, styled
+from steer_heal_love.report.figures.drawing import (
+    GREEN,
+    RED,
+    Plot,
+    bound,
+    data_of,
+    pad_range,
+    style_chart,
+)
 from steer_heal_love.report.states import Grid, read_number, read_rounds
 from steer_heal_love.report.text.words import number, percent
 
@@ -63,7 +71,7 @@ def _chart(rows: list[dict[str, Any]]) -> Any:
     doses = [0.0, *(row["dose"] for row in rows if row["dose"] is not None)]
     y = alt.Y(
         "dose:Q",
-        scale=alt.Scale(domain=[min(doses), padded(doses)[1]], nice=True),
+        scale=alt.Scale(domain=[min(doses), pad_range(doses)[1]], nice=True),
         axis=alt.Axis(title="dose κ", minExtent=44, tickCount=4),
     )
     dosed = alt.Chart(data_of([row for row in rows if row["dose"] is not None]))
@@ -84,4 +92,4 @@ def _chart(rows: list[dict[str, Any]]) -> Any:
         dose.properties(width=_WIDTH, height=_HEIGHT),
         share.properties(width=_WIDTH, height=_HEIGHT),
     ).properties(spacing=14)
-    return styled(chart, ["Dose and kept share by round"], ["Bars: Wilson's 95 % intervals."])
+    return style_chart(chart, ["Dose and kept share by round"], ["Bars: Wilson's 95 % intervals."])

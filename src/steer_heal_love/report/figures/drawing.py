@@ -60,7 +60,9 @@ class Plot:
         return found
 
 
-def styled(chart: Any, title: Sequence[str], subtitle: Sequence[str], *, columns: int = 0) -> Any:
+def style_chart(
+    chart: Any, title: Sequence[str], subtitle: Sequence[str], *, columns: int = 0
+) -> Any:
     """The chart in the house's style, under its title; `columns`: of its legend, 0 for one row."""
     return (
         chart.properties(
@@ -113,7 +115,7 @@ def data_of(rows: Sequence[Mapping[str, Any]]) -> Any:
     return alt.Data(values=[dict(row) for row in rows])
 
 
-def padded(values: Sequence[float], share: float = 0.08, least: float = 0.1) -> list[float]:
+def pad_range(values: Sequence[float], share: float = 0.08, least: float = 0.1) -> list[float]:
     """A domain that holds all values with room around them."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     margin = share * (high - low) or least

@@ -8,7 +8,7 @@ from typing import Any
 
 import altair as alt
 
-from steer_heal_love.report.figures.drawing import bound, padded
+from steer_heal_love.report.figures.drawing import bound, pad_range
 
 _EDGES = ("", "_low", "_high")
 
@@ -21,7 +21,7 @@ def perplexity_across(
     marks = {"values": list(ticks)} if ticks else {}
     return alt.X(
         "perplexity:Q",
-        scale=alt.Scale(type="log", domain=[math.exp(v) for v in padded(values)], nice=False),
+        scale=alt.Scale(type="log", domain=[math.exp(v) for v in pad_range(values)], nice=False),
         axis=alt.Axis(title=title, format="~g", **marks),
     )
 
@@ -31,12 +31,12 @@ def trait_up(rows: Sequence[Mapping[str, Any]], field: str) -> Any:
     values = [row[f"{field}{edge}"] for row in rows for edge in _EDGES]
     return alt.Y(
         f"{field}:Q",
-        scale=alt.Scale(domain=padded(values), nice=True, zero=False),
+        scale=alt.Scale(domain=pad_range(values), nice=True, zero=False),
         axis=alt.Axis(title="trait of the texts (nats per token)", format="+.2f"),
     )
 
 
-def crosses(bars: Any, x: Any, y: Any, fields: tuple[str, str], **look: Any) -> list[Any]:
+def draw_error_bars(bars: Any, x: Any, y: Any, fields: tuple[str, str], **look: Any) -> list[Any]:
     """The intervals of both measures, as lines through each point.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from steer_heal_love.report.figures.drawing import GREY, INK, Plot, data_of, styled
+from steer_heal_love.report.figures.drawing import GREY, INK, Plot, data_of, style_chart
 from steer_heal_love.report.states import Grid, read_mapping, read_number, read_rounds
 from steer_heal_love.report.text.words import number, percent
 from steer_heal_love.runs.write import RunView
@@ -125,7 +125,7 @@ def _chart(
         panels.append(alt.layer(*layers).properties(width=_WIDTH, height=_HEIGHT))
     chart = alt.vconcat(*panels).resolve_scale(x="shared", color="shared").properties(spacing=12)
     said = "Lines: training batches; points: held-out texts; dashed: τ."
-    return styled(chart, ["The heal, round by round"], [said])
+    return style_chart(chart, ["The heal, round by round"], [said])
 
 
 def _limit(tau: float, y: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import altair as alt
 
-from steer_heal_love.report.figures.drawing import Plot, styled
+from steer_heal_love.report.figures.drawing import Plot, style_chart
 from steer_heal_love.report.figures.panels import perplexity_panel, state_row, trait_panel
 from steer_heal_love.report.states import (
     LOOPS,
@@ -24,7 +24,7 @@ from steer_heal_love.report.states import (
     read_rounds,
 )
 from steer_heal_love.report.text.competing_methods import rival_states
-from steer_heal_love.report.text.validity import mark_of, marked
+from steer_heal_love.report.text.validity import mark_of, mark_words
 from steer_heal_love.report.text.words import (
     loops_words,
     number,
@@ -99,7 +99,7 @@ def love_loop_chart(metrics: Mapping[str, Any]) -> alt.VConcatChart:
     chart = alt.vconcat(trait_panel(rows, metrics, last), perplexity_panel(rows, metrics, last))
     title, subtitle = _titles(metrics)
     chart = chart.resolve_scale(x="shared", color="shared", shape="shared").properties(spacing=14)
-    return styled(chart, title, subtitle, columns=3 if rivals else 0)
+    return style_chart(chart, title, subtitle, columns=3 if rivals else 0)
 
 
 def _titles(metrics: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -114,7 +114,7 @@ def _titles(metrics: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         read_figure(metrics.get("base"), PERPLEXITY), read_figure(end, PERPLEXITY), plain
     )
     when = f"over {rounds}" if count else "before any round"
-    subject = marked(f"Trait ‘{axis}’ on {model}", metrics, TRAIT)
+    subject = mark_words(f"Trait ‘{axis}’ on {model}", metrics, TRAIT)
     found = f"{trait} nats {when}; perplexity {cost}"
     if not pipeline_states(metrics):
         found = "nothing measured yet"

@@ -18,8 +18,8 @@ from steer_heal_love.report.figures.drawing import (
     Plot,
     bound,
     data_of,
-    padded,
-    styled,
+    pad_range,
+    style_chart,
 )
 from steer_heal_love.report.states import (
     PERPLEXITY,
@@ -147,7 +147,9 @@ def _chart(
     chart = alt.vconcat(upper, lower).resolve_scale(x="shared", color="shared", shape="shared")
     title = "Healed models, round by round"
     columns = 2 if len(names) > 2 else 0
-    return styled(chart.properties(spacing=14), [title], ["Bars: 95 % intervals."], columns=columns)
+    return style_chart(
+        chart.properties(spacing=14), [title], ["Bars: 95 % intervals."], columns=columns
+    )
 
 
 def _panel(
@@ -166,7 +168,7 @@ def _panel(
         axis=alt.Axis(values=list(range(last + 1)), format="d", grid=False, title="rounds healed"),
     )
     values = [row[k] for row in shown for k in (key, f"{key}_low", f"{key}_high")]
-    scale = alt.Scale(domain=padded(values), zero=False)
+    scale = alt.Scale(domain=pad_range(values), zero=False)
     if key == "ratio":
         ends = [*values, 1.0, PERPLEXITY_RATIO]
         scale = alt.Scale(type="log", domain=[min(ends) / 1.06, max(ends) * 1.06], nice=False)

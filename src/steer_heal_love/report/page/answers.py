@@ -34,7 +34,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Spoken:
+class AnswerSet:
     """The diary of the page: columns of the baseline, columns of every round, and the answers."""
 
     prompts: tuple[str, ...]
@@ -65,7 +65,7 @@ _RIVALS = {
 }
 
 
-def spoken_by(view: RunView) -> Spoken:
+def collect_answers(view: RunView) -> AnswerSet:
     """Every answer of a run that the page shows.
 
     Raises:
@@ -77,13 +77,13 @@ def spoken_by(view: RunView) -> Spoken:
     said = {r: view.answers(r) for r in rounds}
     prompts, left_out = choose_prompts([*baseline, *(a for own in said.values() for a in own)])
     rivals = [_RIVALS[s.condition] for s in rival_states(view.metrics)]
-    answers = packed(baseline, prompts, None, ("base", "prompt_pos"))
+    answers = pack_answers(baseline, prompts, None, ("base", "prompt_pos"))
     for r, own in said.items():
         names = ("steered", "healed", *(c.key for c in rivals))
-        answers += packed(own, prompts, r, names)
+        answers += pack_answers(own, prompts, r, names)
     labels = [(r, f"round {r}, κ = {number(e.get('dose'))}") for r, e in rounds.items()]
     moving = (STEERED, HEALED, *rivals)
-    return Spoken(prompts, (BASE, PROMPTED), moving, tuple(labels), tuple(answers), left_out)
+    return AnswerSet(prompts, (BASE, PROMPTED), moving, tuple(labels), tuple(answers), left_out)
 
 
 def choose_prompts(answers: Sequence[Answer]) -> tuple[tuple[str, ...], int]:
@@ -93,7 +93,7 @@ def choose_prompts(answers: Sequence[Answer]) -> tuple[tuple[str, ...], int]:
     return tuple(found[:MOST_PROMPTS]), max(0, len(found) - MOST_PROMPTS)
 
 
-def packed(
+def pack_answers(
     answers: Sequence[Answer],
     prompts: Sequence[str],
     round_index: int | None,
@@ -114,7 +114,7 @@ def packed(
 
 def _answer(answer: Answer) -> dict[str, Any]:
     whole = len(answer.tokens) == len(answer.surprise_nats) > 0
-    pieces = spelled(answer) if whole else [(answer.text, None)]
+    pieces = spell_tokens(answer) if whole else [(answer.text, None)]
     spans = loop_spans("".join(text for text, _ in pieces)) if answer.loops else []
     if not whole:
         pieces = [(part, None) for part in cut(answer.text, spans)]
@@ -147,7 +147,7 @@ def again(pieces: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[tuple
     return found
 
 
-def spelled(answer: Answer) -> list[tuple[str, float | None]]:
+def spell_tokens(answer: Answer) -> list[tuple[str, float | None]]:
     """The answer's tokens with their surprise; characters that several tokens share in one piece.
 
     A token that is part of a character reads "\ufffd": such a run takes its characters from the

@@ -17,13 +17,13 @@ from steer_heal_love._version import __version__
 from steer_heal_love.records import Limits
 from steer_heal_love.report.escape import make_visible
 from steer_heal_love.report.figures.drawing import DARK, Plot
-from steer_heal_love.report.page.answers import spoken_by
+from steer_heal_love.report.page.answers import collect_answers
 from steer_heal_love.report.page.explorer import explorer_rows, limits_words
 from steer_heal_love.report.page.headline import headline_of
 from steer_heal_love.report.page.payload import (
     as_json,
-    as_parcel,
     own_file,
+    pack_payload,
     script_hash,
     vega_script,
 )
@@ -43,11 +43,11 @@ def run_page(view: RunView, plots: Sequence[Plot]) -> str:
     Raises:
         RunError: a file of the run is broken.
     """
-    spoken = spoken_by(view)
+    spoken = collect_answers(view)
     limits, missing = view.limits(), view.missing()
     rounds, parcels = _explorer(view, limits)
     if spoken.answers:
-        parcels["spoken"] = as_parcel(spoken.as_data())
+        parcels["spoken"] = pack_payload(spoken.as_data())
     return render_page(
         headline=headline_of(view),
         plots=plots,
@@ -70,7 +70,7 @@ def _explorer(view: RunView, limits: Limits | None) -> tuple[list[dict[str, Any]
         if completions:
             rows = explorer_rows(completions, limits)
             rounds.append({"round": r, "total": len(completions), "shown": len(rows)})
-            parcels[f"completions-{r}"] = as_parcel(rows)
+            parcels[f"completions-{r}"] = pack_payload(rows)
     return rounds, parcels
 
 

@@ -22,7 +22,7 @@ def as_json(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704  (that is the escaping)
 
 
-def as_parcel(value: Any) -> str:
+def pack_payload(value: Any) -> str:
     """JSON, gzipped, in base64: what a page opens when it is asked for."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     raw = text.encode("utf-8", errors="replace")

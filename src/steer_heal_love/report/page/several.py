@@ -10,14 +10,14 @@ from steer_heal_love.report.figures.drawing import Plot
 from steer_heal_love.report.page.answers import (
     BASE,
     PROMPTED,
+    AnswerSet,
     Column,
-    Spoken,
     choose_prompts,
-    packed,
+    pack_answers,
 )
 from steer_heal_love.report.page.document import render_page
 from steer_heal_love.report.page.headline import Headline
-from steer_heal_love.report.page.payload import as_parcel
+from steer_heal_love.report.page.payload import pack_payload
 from steer_heal_love.report.page.setup import setup_of
 from steer_heal_love.report.states import Grid, read_rounds
 from steer_heal_love.runs.write import RunView
@@ -53,26 +53,26 @@ def comparison_page(views: Sequence[RunView], plots: Sequence[Plot], *, force: b
         ),
         plots=plots,
         spoken=spoken,
-        parcels={"spoken": as_parcel(spoken.as_data())} if spoken else {},
+        parcels={"spoken": pack_payload(spoken.as_data())} if spoken else {},
         setups=[(name, setup_of(view)) for name, view in zip(names, views, strict=True)],
         missing=[(n, gone) for n, v in zip(names, views, strict=True) if (gone := v.missing())],
     )
 
 
-def _spoken(views: Sequence[RunView], names: Sequence[str]) -> Spoken | None:
+def _spoken(views: Sequence[RunView], names: Sequence[str]) -> AnswerSet | None:
     """Base and prompted once, of the first run; of every run the healed answers, round by round."""
     baseline = views[0].answers(None)
     said = [{r: view.answers(r) for r in range(len(read_rounds(view.metrics)))} for view in views]
     everything = [*baseline, *(a for rounds in said for own in rounds.values() for a in own)]
     prompts, left_out = choose_prompts(everything)
-    answers = packed(baseline, prompts, None, ("base", "prompt_pos"))
+    answers = pack_answers(baseline, prompts, None, ("base", "prompt_pos"))
     for place, rounds in enumerate(said):
         for r, own in rounds.items():
-            answers += packed(own, prompts, r, ("healed",), column=f"run-{place}")
+            answers += pack_answers(own, prompts, r, ("healed",), column=f"run-{place}")
     if not answers:
         return None
     moving = tuple(
         Column(f"run-{place}", f"{name}, healed", "healed") for place, name in enumerate(names)
     )
     labels = tuple((r, f"round {r}") for r in range(max(map(len, said))))
-    return Spoken(prompts, (BASE, PROMPTED), moving, labels, tuple(answers), left_out)
+    return AnswerSet(prompts, (BASE, PROMPTED), moving, labels, tuple(answers), left_out)

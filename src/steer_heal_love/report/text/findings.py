@@ -19,7 +19,7 @@ from steer_heal_love.report.states import (
 )
 from steer_heal_love.report.text.coherence import judge_coherence
 from steer_heal_love.report.text.shifts import Shift, judge_shift
-from steer_heal_love.report.text.validity import mark_of, marked
+from steer_heal_love.report.text.validity import mark_of, mark_words
 from steer_heal_love.report.text.words import INTERVAL, number, plain, signed
 from steer_heal_love.verdicts import INVALID, Answer
 
@@ -53,7 +53,7 @@ def findings(metrics: Mapping[str, Any], base: State, healed: State, items: Item
 
 def trait_name(metrics: Mapping[str, Any]) -> str:
     """How a sentence on the trait begins: with the mark of an instrument that is not valid."""
-    return marked("The trait", metrics, TRAIT)
+    return mark_words("The trait", metrics, TRAIT)
 
 
 def _doubt(metrics: Mapping[str, Any]) -> str | None:
@@ -123,7 +123,8 @@ def _steering_alone(metrics: Mapping[str, Any]) -> list[str]:
     dose = number(read_rounds(metrics)[0].get("dose"))
     return [
         f"For comparison, steering alone, without training (round 0, κ = {dose}), gives "
-        f"{marked(signed(trait.value), metrics, TRAIT)} at perplexity {plain(perplexity.value)}."
+        f"{mark_words(signed(trait.value), metrics, TRAIT)} at perplexity "
+        f"{plain(perplexity.value)}."
     ]
 
 
@@ -134,7 +135,7 @@ def _peak(metrics: Mapping[str, Any], last: Figure) -> list[str]:
     value, state = max(known, key=lambda pair: pair[0])
     if value <= last.value:
         return []
-    highest = marked(signed(value), metrics, TRAIT)
+    highest = mark_words(signed(value), metrics, TRAIT)
     return [f"The highest healed trait was {highest}, in round {state.round}."]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from steer_heal_love.report.escape import escape_markdown
 from steer_heal_love.report.states import Figure, last_healed, read_figure
-from steer_heal_love.report.text.validity import mark_of, marked
+from steer_heal_love.report.text.validity import mark_of, mark_words
 from steer_heal_love.report.text.words import INTERVAL, one_line, signed
 from steer_heal_love.verdicts import FORCED_CHOICE
 
@@ -48,7 +48,7 @@ def profile_lines(metrics: Mapping[str, Any], foundations: Mapping[str, int]) ->
     if not profile:
         return []
     said = [f"{f.name} ({f.goal}) {_change(f)}" for f in profile]
-    return [f"{marked(_TITLE, metrics, FORCED_CHOICE)}: {'; '.join(said)} nats."]
+    return [f"{mark_words(_TITLE, metrics, FORCED_CHOICE)}: {'; '.join(said)} nats."]
 
 
 def profile_section(metrics: Mapping[str, Any], foundations: Mapping[str, int]) -> list[str]:
@@ -69,7 +69,7 @@ def profile_section(metrics: Mapping[str, Any], foundations: Mapping[str, int]) 
     )
     if mark:
         said += f" **The instrument: {mark}. Draw no conclusion from these figures.**"
-    return [f"## {marked(_TITLE, metrics, FORCED_CHOICE)}", said, "\n".join(rows)]
+    return [f"## {mark_words(_TITLE, metrics, FORCED_CHOICE)}", said, "\n".join(rows)]
 
 
 def words_of(figure: Figure | None) -> str:

@@ -36,7 +36,7 @@ def mark_of(metrics: Mapping[str, Any], figure: str) -> str:
     return {"no": INVALID, "cannot tell": UNCLEAR}.get(validity_answer(metrics, figure), "")
 
 
-def marked(words: str, metrics: Mapping[str, Any], figure: str) -> str:
+def mark_words(words: str, metrics: Mapping[str, Any], figure: str) -> str:
     """The words for a figure, with its mark in brackets where it has one."""
     mark = mark_of(metrics, figure)
     return f"{words} ({mark})" if mark else words

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from steer_heal_love.lm.memory import half, is_out_of_memory
+from steer_heal_love.lm.memory import halve, is_out_of_memory
 from steer_heal_love.stages.healing.student import Student
 from steer_heal_love.stages.healing.texts import Batch, Text, make_batch
 
@@ -108,7 +108,7 @@ def _join(name: str, values: Sequence[tuple[float, float]]) -> float:
     return sum(share * value for share, value in values)
 
 
-def fitting(
+def fit_in_memory(
     compute: Callable[Concatenate[Student, P], T],
 ) -> Callable[Concatenate[Student, P], T]:
     """Compute anew, in parts of half the size, as long as a graph does not fit in memory.
@@ -126,6 +126,6 @@ def fitting(
                     raise
             # Outside of the handler: what the failed attempt held is free by now.
             student.model.zero_grad()
-            student.micro = half(student.micro, "heal", "use shorter texts, or a smaller model")
+            student.micro = halve(student.micro, "heal", "use shorter texts, or a smaller model")
 
     return again

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from steer_heal_love.errors import ModelError
 from steer_heal_love.lm.model.load import LanguageModel
-from steer_heal_love.lm.patches.attention import quick_attention
-from steer_heal_love.lm.patches.frozen_layers import Below
+from steer_heal_love.lm.patches.attention import use_quick_attention
+from steer_heal_love.lm.patches.frozen_layers import FrozenLayers
 from steer_heal_love.records import Adapter
 from steer_heal_love.stages.healing.config import HealConfig
 from steer_heal_love.stages.healing.texts import (
@@ -36,7 +36,7 @@ class Student:
     config: HealConfig
     seed: int  # of the fresh adapter, and of the order of the texts
     model: Any  # PEFT's model around `lm.model`
-    below: Below
+    below: FrozenLayers
     parameters: dict[str, nn.Parameter]  # the trained tensors by PEFT's names
     optimizer: torch.optim.AdamW
     micro: int  # sequences whose graph is in memory at a time
@@ -45,7 +45,7 @@ class Student:
         """Final hidden states [tokens, d] where the batch's targets are predicted."""
         # Padding is on the right, where causal attention never looks from a real token: without a
         # padding mask the fused causal kernel runs.
-        lower = nullcontext() if batch.lower is None else self.below.giving(batch.lower)
+        lower = nullcontext() if batch.lower is None else self.below.give(batch.lower)
         with lower:
             states = self.lm.decoder(input_ids=batch.input_ids, use_cache=False).last_hidden_state
         hidden: Tensor = states[batch.rows, batch.columns]
@@ -91,7 +91,7 @@ class Student:
 
 
 @contextmanager
-def training(
+def attach_student(
     lm: LanguageModel,
     config: HealConfig,
     seed: int,
@@ -108,7 +108,7 @@ def training(
         ModelError: no module of the model matches the targets.
     """
     modules = target_modules(lm, config)
-    below = Below(lm, lowest_layer(lm, modules))
+    below = FrozenLayers(lm, lowest_layer(lm, modules))
     learnt = [*train, *held_out]
     references: list[Tensor | None] = [None] * len(learnt)
     if config.divergence != "none" and config.lam > 0:
@@ -116,12 +116,12 @@ def training(
     if anchors:
         references += reference_states(lm, anchors, "base")
     rows = sequences([*learnt, *anchors])
-    with below.attached():
+    with below.attach():
         lower = below.read(rows) if below.depth else [None] * len(rows)
         texts = [Text(*t) for t in zip([*learnt, *anchors], references, lower, strict=True)]
         first, second = len(train), len(learnt)
         with (
-            quick_attention(lm, max(map(len, rows))),
+            use_quick_attention(lm, max(map(len, rows))),
             _adapter_attached(lm, config, modules, seed) as model,
         ):
             parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}

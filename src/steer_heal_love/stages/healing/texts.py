@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from steer_heal_love.lm.model.load import LanguageModel
-from steer_heal_love.lm.model.team import in_shards
+from steer_heal_love.lm.model.team import run_in_shards
 from steer_heal_love.lm.patches.adapters import base
 from steer_heal_love.lm.reading.score import hidden_states
 from steer_heal_love.lm.tokens import pad_right
@@ -136,5 +136,5 @@ def reference_states(
         return [found[i] for i in range(len(rows))]
 
     with nullcontext() if reference == "previous" else base(lm):
-        states = in_shards(lm, len(examples), read)
+        states = run_in_shards(lm, len(examples), read)
     return [s.to(lm.device) for s in states]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steer_heal_love.errors import DivergedError
 from steer_heal_love.lm.model.load import LanguageModel
-from steer_heal_love.lm.model.team import in_shards
+from steer_heal_love.lm.model.team import run_in_shards
 from steer_heal_love.lm.patches.adapters import base
 from steer_heal_love.lm.patches.temperature import current_head
 from steer_heal_love.lm.reading.chat import encode_chat
@@ -162,7 +162,7 @@ def split_answers(
         chosen = [answers[i] for i in rows]
         return _split(lm, head, [student[i] for i in rows], [theirs[i] for i in rows], chosen)
 
-    return [Split(*part) for part in in_shards(lm, len(answers), read)]
+    return [Split(*part) for part in run_in_shards(lm, len(answers), read)]
 
 
 def _split(
