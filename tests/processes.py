@@ -105,7 +105,7 @@ def _make_light() -> None:
     """Leave out what takes most of the time of a tiny run: figures, long texts, resampling."""
     import scipy.stats
 
-    import steer_heal_love.report as report
+    from steer_heal_love.report import write as report
     from steer_heal_love.report.page import document as page
     from steer_heal_love.stages import evaluate
 

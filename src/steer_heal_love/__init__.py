@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from steer_heal_love.lm.patches.hooks import steering
     from steer_heal_love.loop.iterative import run_loop
     from steer_heal_love.run_config import RunConfig
-    from steer_heal_love.runs.write import read_run
+    from steer_heal_love.runs.read import read_run
 
 _HOMES = {
     "RunConfig": "run_config",
     "SteerHealLoveError": "errors",
     "answer": "api",
-    "base": "lm.adapters",
+    "base": "lm.patches.adapters",
     "extract_direction": "api",
     "filter_texts": "api",
     "heal": "api",
-    "load_axis": "axes",
-    "load_contexts": "axes",
-    "load_model": "lm.load",
+    "load_axis": "inputs.axes",
+    "load_contexts": "inputs.axes",
+    "load_model": "lm.model.load",
     "measure_limits": "api",
-    "read_run": "runs",
-    "run_loop": "loop",
-    "steering": "lm.hooks",
-    "student": "lm.adapters",
+    "read_run": "runs.read",
+    "run_loop": "loop.iterative",
+    "steering": "lm.patches.hooks",
+    "student": "lm.patches.adapters",
 }
 
 __all__ = [

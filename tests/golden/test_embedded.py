@@ -19,7 +19,7 @@ from steer_heal_love.lm.patches.temperature import set_temperature
 from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.lm.reading.score import completion_logprobs
 from steer_heal_love.lm.sampler.generate import Dosing, Sampling, generate
-from steer_heal_love.loop import context as work
+from steer_heal_love.loop import measure as measuring
 from steer_heal_love.maths.backtrack import Backtrack, first_fault
 from steer_heal_love.stages import evaluate
 from steer_heal_love.stages.instruments.answer_pairs import measure_trait
@@ -114,7 +114,7 @@ def test_one_round_steers_and_heals(
     # Nothing is asked of these two here, and on all their texts they take half of the time.
     some = ordinary_paragraphs()[:2]
     monkeypatch.setattr(evaluate, "ordinary_paragraphs", lambda: some)
-    monkeypatch.setattr(work, "SHIFT_CONTEXTS", 4)
+    monkeypatch.setattr(measuring, "SHIFT_CONTEXTS", 4)
     data = axis_to_toml_data(load_axis("love"))
     data |= {"probes": data["probes"][:8], "pairs": data["pairs"][:12]}
     (tmp_path / "axis.toml").write_text(tomli_w.dumps(data), "utf-8")

@@ -249,20 +249,20 @@ def test_a_filter_that_drops_nothing_is_noted(floor: float) -> None:
 
 
 def test_a_heal_that_ends_above_its_start_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    import steer_heal_love.loop.context as work
+    from steer_heal_love.loop import heal as heal_of_loop
 
-    monkeypatch.setattr(work.heal, "rose", lambda _: True)
+    monkeypatch.setattr(heal_of_loop.heal, "rose", lambda _: True)
     (only,) = first_rounds(settings(rounds=1))
     assert any("the heal ended above" in note for note in only.notes)
 
 
 def test_a_number_that_goes_bad_is_named_with_its_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    import steer_heal_love.loop.context as work
+    from steer_heal_love.loop import heal as heal_of_loop
 
     def diverge(*_: object, **__: object) -> None:
         raise DivergedError("heal: the loss is nan at step 3: lower --heal.learning-rate")
 
-    monkeypatch.setattr(work.heal, "heal", diverge)
+    monkeypatch.setattr(heal_of_loop.heal, "heal", diverge)
     with pytest.raises(DivergedError, match=r"^round 0: heal: the loss is nan at step 3"):
         first_rounds(settings(rounds=1))
 

@@ -114,7 +114,7 @@ def test_the_verdict_on_coherence_has_its_say(answer: str, first: str, make_metr
 
 def test_an_open_verdict_is_not_contradicted_by_the_estimates(make_metrics: Make) -> None:
     judged = {"coherent": {"answer": "cannot tell", "words": "Unclear: perplexity 1.27 × base."}}
-    text = summary_text(make_metrics(1, perplexity=9.4) | {"verdicts": judged}, RUN)
+    text = summary_text(make_metrics(1, trait=0.4, perplexity=9.4) | {"verdicts": judged}, RUN)
     assert "whether the model is as coherent as base is open" in text
     assert "(over the limit of 1.25 times)" in text
     assert "Unclear: perplexity 1.27 × base." in text
