@@ -32,9 +32,16 @@ BLOCK = "run-table"
 DEMO_ROUNDS = 3  # as in the Makefile
 
 HEADINGS = [
-    *("condition", "dose κ", "kept / total", "trait, nats per token", "perplexity", "loops"),
-    *("relevance", "distinct-2", "capability"),
+    *(
+        "condition",
+        "dose κ",
+        "kept / total",
+        "trait at base's entropy, nats per token",
+        "raw trait",
+    ),
+    *("T*", "perplexity", "loops", "relevance", "distinct-2", "capability"),
 ]
+RAW, MATCH = "trait_raw_nats", "temperature_match"
 OF_BASE = ("relevance", "distinct_2", "capability_perplexity")  # shown × base
 
 
@@ -111,6 +118,8 @@ def row(
         dose,
         kept,
         with_interval(read_figure(measurement, TRAIT), signed),
+        alone(read_figure(measurement, RAW), signed),
+        alone(read_figure(measurement, MATCH), lambda t: number(t, 2)),
         with_interval(read_figure(measurement, PERPLEXITY), plain),
         with_interval(read_figure(measurement, LOOPS), percent),
         *(of_base(read_figure(measurement, name), read_figure(base, name)) for name in OF_BASE),
@@ -122,6 +131,11 @@ def of_base(figure: Figure | None, base: Figure | None) -> str:
     if figure is None or base is None or base.value == 0:
         return MISSING
     return f"{figure.value / base.value:.2f}×"
+
+
+def alone(figure: Figure | None, words: Callable[[float], str]) -> str:
+    """A figure without its interval, or a dash."""
+    return MISSING if figure is None else words(figure.value)
 
 
 def with_interval(figure: Figure | None, words: Callable[[float], str]) -> str:

@@ -11,6 +11,8 @@ from results.readme_table import main
 
 MEASURED = {
     "trait_nats": 0.5,
+    "trait_raw_nats": 0.75,
+    "temperature_match": 1.25,
     "perplexity": 6.25,
     "loop_share": 0.125,
     "relevance": 0.4,
@@ -23,6 +25,9 @@ METRICS = {
         | {"steered": MEASURED, "healed": MEASURED}
     ],
 }  # fmt: skip
+BASE_ROW = (
+    "| base model |  |  | +0.50 (+0.25 to +0.75) | +0.75 | 1.25 | 6.2 | 12 % | 1.00× | – | – |"
+)
 PAGE = "Above\n<!-- run-table:begin -->\nold\n<!-- run-table:end -->\nbelow\n"
 
 
@@ -42,9 +47,9 @@ def test_every_condition_has_a_row(place: list[str], capsys: Any) -> None:
     assert text.startswith("Above\n<!-- run-table:begin -->\n\n| condition |")
     assert text.endswith("<!-- run-table:end -->\nbelow\n")
     lines = text.splitlines()
-    assert "| --- |" + 8 * " ---: |" in lines
-    assert "| base model |  |  | +0.50 (+0.25 to +0.75) | 6.2 | 12 % | 1.00× | – | – |" in lines
-    assert "| persona as system prompt |  |  | – | – | – | – | – | – |" in lines
+    assert "| --- |" + 10 * " ---: |" in lines
+    assert BASE_ROW in lines
+    assert "| persona as system prompt |  |  |" + 8 * " – |" in lines
     assert any(line.startswith("| round 0, steered | 0.80 |") for line in lines)
     assert any(line.startswith("| round 0, healed |  | 5 / 9 |") for line in lines)
     assert "`shl run --axis love --model tiny --rounds 1 --seed 3`" in text
