@@ -306,11 +306,11 @@ class RoundRecord:
 
     round: int
     direction: Direction
-    dose: float
+    dose: float  # 0: not steered
     judged: tuple[Judged, ...]
     healed_result: Healed
     cosine_first: float  # mean over the band of cos(v_r, v_0)
-    steered: Measurement
+    steered: Measurement | None  # None in a round that is not steered
     healed: Measurement
     cost: Mapping[str, Cost]  # by stage
     front: tuple[tuple[float, Measurement], ...] = ()  # raw steering of the base, by dose; round 0
@@ -329,6 +329,12 @@ class RoundRecord:
     def total(self) -> int:
         """Completions generated in this round."""
         return len(self.judged)
+
+    @property
+    def measured(self) -> dict[str, Measurement]:
+        """The round's student by condition: steered, where it was, and healed."""
+        steered = {} if self.steered is None else {"steered": self.steered}
+        return {**steered, "healed": self.healed}
 
     @property
     def wall_s(self) -> dict[str, float]:

@@ -21,6 +21,7 @@ from steer_heal_love.lm.patches.adapters import student
 from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.loop.iterative import run_loop
 from steer_heal_love.records import Baseline, Completion, Judged, RoundRecord, Scores
+from steer_heal_love.report.write import write_report
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runs.as_json import GIB
 from steer_heal_love.runs.write import RunDirectory
@@ -118,6 +119,21 @@ def test_what_the_search_spent_is_recorded(done: Done) -> None:
             "search_tokens": effort.search_tokens,
             "tokens": effort.tokens,
         }
+
+
+def test_later_rounds_can_learn_from_what_is_said_unsteered(tmp_path: Path) -> None:
+    config = settings(dose={"steered_rounds": 1})
+    done = carry_out(tmp_path / "run", config)
+    steered, plain = done.rounds
+    assert steered.steered is not None
+    assert plain.steered is None
+    assert (plain.dose, plain.effort.doses) == (0.0, ())
+    assert {j.completion.kappa for j in plain.judged} == {0.0}
+    assert plain.kept == config.dose.n_keep
+    entries = done.run.metrics()["rounds"]
+    assert ["steered" in entry for entry in entries] == [True, False]
+    files = write_report(tmp_path / "run")
+    assert {"report.html", "diary.md", "love_loop.svg"} <= {f.name for f in files}
 
 
 def test_a_schedule_reaches_the_texts_and_is_recorded(done: Done, tmp_path: Path) -> None:

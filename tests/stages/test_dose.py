@@ -227,3 +227,27 @@ def test_the_coherent_share_leaves_the_trait_aside_but_not_relevance() -> None:
 def test_settings_out_of_bounds_are_refused(changes: dict[str, float], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         DoseConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_without_steering_there_is_no_dose_to_search_for() -> None:
+    model = Model(coherent_up_to=0.5)
+    harvest = search_dose(model, SMALL, 0.0)
+    assert (harvest.kappa, harvest.effort.doses) == (0.0, ())
+    assert {kappa for kappa, _, _ in model.calls} == {0.0}
+    assert len(harvest.kept) == SMALL.n_keep
+
+
+def test_a_round_that_starves_without_steering_does_not_speak_of_a_dose() -> None:
+    with pytest.raises(StarvedRound) as starved:
+        search_dose(Model(coherent_up_to=-1.0), SMALL, 0.0)
+    assert "without steering" in str(starved.value)
+    assert "dose 0" not in str(starved.value)
+    assert "kappa-min" not in str(starved.value)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "steers"), [("all", [True] * 3), (1, [True, False, False]), (0, [False] * 3)]
+)
+def test_steered_rounds_are_counted_from_the_first(rounds: int | str, steers: list[bool]) -> None:
+    config = DoseConfig.model_validate({"steered_rounds": rounds})
+    assert [config.steers(r) for r in range(3)] == steers

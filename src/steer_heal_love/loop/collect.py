@@ -102,9 +102,14 @@ def steer_as_set(
 ) -> Iterator[Dosing | None]:
     """The direction on at this dose, by gate and operator; yields what generation has to know.
 
+    At dose 0 the model is left as it is, and there is nothing to know.
+
     With `limits` generation backtracks too, if it is set to. `must_fire` is as `steering` has it:
     off where what the body asks for may have been stored before.
     """
+    if kappa == 0:
+        yield None
+        return
     how = work.config.dosing
     with steering(
         work.lm, direction, kappa, gate=how.gate, operator=how.operator, must_fire=must_fire

@@ -25,6 +25,7 @@ from steer_heal_love.records import (
     Baseline,
     Context,
     Direction,
+    Limits,
     Measurement,
     NoPieces,
     Pieces,
@@ -81,11 +82,12 @@ def run_loop(
             direction = extract(work, r)
             first = first or direction
             front = measure_front(work, direction) if r == 0 else ()
-            harvest = collect(work, r, direction, limits, kappa)
+            steers = config.dose.steers(r)
+            harvest = collect(work, r, direction, limits, kappa if steers else 0.0)
             healed_result = heal_round(work, r, harvest)
-            with steer_as_set(work, direction, harvest.kappa) as dosing:
-                name = of_round(r) / "steered"
-                steered = measure(work, name, "steered", limits, dosing=dosing)
+            steered = (
+                _measure_steered(work, r, direction, harvest.kappa, limits) if steers else None
+            )
             if r == 0:
                 rivals = measure_rivals(work, direction, harvest, limits, baseline.base)
         history.append(healed_result.adapter)
@@ -100,7 +102,7 @@ def run_loop(
             judged=harvest.judged,
             healed_result=healed_result,
             cosine_first=float(cosine(direction.vectors, first.vectors).mean()),
-            steered=with_ratios(steered, baseline.base),
+            steered=with_ratios(steered, baseline.base) if steered is not None else None,
             healed=with_ratios(healed, baseline.base),
             cost=work.account.stages,
             front=front,
@@ -112,4 +114,13 @@ def run_loop(
         )
         if stopped:
             return
-        kappa = warm_start(harvest.kappa, config.dose)
+        if steers:
+            kappa = warm_start(harvest.kappa, config.dose)
+
+
+def _measure_steered(
+    work: RunContext, r: int, direction: Direction, kappa: float, limits: Limits
+) -> Measurement:
+    """The student before the heal with the round's direction on at the dose it settled on."""
+    with steer_as_set(work, direction, kappa) as dosing:
+        return measure(work, of_round(r) / "steered", "steered", limits, dosing=dosing)

@@ -103,7 +103,7 @@ def figures(record: Baseline | RoundRecord) -> Iterator[tuple[str, float]]:
                 "prompt_neg": record.prompt_neg,
             }
         case RoundRecord():
-            conditions = {"steered": record.steered, "healed": record.healed}
+            conditions = record.measured
             yield "round/index", record.round
             yield "round/dose", record.dose
             yield "round/kept", record.kept

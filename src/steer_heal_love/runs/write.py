@@ -157,7 +157,7 @@ class RunDirectory:
         self.write_lines(f"{folder}/completions.jsonl", [completion_row(j) for j in record.judged])
         self._write_adapter(f"{folder}/adapter", record.healed_result.adapter)
         self.write_lines(f"{folder}/heal.jsonl", [asdict(s) for s in record.healed_result.steps])
-        measured = {"steered": record.steered, "healed": record.healed, **record.rivals}
+        measured = {**record.measured, **record.rivals}
         self.write_lines(f"{folder}/answers.jsonl", answer_rows(measured.values()))
         figures = round_figures(record)
         self.write_json(

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -50,6 +50,9 @@ class DoseConfig(StageConfig):
     """Train on the survivors that carry the most trait, balanced over prompts, or on the first."""
     top_share: float = Field(0.75, gt=0, le=1)
     """Share of the survivors to train on: less than 1 generates more to choose from."""
+    steered_rounds: Annotated[int, Field(ge=0)] | Literal["all"] = "all"
+    """Rounds, from the first, whose completions are steered; later ones learn the best of what the
+    student says by itself."""
     max_generated: int = Field(512, ge=1)
     """Hard cap on the completions generated in one round."""
     min_prompts: int = Field(192, ge=1)
@@ -64,6 +67,10 @@ class DoseConfig(StageConfig):
         if self.min_kept > self.n_keep:
             raise ValueError("min_kept must not exceed n_keep")
         return self
+
+    def steers(self, r: int) -> bool:
+        """Whether the completions of round `r`, from 0, are steered."""
+        return self.steered_rounds == "all" or r < self.steered_rounds
 
     @property
     def n_survivors(self) -> int:
@@ -88,6 +95,8 @@ class Collected:
 def search_dose(sample: Sample, config: DoseConfig, kappa_start: float | None = None) -> Collected:
     """Search the dose by probe batches, then fill up at the dose that it settles on.
 
+    From κ₀ = 0, where nothing is steered, there is no dose to search for.
+
     `walk`: while share < target and κ > κ_min: κ *= decay. `bisect`: the highest dose up to κ₀
     whose share reaches the target. Survivors of every dose are banked; at the settled dose full
     batches top up until there are enough to choose `n_keep` from, under the cap `max_generated`.
@@ -95,16 +104,19 @@ def search_dose(sample: Sample, config: DoseConfig, kappa_start: float | None = 
     Raises:
         StarvedRound: fewer than `min_kept` survive; says which filter dropped how many.
     """
-    search = begin_search(config, config.kappa_start if kappa_start is None else kappa_start)
+    kappa = config.kappa_start if kappa_start is None else kappa_start
     bank: list[Judged] = []
     doses: list[float] = []
-    while not search.settled and len(bank) < config.max_generated:
-        count = min(config.probe_batch, config.max_generated - len(bank))
-        probe = sample(search.kappa, count, len(bank))
-        doses.append(search.kappa)
-        bank += probe
-        search = search.update(coherent_share(probe))
-    kappa, searched = search.kappa, len(bank)
+    if kappa > 0:
+        search = begin_search(config, kappa)
+        while not search.settled and len(bank) < config.max_generated:
+            count = min(config.probe_batch, config.max_generated - len(bank))
+            probe = sample(search.kappa, count, len(bank))
+            doses.append(search.kappa)
+            bank += probe
+            search = search.update(coherent_share(probe))
+        kappa = search.kappa
+    searched = len(bank)
     while survivors(bank) < config.n_survivors and len(bank) < config.max_generated:
         bank += sample(kappa, top_up(bank, kappa, config), len(bank))
     kept = survivors(bank)
@@ -167,8 +179,13 @@ def starved_message(bank: Sequence[Judged], kept: int, kappa: float, config: Dos
     """One line: how few were kept, at which dose, and which filter dropped how many."""
     counts = Counter(reason for j in bank for reason in j.reasons)
     dropped = ", ".join(f"{k} {v}" for k, v in sorted(counts.items(), key=lambda kv: -kv[1]))
+    where, also = (
+        (f"down to dose {kappa:.3g}", ", lower --dose.kappa-min,")
+        if kappa > 0
+        else ("without steering", "")
+    )
     return (
         f"starved: {kept} of {len(bank)} completions kept (at least {config.min_kept} "
-        f"wanted) down to dose {kappa:.3g}; dropped by {dropped or 'none'}: loosen the first of "
-        "these filters, lower --dose.kappa-min, or raise --dose.max-generated"
+        f"wanted) {where}; dropped by {dropped or 'none'}: loosen the first of "
+        f"these filters{also} or raise --dose.max-generated"
     )

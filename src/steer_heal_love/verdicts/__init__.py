@@ -105,6 +105,7 @@ def all_verdicts(
     if not rounds:
         return found
     last = rounds[-1]
+    steered = next((r.steered for r in reversed(rounds) if r.steered is not None), None)
     valid = found.get(f"valid.{TRAIT}")
     each = [coherent(r.healed, base) for r in rounds]
     points = [
@@ -115,7 +116,7 @@ def all_verdicts(
         found |= {"sharpened": sharpened(last.healed), "flattened": flattened(last.healed)}
     return found | {
         "q0_filter": can_filter(rounds, base, found.get(f"valid.{PERSONA}")),
-        "q1_heal": can_heal(last.healed, last.steered, base, valid, each[-1]),
+        "q1_heal": can_heal(last.healed, steered, base, valid, each[-1]),
         "q2_stay_coherent": stays_coherent(each),
         "q3_keep_moving": keeps_moving(rounds, valid, each[-1]),
         "coherent": each[-1],

@@ -12,7 +12,7 @@ from steer_heal_love.records import LEFT_OVER, Measurement, RoundRecord
 class RoundEvidence:
     """What the verdicts need to know of a round."""
 
-    steered: Measurement
+    steered: Measurement | None  # None in a round that is not steered
     healed: Measurement
     cosine_first: float
     passed: int  # completions that the filter let pass, also those left over

@@ -85,7 +85,7 @@ def _filter_checks(evidence: RoundEvidence, p95: float, base: Measurement | None
 
 def can_heal(
     healed: Measurement,
-    steered: Measurement,
+    steered: Measurement | None,
     base: Measurement,
     valid: Verdict | None,
     coherence: Verdict,
@@ -94,6 +94,9 @@ def can_heal(
 
     `retained = (healed − base) / (steered − base)`, trait means over the same items, separates
     heal from undo.
+
+    Args:
+        steered: of the last round that was steered; None where none was.
     """
     rule = "coherent, and the paired 95 % interval of the trait, healed − base, lies above zero"
     shift = trait_shift(healed, base)
@@ -104,7 +107,7 @@ def can_heal(
         return Verdict("cannot tell", figures, None, rule, "The trait was not measured on both.")
     figures["shift"] = shift.value
     words = f"The trait shifts by {signed(shift)} nats per token"
-    retained = _retained(healed, steered, base)
+    retained = None if steered is None else _retained(healed, steered, base)
     if retained is not None:
         figures |= {
             "retained": retained.value,

@@ -38,13 +38,13 @@ def evidence_of_run(view: RunView) -> list[RoundEvidence]:
     for index, entry in enumerate(rounds):
         until_here = replace(view, metrics={**view.metrics, "rounds": rounds[: index + 1]})
         measured = _measurements(until_here.items())
-        if "steered" not in measured or "healed" not in measured:
+        if "healed" not in measured:
             continue
         rows = view.completions(int(entry["round"]))
         kept = [read_mapping(row.get("scores")) for row in rows if row.get("kept")]
         found.append(
             RoundEvidence(
-                steered=measured["steered"],
+                steered=measured.get("steered"),
                 healed=measured["healed"],
                 cosine_first=read_number(entry.get("cosine_first")) or 0.0,
                 passed=sum(not set(row.get("reasons", ())) - LEFT_OVER for row in rows),
