@@ -114,7 +114,7 @@ REPORT = {"report.text", "report.compare", "report.figures"}
 LIBRARY_DOORS: dict[str, set[str]] = {
     "transformers": {*LM, "stages.heal", "runner.model"},
     "peft": {*LM, "stages.healing.student"},
-    "regex": {"inputs.patterns"},
+    "regex": {"inputs.patterns", "maths"},
     "tyro": {"commands", "terminal"},
     "rich": {*{"commands", "terminal", "play", "sweep", "runner"}, *REPORT},
     "gradio": {"play.page", "play.serving"},
@@ -127,7 +127,7 @@ LIBRARY_DOORS: dict[str, set[str]] = {
     "lm_eval": {"harness"},
     "vl_convert": {"report.figures", "report.page"},
 }
-MATHS_LIBRARIES = {"torch", "numpy", "scipy", "jaxtyping"}
+MATHS_LIBRARIES = {"torch", "numpy", "scipy", "jaxtyping", "regex"}
 
 
 def modules() -> dict[str, Path]:

@@ -6,15 +6,16 @@ All functions take texts as lists of tokens; `split_words` makes them.
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+import regex
 from jaxtyping import Float
 
 from steer_heal_love.maths.repetition import distinct_n, repeated_ngram_share
+from steer_heal_love.maths.scripts import LETTERS_AND_DIGITS
 from steer_heal_love.records import Interval
 
 Tokens = Sequence[Hashable]
@@ -23,11 +24,14 @@ BLEU_ORDER = 4
 BLEU_EPSILON = 0.1  # stands for a count of zero
 _Z_95 = 1.959963984540054
 
-_WORD = re.compile(r"\w+(?:'\w+)*")
+_WORD = regex.compile(rf"(?:{LETTERS_AND_DIGITS})(?:'(?:{LETTERS_AND_DIGITS}))*")
 
 
 def split_words(text: str) -> list[str]:
-    """Lowercased words with their inner apostrophes (one form of them), without punctuation."""
+    """Lowercased words with their inner apostrophes (one form of them), without punctuation.
+
+    In scripts without spaces (Chinese, Japanese, Thai …) a word is a character with its marks.
+    """
     return _WORD.findall(text.lower().replace("’", "'"))
 
 

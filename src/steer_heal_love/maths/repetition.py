@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
+import regex
 from jaxtyping import Int
+
+from steer_heal_love.maths.scripts import LETTERS
 
 # A loop is a run of copies, back to back. Rhetoric repeats too ("merrily, merrily, merrily,
 # merrily"), but little and seldom: so three copies count where they fill much of the text, and
@@ -26,7 +28,7 @@ LOOP_PERIOD_TOKENS = 32  # likewise
 MIN_RUN_TOKENS = 12
 
 # Words without digits: "1. Breathe. 2. Breathe." repeats itself, and "1, 2, 3" does not.
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = regex.compile(LETTERS)
 
 
 def repeated_ngram_share(tokens: Sequence[Hashable], n: int) -> float:
