@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
@@ -43,7 +44,10 @@ shl COMMAND --help tells a command's options; shl --version the version.
 
 def main(argv: list[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 the run went wrong, 2 bad input, 130/143 interrupted."""
-    arguments = sys.argv[1:] if argv is None else argv
+    arguments = [_as_utf8(a) for a in (sys.argv[1:] if argv is None else argv)]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console without UTF-8 gets ? for what it lacks
+            stream.reconfigure(errors="replace")
     try:
         sys.exit(dispatch(arguments))
     except SteerHealLoveError as error:
@@ -77,6 +81,12 @@ def dispatch(arguments: list[str]) -> int:
     module = importlib.import_module(f"steer_heal_love.commands.{COMMANDS[name][0]}")
     code: int = module.main(rest)
     return code
+
+
+def _as_utf8(argument: str) -> str:
+    """An argument as it was typed, also where a locale without UTF-8 put its bytes aside."""
+    aside = any("\ud800" <= c <= "\udfff" for c in argument)
+    return os.fsencode(argument).decode("utf-8", "replace") if aside else argument
 
 
 def one_line(text: str) -> str:

@@ -6,7 +6,7 @@ import math
 
 from steer_heal_love.inputs.prompts import spread
 from steer_heal_love.lm.patches.adapters import base
-from steer_heal_love.lm.reading.chat import encode_chat
+from steer_heal_love.lm.reading.chat import beginning_of_text, encode_chat
 from steer_heal_love.lm.sampler.answers import sample_answers
 from steer_heal_love.loop.context import RunContext, seed_of
 from steer_heal_love.piece_names import BASELINE, PieceName, all_epochs, of_round
@@ -69,7 +69,9 @@ def base_anchors(work: RunContext) -> list[Example]:
             return sample_answers(work.lm, messages, work.sampling, seed=seed_of(work, "anchors"))
 
     texts: list[Completion] = work.do(BASELINE / "anchors", compute)
-    return [Example(t.token_ids[:1], t.token_ids[1:]) for t in texts if len(t.token_ids) > 1]
+    begin = beginning_of_text(work.lm)
+    plain = [(*begin, *t.token_ids) for t in texts]
+    return [Example(ids[:1], ids[1:]) for ids in plain if len(ids) > 1]
 
 
 def _end(completion: Completion) -> tuple[int, ...]:

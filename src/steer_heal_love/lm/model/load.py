@@ -19,6 +19,7 @@ from steer_heal_love.lm.model.sources import ALIAS, ALIAS_HUB_ID, resolve
 from steer_heal_love.lm.model.split import device_map, device_of, devices_of
 from steer_heal_love.lm.model.team import Team
 from steer_heal_love.lm.model.token_counter import TokenCounter
+from steer_heal_love.lm.model.weights import read_weights
 from steer_heal_love.maths.head import Head
 
 DType = Literal["auto", "bfloat16", "float16", "float32"]
@@ -133,9 +134,7 @@ def load_model(
             if len(devices) > 1:
                 placed["device_map"] = _shared_out(folder, devices, kind, quantize, options)
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                folder, dtype=kind, use_safetensors=True, **placed, **options
-            )
+            model = read_weights(spec, folder, dtype=kind, **placed, **options)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             raise ModelError(_load_failure(spec, error)) from error
     # The cache's path would tell the home folder of whoever made a run: the hub id names the alias.

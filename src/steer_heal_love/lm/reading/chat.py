@@ -64,6 +64,15 @@ def encode_text(lm: LanguageModel, text: str) -> list[int]:
     return list(lm.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+def beginning_of_text(lm: LanguageModel) -> list[int]:
+    """The token that the tokenizer itself opens a plain text with; empty where it has none.
+
+    A model that was trained with one is out of its depth on a text without it.
+    """
+    opening = list(lm.tokenizer("a")["input_ids"])
+    return opening[:1] if opening and opening[0] == lm.tokenizer.bos_token_id else []
+
+
 def decode_text(lm: LanguageModel, ids: tuple[int, ...] | list[int]) -> str:
     """Text of completion ids, special tokens left out."""
     return str(

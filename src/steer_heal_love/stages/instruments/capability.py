@@ -7,7 +7,7 @@ from importlib import resources
 
 from steer_heal_love.errors import DataError
 from steer_heal_love.lm.model.load import LanguageModel
-from steer_heal_love.lm.reading.chat import encode_text
+from steer_heal_love.lm.reading.chat import beginning_of_text, encode_text
 from steer_heal_love.lm.reading.score import completion_logprobs
 from steer_heal_love.maths.statistics import exponential, ratio_interval
 from steer_heal_love.records import Measurement
@@ -58,11 +58,5 @@ def measure_capability(lm: LanguageModel, paragraphs: Sequence[str]) -> Measurem
 def paragraph_ids(lm: LanguageModel, paragraphs: Sequence[str]) -> list[list[int]]:
     """Token ids of plain text, the beginning of text first where the tokenizer sets one, cut to
     the model's context."""
-    begin = _begin(lm)
+    begin = beginning_of_text(lm)
     return [[*begin, *encode_text(lm, p)][: lm.max_positions] for p in paragraphs]
-
-
-def _begin(lm: LanguageModel) -> list[int]:
-    """The beginning-of-text token, where the tokenizer itself opens a text with it."""
-    opening = list(lm.tokenizer("a")["input_ids"])
-    return opening[:1] if opening and opening[0] == lm.tokenizer.bos_token_id else []
