@@ -32,7 +32,8 @@ def split_words(text: str) -> list[str]:
 
     In scripts without spaces (Chinese, Japanese, Thai …) a word is a character with its marks.
     """
-    return _WORD.findall(text.lower().replace("’", "'"))
+    words: list[str] = _WORD.findall(text.lower().replace("’", "'"))
+    return words
 
 
 def rep_n(tokens: Tokens, n: int) -> float:

@@ -178,7 +178,8 @@ def _places_of_words(text: str) -> list[tuple[int, int]]:
 
 def _words(text: str) -> list[str]:
     """Lowercased words."""
-    return _WORD.findall(text.lower())
+    words: list[str] = _WORD.findall(text.lower())
+    return words
 
 
 def _codes(tokens: Sequence[Hashable]) -> Int[np.ndarray, " n"]:
