@@ -39,6 +39,16 @@ class Harvested:
         """Tokens generated and judged a second; None before there are any."""
         return self.tokens / self.seconds if self.seconds > 0 else None
 
+    def __add__(self, later: Harvested) -> Harvested:
+        """Both together, at the dose of the later."""
+        return Harvested(
+            self.total + later.total,
+            self.kept + later.kept,
+            self.tokens + later.tokens,
+            self.seconds + later.seconds,
+            later.dose,
+        )
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -92,7 +102,7 @@ class Follower:
         names = map(PieceName.of_file, Manifest.read(self.path).names)
         pieces = frozenset(name for name in names if name is not None)
         generated = sorted(p for p in pieces if p.inside(here / "generate"))
-        harvested = _sum([self._read(piece) for piece in generated])
+        harvested = sum(map(self._read, generated), Harvested())
         stage, share = ("", 0.0) if state != "running" else _stage(view, pieces, here, harvested)
         eta = _eta(view, stage, share) if state == "running" else None
         return Progress(view, events, state, stage, share, harvested, eta)
@@ -111,24 +121,13 @@ def _harvest(piece: Any) -> Harvested:
     """Of a piece of generation: the judged completions, and the seconds they took."""
     if not (isinstance(piece, Costed) and isinstance(piece.value, list)):
         return Harvested()
-    found = [j for j in piece.value if isinstance(j, Judged)]
+    judged = [j for j in piece.value if isinstance(j, Judged)]
     return Harvested(
-        len(found),
-        sum(j.kept for j in found),
-        sum(len(j.completion.token_ids) for j in found),
+        len(judged),
+        sum(j.kept for j in judged),
+        sum(len(j.completion.token_ids) for j in judged),
         piece.cost.wall_s,
-        found[-1].completion.kappa if found else None,
-    )
-
-
-def _sum(parts: Sequence[Harvested]) -> Harvested:
-    """All of them together, at the dose of the last."""
-    return Harvested(
-        sum(p.total for p in parts),
-        sum(p.kept for p in parts),
-        sum(p.tokens for p in parts),
-        sum(p.seconds for p in parts),
-        parts[-1].dose if parts else None,
+        judged[-1].completion.kappa if judged else None,
     )
 
 

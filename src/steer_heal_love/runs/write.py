@@ -184,8 +184,7 @@ class RunDirectory:
 
     def metrics(self) -> dict[str, Any]:
         """The present `metrics.json`."""
-        found = read_json(self.path / "metrics.json")
-        return found if isinstance(found, dict) else {}
+        return read_json(self.path / "metrics.json")
 
     # Pieces of work
 
@@ -255,8 +254,7 @@ class RunDirectory:
     def environment(self) -> dict[str, Any]:
         """What the run was begun with; empty where that is not known for sure."""
         sound = self.manifest.read_sound("environment.json") is not None
-        found = read_json(self.path / "environment.json") if sound else None
-        return found if isinstance(found, dict) else {}
+        return read_json(self.path / "environment.json") if sound else {}
 
     @contextmanager
     def locked(self) -> Iterator[None]:
