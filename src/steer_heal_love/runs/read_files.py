@@ -44,7 +44,7 @@ ROUND = TypeAdapter(_RoundFile)
 _ANSWER = TypeAdapter(Answer)
 
 
-def read_object(path: Path, form: TypeAdapter[Any]) -> dict[str, Any]:
+def read_object(path: Path, form: Any) -> dict[str, Any]:
     """A JSON object of this form; {} where the file is missing. Raises RunError: it is broken."""
     data = read_limited(path)
     if not data and not path.exists():
