@@ -117,7 +117,8 @@ def adapter_numbers(lm: LanguageModel, config: HealConfig) -> int:
         ModelError: no module of the model matches the targets.
     """
     adapted = [lm.model.get_submodule(name) for name in target_modules(lm, config)]
-    return config.rank * sum(m.in_features + m.out_features for m in adapted)
+    numbers: int = config.rank * sum(m.in_features + m.out_features for m in adapted)
+    return numbers
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from steer_heal_love.records import Costed, Judged
 from steer_heal_love.runs.codec import unpack
 from steer_heal_love.runs.files import read_regular
 from steer_heal_love.runs.manifest import Manifest
-from steer_heal_love.runs.write import RunView, read_run
+from steer_heal_love.runs.read import RunView, read_run
 
 STAGES = ("steer", "generate", "heal", "evaluate")
 BASELINE_PIECES = 5  # limits, reference texts, base, and the two personas

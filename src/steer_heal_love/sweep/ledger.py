@@ -11,7 +11,7 @@ from typing import Any
 from steer_heal_love.errors import AxisError, RunError
 from steer_heal_love.runs.codec import to_json
 from steer_heal_love.runs.files import read_regular, write_text
-from steer_heal_love.runs.write import read_run
+from steer_heal_love.runs.read import read_run
 from steer_heal_love.sweep.trial import DONE, FAILED, INTERRUPTED, RUNNING, WAITING
 
 LEDGER = "trials.json"

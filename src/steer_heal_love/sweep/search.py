@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from steer_heal_love.errors import AxisError, RunError, SteerHealLoveError
-from steer_heal_love.runs.write import read_run
+from steer_heal_love.runs.read import read_run
 from steer_heal_love.sweep.cluster import claim, prepare, require
 from steer_heal_love.sweep.ledger import Ledger
 from steer_heal_love.sweep.naming import name_sample
