@@ -137,7 +137,7 @@ def cells(rows: Sequence[Row]) -> list[list[str]]:
         stages = [(s, m, whole[s], found[s]) for s, m in row.plan.stages.items()]
         stages.append(("peak", row.plan.peak, max(whole.values()), max(found.values())))
         for stage, moment, without, as_is in stages:
-            line = [row.name, stage, moment.what]
+            line = [row.name, stage, moment.work]
             for planned, measured in ((moment.alive, without), (moment.total, as_is)):
                 line += [f"{planned / GIB:.2f}", f"{measured / GIB:.2f}"]
                 line.append(f"{planned / measured - 1:+.0%}")

@@ -17,8 +17,8 @@ import torch
 
 from results.page import table, write_block
 from steer_heal_love.budget.machines import GIB, known_gpus, read_gpus
-from steer_heal_love.budget.named import NamedSize, named_sizes
 from steer_heal_love.budget.plan import Plan, in_four_bits, make_plan, on_machine
+from steer_heal_love.budget.shape import NamedSize, named_sizes
 from steer_heal_love.budget.texts import USUAL
 from steer_heal_love.commands.plan import duration
 from steer_heal_love.lm.model.meta_model import build_meta_model, config_of
@@ -91,7 +91,12 @@ def parts_block(plan: Plan) -> str:
     """What a plan's peaks are made of, stage by stage."""
     names = list(dict.fromkeys(k for m in plan.stages.values() for k in m.terms))
     rows = [
-        [stage, m.what, *(f"{m.terms.get(k, 0) / GIB:.2f}" for k in names), f"{m.total / GIB:.2f}"]
+        [
+            stage,
+            m.work,
+            *(f"{m.terms.get(k, 0) / GIB:.2f}" for k in names),
+            f"{m.total / GIB:.2f}",
+        ]
         for stage, m in plan.stages.items()
     ]
     return table(["stage", "while", *names, "in all"], rows)

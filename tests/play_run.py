@@ -13,7 +13,8 @@ from steer_heal_love.play.loaded import Loaded, load_run
 from steer_heal_love.records import Direction
 from steer_heal_love.runner.environment import describe_environment
 from steer_heal_love.runs.as_json import pack_direction
-from steer_heal_love.runs.write import RunDirectory, read_run
+from steer_heal_love.runs.read import read_run
+from steer_heal_love.runs.write import RunDirectory
 from tiny import WIDTH, random_adapter, save_tiny_model
 from tiny_run import axis_data, config_data
 

@@ -33,7 +33,7 @@ DOORS: dict[str, set[str]] = {
     "verdicts": {"records", "maths"},
     "runs": {"errors", "records", "piece_names", "inputs"},
     "stages": {"errors", "records", "piece_names", "maths", "inputs", *LM},
-    "harness": {"errors", "records", "maths", "lm.model", "lm.patches", "stages"},
+    "harness": {"errors", "records", "maths", "inputs", "lm.model", "lm.patches", "stages"},
     "checks": {
         *{"errors", "records", "inputs", "maths", "lm.model", "lm.reading"},
         *{"stages", "verdicts"},

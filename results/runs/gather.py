@@ -11,7 +11,7 @@ from typing import Any
 from results.runs.records import FrontDose, Measured, Round, Run, SweepFigures
 from steer_heal_love.maths.paired import known
 from steer_heal_love.report.states import read_figure, read_mapping, read_number, read_rounds
-from steer_heal_love.runs.write import RunView, read_run
+from steer_heal_love.runs.read import RunView, read_run
 from steer_heal_love.sweep.file import Sweep
 from steer_heal_love.sweep.naming import canonical
 

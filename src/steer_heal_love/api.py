@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from steer_heal_love.budget.batch_size import rows_for
+from steer_heal_love.budget.rows import rows_for
 from steer_heal_love.inputs.axes import load_contexts
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import base

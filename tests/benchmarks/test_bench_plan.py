@@ -11,9 +11,9 @@ import pytest
 from benchmarks.plan import HEAD, KINDS, Row, cells, store
 from benchmarks.plan_round import MODELS, Measured, settings
 
-from steer_heal_love.budget.batch_size import CPU_ROWS
 from steer_heal_love.budget.machines import GIB
 from steer_heal_love.budget.memory import HOLES, STAGES, MemoryPoint
+from steer_heal_love.budget.rows import CPU_ROWS
 from steer_heal_love.piece_names import PieceName
 
 PIECES = {

@@ -14,7 +14,7 @@ from tab import Tab
 
 from steer_heal_love.report.page.document import run_page
 from steer_heal_love.report.write import plots_of, write_comparison_page
-from steer_heal_love.runs.write import read_run
+from steer_heal_love.runs.read import read_run
 
 DEMO = Path(__file__).parents[2] / "runs/demo"
 Open = Callable[..., Tab]

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steer_heal_love.budget.batch_size import (
+from steer_heal_love.budget.rows import (
     CPU_ROWS,
     GPU_ROWS,
     RESERVE,

@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steer_heal_love.budget.adapters import adapter_numbers
 from steer_heal_love.budget.advice import advise, at_rest
 from steer_heal_love.budget.duration import generated, round_seconds
 from steer_heal_love.budget.machines import GIB, Machine, Rates
@@ -36,7 +35,7 @@ from steer_heal_love.budget.plan import (
 )
 from steer_heal_love.budget.rehearsal import rehearse_heal, rehearse_sampling, rehearse_scoring
 from steer_heal_love.budget.rows import rows_in_flight
-from steer_heal_love.budget.shape import Shape
+from steer_heal_love.budget.shape import Shape, adapter_numbers
 from steer_heal_love.budget.texts import USUAL, PromptStats
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.model.meta_model import build_meta_model, config_of
@@ -125,7 +124,7 @@ def test_memory_grows_with_rank_and_rounds(rank: int, rounds: int, more: int) ->
 
 
 def moment(stage: str, what: str, place: Device = CPU) -> MemoryPoint:
-    return next(m for m in found(place) if (m.stage, m.what) == (stage, what))
+    return next(m for m in found(place) if (m.stage, m.work) == (stage, what))
 
 
 def test_each_stage_has_a_moment_and_packing_costs_a_second_copy() -> None:
@@ -153,7 +152,7 @@ def test_of_an_adapter_there_are_many_copies_while_an_epoch_is_stored_on_a_cpu()
     numbers = FLOAT * sizes().adapter
     stored = moment("heal", "storing an epoch")
     assert stored.terms["adapter and optimiser"] == STORED_COPIES * numbers == 19 * numbers
-    assert all(m.what != "storing an epoch" for m in found(GPU))
+    assert all(m.work != "storing an epoch" for m in found(GPU))
     no_barrier = SETTINGS.heal.model_copy(update={"lam": 0.0, "anchor": 0.0})
     one = [m.terms["stored states"] for m in found(heal=no_barrier) if m.stage == "heal"]
     assert set(one) == {0}  # no reference, no anchors, and no layer below the adapter

@@ -11,9 +11,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steer_heal_love.budget.adapters import adapter_numbers
-from steer_heal_love.budget.named import find_size, named_sizes
-from steer_heal_love.budget.shape import NF4_BITS, Shape
+from steer_heal_love.budget.shape import NF4_BITS, Shape, adapter_numbers, find_size, named_sizes
 from steer_heal_love.errors import ConfigError, ModelError
 from steer_heal_love.lm.model.load import describe
 from steer_heal_love.lm.model.meta_model import build_meta_model, config_of

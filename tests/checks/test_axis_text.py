@@ -8,8 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steer_heal_love.checks.axis_text import FEW_PAIRS, FEW_PROBES, check_form, near_duplicates
-from steer_heal_love.checks.findings import Finding
+from steer_heal_love.checks.axis_text import (
+    FEW_PAIRS,
+    FEW_PROBES,
+    Finding,
+    check_form,
+    near_duplicates,
+)
 from steer_heal_love.inputs.axes import builtin_axes, load_axis
 from steer_heal_love.records import AnswerPair, Axis
 

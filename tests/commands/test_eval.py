@@ -18,7 +18,7 @@ from steer_heal_love.harness.tasks import load_tasks
 from steer_heal_love.lm.model.load import LanguageModel, load_model
 from steer_heal_love.lm.patches.adapters import student
 from steer_heal_love.run_config import RunConfig
-from steer_heal_love.runs.write import read_run
+from steer_heal_love.runs.read import read_run
 from steer_heal_love.stages.instruments.answer_pairs import answer_pair_values
 from tiny_run import config_data, write_inputs
 

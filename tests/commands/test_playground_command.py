@@ -25,7 +25,7 @@ from steer_heal_love.lm.model.load import load_model
 from steer_heal_love.lm.sampler.sampling import Sampling
 from steer_heal_love.play.loaded import Loaded, load_run
 from steer_heal_love.play.turn import Setting, take_turn
-from steer_heal_love.runs.write import read_run
+from steer_heal_love.runs.read import read_run
 
 needs_gradio = pytest.mark.skipif(
     importlib.util.find_spec("gradio") is None,

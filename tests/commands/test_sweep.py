@@ -18,7 +18,7 @@ from processes import Ended, convert_slowly, shl, start
 from said import Said
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner import trial
-from steer_heal_love.runs.write import read_run
+from steer_heal_love.runs.read import read_run
 from sweep_inputs import events, ledger_of, write_sweep
 from tiny import save_tiny_model
 from tiny_run import outcome

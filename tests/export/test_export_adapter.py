@@ -23,7 +23,7 @@ from steer_heal_love.export.lora import (
 )
 from steer_heal_love.lm.patches.adapters import LowRank
 from steer_heal_love.records import Adapter
-from steer_heal_love.runs.write import read_adapter
+from steer_heal_love.runs.read_files import read_adapter
 
 
 def peft_logits(base: str, folder: Path) -> torch.Tensor:

@@ -19,7 +19,8 @@ from steer_heal_love.report.text.diary import write_diary
 from steer_heal_love.report.text.summary import round_table, summary_of
 from steer_heal_love.report.write import plots_of
 from steer_heal_love.runs.manifest import SCHEMA
-from steer_heal_love.runs.write import RunDirectory, read_run
+from steer_heal_love.runs.read import read_run
+from steer_heal_love.runs.write import RunDirectory
 from tiny_run import axis_data
 
 VIGNETTES = [

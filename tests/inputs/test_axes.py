@@ -158,7 +158,7 @@ def test_a_missing_key_is_named(key: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"proes": ["x"]}, "unknown key 'proes' (did you mean 'probes'?)"),
+        ({"proes": ["x"]}, "unknown key 'proes': did you mean 'probes'?"),
         ({"probes": []}, "key 'probes': list should have at least 1 item"),
         ({"pairs": PAIRS[:1]}, "key 'pairs': list should have at least 2 items"),
         ({"pairs": [PAIRS[0], {"question": "x"}]}, "key 'pairs.1.trait' is missing"),

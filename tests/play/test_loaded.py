@@ -12,7 +12,7 @@ from play_run import DOSES, load_play_run, some_direction, write_play_run
 from steer_heal_love.errors import ConfigError, RunError
 from steer_heal_love.lm.model.load import load_model
 from steer_heal_love.play.loaded import Loaded, load_run
-from steer_heal_love.runs.write import read_run
+from steer_heal_love.runs.read import read_run
 
 
 def test_a_round_has_the_direction_and_dose_that_it_was_healed_from(loaded: Loaded) -> None:

@@ -23,7 +23,8 @@ from steer_heal_love.report.compare.comparison import (
     comparison_table,
 )
 from steer_heal_love.report.text.judgement import judge_run
-from steer_heal_love.runs.write import RunDirectory, read_run
+from steer_heal_love.runs.read import read_run
+from steer_heal_love.runs.write import RunDirectory
 from steer_heal_love.verdicts import INVALID
 
 

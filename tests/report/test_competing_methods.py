@@ -17,7 +17,7 @@ from steer_heal_love.report.text.competing_methods import read_rivals, rival_lin
 from steer_heal_love.report.text.diary import write_diary
 from steer_heal_love.report.text.ratios import ratio_to_base, times_words
 from steer_heal_love.report.text.summary import round_table, summary_text
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 
 Make = Callable[..., Any]
 RUN = Path("run")

@@ -14,7 +14,7 @@ from made_up_runs import make_run
 from steer_heal_love.report.page.setup import setup_of
 from steer_heal_love.report.text.costs import HEAD, TITLE, cost_grid, cost_section
 from steer_heal_love.report.text.diary import write_diary
-from steer_heal_love.runs.write import read_run
+from steer_heal_love.runs.read import read_run
 
 
 def rounds(*entries: dict[str, Any]) -> dict[str, Any]:

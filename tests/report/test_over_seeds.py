@@ -17,7 +17,7 @@ from steer_heal_love.report.compare.compare import compare_runs
 from steer_heal_love.report.compare.comparison import comparison_csv, comparison_markdown
 from steer_heal_love.report.compare.over_seeds import is_finished
 from steer_heal_love.report.compare.run_row import RunRow
-from steer_heal_love.runs.write import read_run
+from steer_heal_love.runs.read import read_run
 
 TRAITS = (0.8, 1.0, 1.3)
 

@@ -32,7 +32,7 @@ from steer_heal_love.report.page.headline import _standing
 from steer_heal_love.report.page.payload import as_json, pack_payload, script_hash
 from steer_heal_love.report.page.setup import flat, size_words
 from steer_heal_love.report.write import write_comparison_page, write_report
-from steer_heal_love.runs.write import read_run
+from steer_heal_love.runs.read import read_run
 
 EVIL = "</script><script>alert(1)</script>"
 LIMITS = Limits(Ceilings(50, 50, 50, 1, 9), Ceilings(10, 20, 30, 0.2, 3), 0.1)

@@ -15,7 +15,7 @@ from steer_heal_love.report.figures.axis_map import axis_map_plot, choose_measur
 from steer_heal_love.report.figures.doses import doses_plot
 from steer_heal_love.report.figures.heal_curves import heal_plot
 from steer_heal_love.report.figures.trajectories import trajectories_plot
-from steer_heal_love.runs.write import read_run
+from steer_heal_love.runs.read import read_run
 
 Make = Callable[..., Any]
 

@@ -21,7 +21,7 @@ from steer_heal_love.report.text.validity import (
     mark_words,
     validity_answer,
 )
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 from steer_heal_love.verdicts import INVALID
 
 Make = Callable[..., Any]

@@ -15,7 +15,7 @@ from judgements import judged
 from steer_heal_love.errors import RunError
 from steer_heal_love.inputs.axes import parse_axis
 from steer_heal_love.records import Cost, Costed
-from steer_heal_love.runs.progress import Follower, Harvested, is_held
+from steer_heal_love.runs.progress import Follower, Generated, is_held
 from steer_heal_love.runs.write import RunDirectory
 from tiny_run import axis_data, config_data
 
@@ -72,17 +72,17 @@ def test_what_was_generated_is_counted_and_read_once(
 ) -> None:
     metrics(run, 0)
     follower = Follower(run.path)
-    assert follower.look().harvested == Harvested()
+    assert follower.look().generated == Generated()
     one = [judged(0), judged(1, "trait")]
     piece(run, "rounds/00/generate/00000", one)
     tokens = sum(len(j.completion.token_ids) for j in one)
-    expected = Harvested(2, 1, tokens, 2.0, 1.0)
-    assert follower.look().harvested == expected
+    expected = Generated(2, 1, tokens, 2.0, 1.0)
+    assert follower.look().generated == expected
     assert expected.tokens_per_s == tokens / 2
     monkeypatch.setattr(
         "steer_heal_love.runs.progress.unpack", lambda *_: pytest.fail("read again")
     )
-    assert follower.look().harvested == expected
+    assert follower.look().generated == expected
 
 
 def test_a_piece_that_is_not_there_yet_or_torn_is_left_for_the_next_look(
@@ -95,11 +95,11 @@ def test_a_piece_that_is_not_there_yet_or_torn_is_left_for_the_next_look(
     follower = Follower(run.path)
     for broken in (b"", whole[:-3]):
         file.write_bytes(broken)
-        assert follower.look().harvested.total == 0
+        assert follower.look().generated.total == 0
     file.unlink()
-    assert follower.look().harvested.total == 0
+    assert follower.look().generated.total == 0
     file.write_bytes(whole)
-    assert follower.look().harvested.total == 1
+    assert follower.look().generated.total == 1
 
 
 def test_the_time_left_is_known_after_a_round(run: RunDirectory) -> None:

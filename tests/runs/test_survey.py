@@ -17,7 +17,7 @@ from steer_heal_love.records import Limits
 from steer_heal_love.report.page.document import run_page
 from steer_heal_love.report.text.diary import write_diary
 from steer_heal_love.runs.manifest import PAGES
-from steer_heal_love.runs.write import RunView, read_run
+from steer_heal_love.runs.read import RunView, read_run
 from tiny_run import write_inputs
 
 say = said.say
@@ -31,7 +31,8 @@ FILES = (
     "rounds/00/heal.jsonl", "rounds/00/metrics.json", "work/baseline/anchors.safetensors",
     "work/baseline/base.safetensors",
     "work/baseline/limits.safetensors", "work/baseline/prompt_neg.safetensors",
-    "work/baseline/prompt_pos.safetensors", "work/rounds/00/direction.safetensors",
+    "work/baseline/prompt_pos.safetensors", "work/baseline/reference.safetensors",
+    "work/rounds/00/direction.safetensors",
     "work/rounds/00/heal/result.safetensors", "work/rounds/00/healed.safetensors",
     "work/rounds/00/shift.safetensors", "work/rounds/00/steered.safetensors",
 )  # fmt: skip

@@ -19,7 +19,7 @@ import pytest
 
 from processes import shl
 from steer_heal_love.runs.progress import is_held
-from steer_heal_love.runs.write import read_run
+from steer_heal_love.runs.read import read_run
 from sweep_inputs import events, ledger_of, write_sweep
 from tiny_run import outcome
 

@@ -16,7 +16,7 @@ from steer_heal_love.inputs.axes import load_axis
 from steer_heal_love.runs.write import RunDirectory
 from steer_heal_love.sweep.ending import write_ending
 from steer_heal_love.sweep.ledger import LEDGER, Entry, Ledger, attempts
-from steer_heal_love.sweep.objective import HOPELESS, Found, best_of, front_of, judge_round
+from steer_heal_love.sweep.objective import HOPELESS, Judgement, best_of, front_of, judge_round
 from steer_heal_love.sweep.serial import run_in_turn
 from steer_heal_love.sweep.settings import Search
 from steer_heal_love.sweep.table import Standing, TableRow, count_states, picture
@@ -166,8 +166,8 @@ def test_the_front_is_what_nothing_dominates(points: dict[str, tuple[int, int]])
 
 
 def test_the_best_keeps_the_bounds() -> None:
-    def found(trait: float, ratio: float) -> Found:
-        return Found(1, trait, ratio, 0.0, trait, ratio <= 1.25, stopped=False)
+    def found(trait: float, ratio: float) -> Judgement:
+        return Judgement(1, trait, ratio, 0.0, trait, ratio <= 1.25, stopped=False)
 
     trials = {"a": found(1.0, 1.2), "b": found(2.0, 1.3), "c": found(0.5, 1.0)}
     assert best_of(trials, SEARCH) == ["a"]

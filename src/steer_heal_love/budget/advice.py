@@ -24,21 +24,21 @@ def advise(plan: Plan) -> Advice:
     tried: list[tuple[Plan, list[str]]] = [(plan, [])]
     if plan.machine.device == "cuda" and plan.config.quantize == "none":
         tried.append((in_four_bits(plan), ["--quantize", "4bit"]))
-    found = _chosen(tried)
-    if found is None and plan.machine.count > 1:
+    advice = _chosen(tried)
+    if advice is None and plan.machine.count > 1:
         tried = [(with_shared_layers(one), flags) for one, flags in tried]
-        found = _chosen(tried)
-    return found or Advice(False, tuple(_missing(tried[-1][0])), ())
+        advice = _chosen(tried)
+    return advice or Advice(False, tuple(_missing(tried[-1][0])), ())
 
 
 def _chosen(tried: Sequence[tuple[Plan, list[str]]]) -> Advice | None:
     """The first plan that fits, or else fits with smaller batches."""
-    for found, flags in tried:
-        if found.fits:
-            return _fitting(found, flags)
-    for found, flags in tried:
-        if at_rest(found) <= found.usable:
-            return _halved(found, flags)
+    for option, flags in tried:
+        if option.fits:
+            return _fitting(option, flags)
+    for option, flags in tried:
+        if at_rest(option) <= option.usable:
+            return _halved(option, flags)
     return None
 
 

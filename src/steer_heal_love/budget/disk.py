@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from steer_heal_love.budget.adapters import adapter_numbers
+from steer_heal_love.budget.shape import adapter_numbers
 from steer_heal_love.errors import RunError
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.records import Axis

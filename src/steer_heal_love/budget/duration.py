@@ -85,13 +85,13 @@ def round_seconds(
     weights = sizes.shape.weight_bytes(config.quantize)
     clock, n = Clock(sizes, machine.rates, weights), machine.count
     measured = _evaluation(clock, config, texts, n)
-    base = BASES * measured + _harvest(clock, config, texts, LIMITS / n)
+    base = BASES * measured + _generation(clock, config, texts, LIMITS / n)
     if config.heal.anchor > 0:
         base += _sampled(clock, config, texts, ANCHORS / n)
     return {
         "baseline": base,
         "steer": _steer(clock, texts, n),
-        "generate": _harvest(clock, config, texts, generated(config) / n),
+        "generate": _generation(clock, config, texts, generated(config) / n),
         "heal": _heal(clock, config, texts, n),
         "evaluate": CONDITIONS * measured,
     }
@@ -108,7 +108,7 @@ def _steer(clock: Clock, texts: Texts, n: int) -> float:
     return clock.reading(texts.contexts.count * width / n, width / 2, passes=5)
 
 
-def _harvest(clock: Clock, config: RunConfig, texts: Texts, count: float) -> float:
+def _generation(clock: Clock, config: RunConfig, texts: Texts, count: float) -> float:
     """Sample so many completions and judge them."""
     new = config.generate.max_new_tokens
     total = texts.prompt + new

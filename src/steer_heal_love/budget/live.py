@@ -36,9 +36,9 @@ class LiveBytes(TorchDispatchMode):
         if func in _ASK and args[0].is_meta and args[0].dtype == torch.bool:
             return True
         result = func(*args, **(kwargs or {}))
-        given = {_key(t) for t in (*_tensors(args), *_tensors((kwargs or {}).values()))}
+        inputs = {_key(t) for t in (*_tensors(args), *_tensors((kwargs or {}).values()))}
         for tensor in _tensors(result):
-            if _key(tensor) not in given:
+            if _key(tensor) not in inputs:
                 self._count(tensor.untyped_storage())
         return result
 

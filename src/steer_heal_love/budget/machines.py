@@ -70,8 +70,8 @@ def read_gpus(text: str) -> Machine:
     Raises:
         ConfigError: it names no GPU that is known, and no memory.
     """
-    found = _COUNT.match(text.strip())
-    count, name = int(found[1] or 1) if found else 0, found[2].strip() if found else ""
+    parts = _COUNT.match(text.strip())
+    count, name = (int(parts[1] or 1), parts[2].strip()) if parts else (0, "")
     if count == 0:
         raise ConfigError(f"--gpus {text!r}: give a number and a kind, such as 1x24GiB or 2xH100")
     if memory := _MEMORY.match(name):
@@ -79,8 +79,7 @@ def read_gpus(text: str) -> Machine:
         size = int(float(memory[1]) * unit)
         return Machine(f"GPU of {name}", "cuda", count, size, None, "as given")
     known = known_gpus()
-    by_plain = {_plain(k): k for k in known}
-    key = by_plain.get(_plain(name))
+    key = {_plain(k): k for k in known}.get(_plain(name))
     if key is None:
         raise ConfigError(
             f"--gpus {text!r}: no GPU {name!r} is known: {hint_at(name.upper(), list(known))}give "
@@ -130,11 +129,11 @@ def _copy_rate(device: torch.device) -> float:
 
 def _best(run: Callable[[], object], device: torch.device) -> float:
     """Seconds of the fastest of a few calls, after one that warms up."""
-    found = []
+    seconds = []
     for _ in range(_RUNS + 1):
         started = time.perf_counter()
         run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        found.append(time.perf_counter() - started)
-    return min(found[1:])
+        seconds.append(time.perf_counter() - started)
+    return min(seconds[1:])

@@ -47,7 +47,7 @@ class MemoryPoint:
     """A point of a run at which much is held at once."""
 
     stage: str
-    what: str
+    work: str
     terms: Mapping[str, int]  # part: bytes
 
     @property
@@ -79,16 +79,16 @@ def list_memory_points(
     Where devices share the layers evenly, what the first of them holds.
     """
     whole = _moments(sizes, config, texts, place)
-    found = [replace(m, terms=_shared(m.terms, sizes, config, place)) for m in whole]
-    return _with_holes(found) if place.device == "cpu" else found
+    first = [replace(m, terms=_shared(m.terms, sizes, config, place)) for m in whole]
+    return _with_holes(first) if place.device == "cpu" else first
 
 
-def _with_holes(found: Sequence[MemoryPoint]) -> list[MemoryPoint]:
+def _with_holes(moments: Sequence[MemoryPoint]) -> list[MemoryPoint]:
     """The moments, in the order of a run, with the holes that the heap has by then."""
-    moving = (sum(v for k, v in m.terms.items() if k not in _STILL) for m in found)
+    moving = (sum(v for k, v in m.terms.items() if k not in _STILL) for m in moments)
     return [
         replace(m, terms={**m.terms, HOLES: int(HOLES_SHARE * most)})
-        for m, most in zip(found, accumulate(moving, max), strict=True)
+        for m, most in zip(moments, accumulate(moving, max), strict=True)
     ]
 
 
@@ -96,9 +96,8 @@ def _shared(
     terms: Mapping[str, int], sizes: Sizes, config: RunConfig, place: Device
 ) -> dict[str, int]:
     """The parts of a moment on the first device."""
-    found = {k: v // place.sharing if k in _WITH_LAYERS else v for k, v in terms.items()}
-    found["weights"] = first_weights(sizes.shape, config, place.sharing)
-    return found
+    own = {k: v // place.sharing if k in _WITH_LAYERS else v for k, v in terms.items()}
+    return own | {"weights": first_weights(sizes.shape, config, place.sharing)}
 
 
 def first_weights(shape: Shape, config: RunConfig, sharing: int) -> int:
@@ -110,32 +109,22 @@ def first_weights(shape: Shape, config: RunConfig, sharing: int) -> int:
 
 
 def _moments(sizes: Sizes, config: RunConfig, texts: Texts, place: Device) -> list[MemoryPoint]:
-    fixed = _fixed(sizes, config, place)
+    weights = sizes.shape.weight_bytes(config.quantize)
+    loaded = {"libraries": place.libraries, "weights": weights}
+    fixed = loaded | ({"packed copies": sizes.shape.packed_bytes()} if place.packs else {})
     before = fixed | {"history": history_bytes(sizes, config.rounds - 1, place)}
     after = fixed | {"history": history_bytes(sizes, config.rounds, place)}
     passes = sizes.passes
     spare = _dequantised(sizes, config)
-    found = [
-        MemoryPoint("load", "weights", {k: v for k, v in fixed.items() if k != "packed copies"})
+    return [
+        MemoryPoint("load", "weights", loaded),
+        *_measuring("baseline", fixed, passes, config, spare),
+        _passing("steer", "reading hidden states", before, passes.reading, spare),
+        _sampling("generate", "sampling", before, passes.generation, spare),
+        _passing("generate", "judging", before, passes.judging, spare),
+        *_heal(sizes, config, texts, place, before, spare),
+        *_measuring("evaluate", after, passes, config, spare),
     ]
-    found += _measuring("baseline", fixed, passes, config, spare)
-    found.append(_passing("steer", "reading hidden states", before, passes.reading, spare))
-    found.append(_sampling("generate", "sampling", before, passes.generation, spare))
-    found.append(_passing("generate", "judging", before, passes.judging, spare))
-    found += _heal(sizes, config, texts, place, before, spare)
-    found += _measuring("evaluate", after, passes, config, spare)
-    return found
-
-
-def _fixed(sizes: Sizes, config: RunConfig, place: Device) -> dict[str, int]:
-    """What is there throughout."""
-    terms = {
-        "libraries": place.libraries,
-        "weights": sizes.shape.weight_bytes(config.quantize),
-    }
-    if place.packs:
-        terms["packed copies"] = sizes.shape.packed_bytes()
-    return terms
 
 
 def history_bytes(sizes: Sizes, rounds: int, place: Device) -> int:
@@ -150,14 +139,15 @@ def _dequantised(sizes: Sizes, config: RunConfig) -> int:
     return sizes.shape.largest_linear * sizes.shape.number_bytes * (config.quantize == "4bit")
 
 
-def _passing(stage: str, what: str, held: dict[str, int], live: int, spare: int) -> MemoryPoint:
-    return MemoryPoint(stage, what, held | {"activations": live + spare})
+def _passing(stage: str, work: str, held: dict[str, int], live: int, spare: int) -> MemoryPoint:
+    return MemoryPoint(stage, work, held | {"activations": live + spare})
 
 
 def _sampling(
-    stage: str, what: str, held: dict[str, int], live: Sampled, spare: int
+    stage: str, work: str, held: dict[str, int], live: Sampled, spare: int
 ) -> MemoryPoint:
-    return MemoryPoint(stage, what, held | {"cache": live.cache, "activations": live.step + spare})
+    terms = {"cache": live.cache, "activations": live.step + spare}
+    return MemoryPoint(stage, work, held | terms)
 
 
 def _measuring(
@@ -207,13 +197,3 @@ def stored_states(sizes: Sizes, config: RunConfig, texts: Texts) -> int:
     if config.heal.anchor == 0:
         return held
     return held + ANCHORS * row * (new + (new - 1 if sizes.adapted_from else 0))
-
-
-def highest(found: Sequence[MemoryPoint]) -> MemoryPoint:
-    """The moment that takes most."""
-    return max(found, key=lambda m: m.total)
-
-
-def by_stage(found: Sequence[MemoryPoint]) -> dict[str, MemoryPoint]:
-    """The highest moment of each stage, in the order of a run."""
-    return {s: highest([m for m in found if m.stage == s]) for s in STAGES}

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from steer_heal_love.budget.adapters import adapter_numbers
 from steer_heal_love.budget.duration import round_seconds
 from steer_heal_love.budget.machines import GIB, Machine
 from steer_heal_love.budget.memory import (
+    STAGES,
     Device,
     MemoryPoint,
     Sizes,
-    by_stage,
     first_weights,
-    highest,
     list_memory_points,
 )
 from steer_heal_love.budget.rehearsal import rehearse
 from steer_heal_love.budget.rows import rows_in_flight, with_rows
-from steer_heal_love.budget.shape import Shape
+from steer_heal_love.budget.shape import Shape, adapter_numbers
 from steer_heal_love.budget.texts import Texts
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.run_config import RunConfig
@@ -50,12 +49,13 @@ class Plan:
     @property
     def peak(self) -> MemoryPoint:
         """The moment that takes most."""
-        return highest(self.moments)
+        return max(self.moments, key=lambda m: m.total)
 
     @property
     def stages(self) -> Mapping[str, MemoryPoint]:
-        """The highest moment of each stage."""
-        return by_stage(self.moments)
+        """The highest moment of each stage, in the order of a run."""
+        points = {stage: [m for m in self.moments if m.stage == stage] for stage in STAGES}
+        return {stage: max(own, key=lambda m: m.total) for stage, own in points.items()}
 
     @property
     def usable(self) -> int:
@@ -140,7 +140,7 @@ def planned_rows(
 
 def in_four_bits(plan: Plan) -> Plan:
     """The same plan with the linear layers in 4 bits, and the rows that there is room for then."""
-    return _again(plan, plan.asked.model_copy(update={"quantize": "4bit"}), plan.machine)
+    return on_machine(plan, plan.machine, quantize="4bit")
 
 
 def with_shared_layers(plan: Plan) -> Plan:
@@ -148,17 +148,9 @@ def with_shared_layers(plan: Plan) -> Plan:
     return on_machine(plan, plan.machine.together)
 
 
-def on_machine(plan: Plan, machine: Machine) -> Plan:
-    """The same plan elsewhere, with the rows that there is room for there."""
-    return _again(plan, plan.asked, machine)
-
-
-def _again(plan: Plan, config: RunConfig, machine: Machine) -> Plan:
+def on_machine(plan: Plan, machine: Machine, **changes: Any) -> Plan:
+    """The same plan elsewhere, or with other settings, with the rows that there is room for."""
+    config, place = plan.asked.model_copy(update=changes), plan.place
     return make_plan(
-        plan.lm,
-        config,
-        plan.texts,
-        machine,
-        packs=plan.place.packs,
-        libraries=plan.place.libraries,
+        plan.lm, config, plan.texts, machine, packs=place.packs, libraries=place.libraries
     )

@@ -1,16 +1,21 @@
-"""Sizes of a model that memory and time follow from, read off its configuration."""
+"""Sizes of a model that memory and time follow from: read off its configuration, or by name."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from steer_heal_love.errors import ConfigError
+from steer_heal_love.inputs.bundled import read_bundled
+from steer_heal_love.inputs.toml_text import parse_toml
 from steer_heal_love.lm.model.four_bits import NF4_BITS
 from steer_heal_love.lm.model.load import LanguageModel, Quantize
 from steer_heal_love.lm.reading.cache import CHUNK
+from steer_heal_love.stages.heal import HealConfig, target_modules
 
 FLOAT = 4  # bytes of a number of logits and norms, whatever the model's dtype
 
@@ -103,3 +108,44 @@ class Shape:
 
 def _linears(module: nn.Module) -> list[nn.Linear]:
     return [m for m in module.modules() if isinstance(m, nn.Linear)]
+
+
+def adapter_numbers(lm: LanguageModel, config: HealConfig) -> int:
+    """Numbers of one round's LoRA: rank · (inputs + outputs) of each adapted module.
+
+    Raises:
+        ModelError: no module of the model matches the targets.
+    """
+    adapted = [lm.model.get_submodule(name) for name in target_modules(lm, config)]
+    numbers: int = config.rank * sum(m.in_features + m.out_features for m in adapted)
+    return numbers
+
+
+@dataclass(frozen=True)
+class NamedSize:
+    """A published model of this size."""
+
+    name: str
+    model: str  # its hub id
+    parameters: int  # as published
+    config: dict[str, Any]  # the part of its config.json that sizes follow from
+    source: str
+
+
+def named_sizes() -> dict[str, NamedSize]:
+    """The sizes that are known, from small to large."""
+    sizes = parse_toml(read_bundled("planning", "sizes"))
+    return {name: NamedSize(name=name, **about) for name, about in sizes.items()}
+
+
+def find_size(name: str) -> NamedSize:
+    """The size of this name, in letters of either case.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    known = named_sizes()
+    by_plain = {key.lower(): size for key, size in known.items()}
+    if name.lower() not in by_plain:
+        raise ConfigError(f"--size {name!r}: there are {', '.join(known)}")
+    return by_plain[name.lower()]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
-from steer_heal_love.checks.findings import Finding
 from steer_heal_love.inputs.patterns import matches
 from steer_heal_love.maths.diversity import split_words
 from steer_heal_love.maths.paired import paired_difference
@@ -25,6 +26,18 @@ _NEGATION = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.!?…]+(?=\s|$)")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is amiss: a problem spoils the measure, a note is worth a look."""
+
+    level: Literal["problem", "note"]
+    where: str  # the part of the axis: pos, probes 3 and 9, pairs, pair 12, … counted from 1
+    words: str  # what is amiss, and what to do
+
+
+_problem, _note = partial(Finding, "problem"), partial(Finding, "note")
 
 
 @dataclass(frozen=True)
@@ -67,36 +80,32 @@ def check_form(axis: Axis) -> list[Finding]:
 
 def _personas(axis: Axis) -> Iterator[Finding]:
     for name, text in (("pos", axis.pos), ("neg", axis.neg)):
-        found = _NEGATION.search(text)
-        if found:
-            yield Finding(
-                "problem",
+        denied = _NEGATION.search(text)
+        if denied:
+            yield _problem(
                 name,
-                f"has the negation {found[0]!r}: a model reads what is denied as well as what is "
+                f"has the negation {denied[0]!r}: a model reads what is denied as well as what is "
                 "said; name the opposite in words of its own",
             )
         if len(split_words(text)) > LONG_PERSONA:
-            yield Finding(
-                "note",
+            yield _note(
                 name,
                 f"has {len(split_words(text))} words: short personas work better, up to about "
                 f"{LONG_PERSONA}",
             )
     if _ratio(axis.pos, axis.neg) > PERSONA_RATIO:
-        yield Finding(
-            "problem",
+        yield _problem(
             "pos and neg",
             f"one has {_ratio(axis.pos, axis.neg):.1f} times the words of the other: the direction "
             "would hold the length too; match their form",
         )
     if _opening(axis.pos) != _opening(axis.neg):
-        yield Finding("note", "pos and neg", "begin with different words: match their form")
+        yield _note("pos and neg", "begin with different words: match their form")
 
 
 def _probes(axis: Axis) -> Iterator[Finding]:
     if len(axis.probes) < FEW_PROBES:
-        yield Finding(
-            "note",
+        yield _note(
             "probes",
             f"there are {len(axis.probes)}: with fewer than {FEW_PROBES} the diary and the figures "
             "of sampled answers repeat themselves",
@@ -112,11 +121,11 @@ def _lengths(pairs: Sequence[AnswerPair]) -> Iterator[Finding]:
         if max(a, b) > PAIR_RATIO * min(a, b) and abs(a - b) > FEW_WORDS
     ]
     for i in far[:SHOWN]:
-        yield Finding(
-            "note", f"pair {i + 1}", f"{words[i][0]} words against {words[i][1]}: match the lengths"
+        yield _note(
+            f"pair {i + 1}", f"{words[i][0]} words against {words[i][1]}: match the lengths"
         )
     if len(far) > SHOWN:
-        yield Finding("note", "pairs", f"{len(far) - SHOWN} more differ as much in length")
+        yield _note("pairs", f"{len(far) - SHOWN} more differ as much in length")
     trait, other = (sum(side) for side in zip(*words, strict=True))
     shift = paired_difference([float(a) for a, _ in words], [float(b) for _, b in words])
     if (
@@ -125,8 +134,7 @@ def _lengths(pairs: Sequence[AnswerPair]) -> Iterator[Finding]:
         and max(trait, other) > MEAN_RATIO * max(1, min(trait, other))
     ):
         longer = "with the trait" if shift.value > 0 else "without the trait"
-        yield Finding(
-            "problem",
+        yield _problem(
             "pairs",
             f"the answers {longer} are longer, by {abs(shift.value):.1f} words in the mean: what a "
             "model likes of long or short answers is measured too; match the lengths",
@@ -139,8 +147,7 @@ def _features(pairs: Sequence[AnswerPair]) -> Iterator[Finding]:
         other = [float(feature.has(p.other)) for p in pairs]
         shift = paired_difference(trait, other)
         if shift and excludes_zero(shift) and abs(shift.value) > 0.1:
-            yield Finding(
-                "note",
+            yield _note(
                 "pairs",
                 f"{_percent(trait)} of the answers with the trait {feature.name}, and "
                 f"{_percent(other)} of the others: {feature.remedy}",
@@ -149,14 +156,13 @@ def _features(pairs: Sequence[AnswerPair]) -> Iterator[Finding]:
     if uneven:
         named = ", ".join(str(i + 1) for i in uneven[:SHOWN])
         more = " …" if len(uneven) > SHOWN else ""
-        yield Finding("note", f"pairs {named}{more}", "differ by two or more sentences")
+        yield _note(f"pairs {named}{more}", "differ by two or more sentences")
 
 
 def _pair_questions(axis: Axis) -> Iterator[Finding]:
     pairs = axis.pairs
     if len(pairs) < FEW_PAIRS:
-        yield Finding(
-            "note",
+        yield _note(
             "pairs",
             f"there are {len(pairs)}: with fewer than {FEW_PAIRS} the intervals are wide",
         )
@@ -165,13 +171,12 @@ def _pair_questions(axis: Axis) -> Iterator[Finding]:
     yield from _twins(answers, "pairs", "answer nearly the same: change one")
     for i, pair in enumerate(pairs):
         if split_words(pair.trait) == split_words(pair.other):
-            yield Finding("problem", f"pair {i + 1}", "both answers say the same words")
+            yield _problem(f"pair {i + 1}", "both answers say the same words")
     probes = axis.probes[:COMPARED]
     asked = near_duplicates([*probes, *(p.question for p in pairs)])
     both = [(i, j - len(probes)) for i, j in asked if i < len(probes) <= j]
     for i, j in both[:SHOWN]:
-        yield Finding(
-            "note",
+        yield _note(
             f"probe {i + 1} and pair {j + 1}",
             "ask nearly the same: the loop trains on answers to the probe, so the pair is no "
             "longer a new question; change one",
@@ -180,15 +185,13 @@ def _pair_questions(axis: Axis) -> Iterator[Finding]:
 
 def _narration(axis: Axis) -> Iterator[Finding]:
     if not axis.narration:
-        yield Finding(
-            "note",
+        yield _note(
             "narration",
             "is empty: answers that say 'I am a … person' in place of being one will be kept",
         )
     for i, pair in enumerate(axis.pairs):
         if any(matches(p, pair.trait) for p in axis.narration):
-            yield Finding(
-                "note",
+            yield _note(
                 f"pair {i + 1}",
                 "the answer with the trait is one that the filter would drop as narration",
             )
@@ -196,13 +199,13 @@ def _narration(axis: Axis) -> Iterator[Finding]:
 
 def _twins(texts: Sequence[str], part: str, words: str) -> Iterator[Finding]:
     """A note for each pair of texts that are nearly the same, up to a few."""
-    found = near_duplicates(texts)
-    for i, j in found[:SHOWN]:
-        yield Finding("note", f"{part} {i + 1} and {j + 1}", words)
-    if len(found) > SHOWN:
-        yield Finding("note", part, f"{len(found) - SHOWN} more {words}")
+    twins = near_duplicates(texts)
+    for i, j in twins[:SHOWN]:
+        yield _note(f"{part} {i + 1} and {j + 1}", words)
+    if len(twins) > SHOWN:
+        yield _note(part, f"{len(twins) - SHOWN} more {words}")
     if len(texts) > COMPARED:
-        yield Finding("note", part, f"only the first {COMPARED:,} were compared with one another")
+        yield _note(part, f"only the first {COMPARED:,} were compared with one another")
 
 
 def near_duplicates(texts: Sequence[str], least: float = 0.75) -> list[tuple[int, int]]:
@@ -211,15 +214,15 @@ def near_duplicates(texts: Sequence[str], least: float = 0.75) -> list[tuple[int
     Of the first `COMPARED` texts: the work grows with their square.
     """
     words = [frozenset(split_words(text)) for text in texts[:COMPARED]]
-    found = []
+    pairs = []
     for i, one in enumerate(words):
         for j in range(i + 1, len(words)):
             other = words[j]
             if min(len(one), len(other)) < least * max(len(one), len(other)):
                 continue  # too different in size to share enough
             if one and len(one & other) >= least * len(one | other):
-                found.append((i, j))
-    return found
+                pairs.append((i, j))
+    return pairs
 
 
 def _ratio(a: str, b: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steer_heal_love.lm.model.load import LanguageModel
@@ -41,7 +40,9 @@ class Validity:
 
 def check_validity(lm: LanguageModel, axis: Axis, *, vignettes: bool = False) -> Validity:
     """Measure the answer pairs, and with `vignettes` the moral ones, under both persona prompts."""
-    base, pos, neg = (answer_pair_values(lm, axis, s) for s in _systems(axis))
+    base, pos, neg = (
+        answer_pair_values(lm, axis, s) for s in (None, axis.pos_system, axis.neg_system)
+    )
     return Validity(
         base=bootstrap_mean(base),
         pos=bootstrap_mean(pos),
@@ -50,10 +51,6 @@ def check_validity(lm: LanguageModel, axis: Axis, *, vignettes: bool = False) ->
         pair_shifts=tuple(a - b for a, b in zip(pos, neg, strict=True)),
         vignettes=_vignettes(lm, axis) if vignettes and axis.foundations else None,
     )
-
-
-def _systems(axis: Axis) -> Sequence[str | None]:
-    return None, axis.pos_system, axis.neg_system
 
 
 def _vignettes(lm: LanguageModel, axis: Axis) -> Verdict | None:

@@ -121,6 +121,7 @@ def build_cases(
 
 
 Scored = TypeVar("Scored")
+Values = Callable[[Scored], Mapping[str, float]]  # every score, each higher for worse texts
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class Audit:
 
 def audit(
     cases: Mapping[str, Sequence[Scored]],
-    values: Callable[[Scored], Mapping[str, float]],
+    values: Values[Scored],
     variants: Sequence[Variant[Scored]],
 ) -> Audit:
     """Choose constants on the even places of each kind, report on the odd ones.
@@ -168,22 +169,20 @@ def audit(
 
     Args:
         cases: by kind, `BASE` among them; higher values are worse.
-        values: every score of a completion, each higher for worse texts.
+        values: the scores of a completion.
         variants: filters to choose from.
     """
     development = {kind: list(rows[0::2]) for kind, rows in cases.items()}
     held_out = {kind: list(rows[1::2]) for kind, rows in cases.items()}
     bad = [kind for kind in cases if kind != BASE]
-    trials: dict[str, tuple[float, float]] = {}
-    fitted: dict[str, Callable[[Scored], bool]] = {}
-    for variant in variants:
-        drops = variant.fit(development[BASE])
-        recalls = [_share(drops, development[kind]) for kind in bad]
-        fitted[variant.name] = drops
-        trials[variant.name] = (
+    fitted = {variant.name: variant.fit(development[BASE]) for variant in variants}
+    trials = {
+        variant.name: (
             _cross_validated(variant, development[BASE]),
-            sum(recalls) / len(recalls),
+            sum(_share(fitted[variant.name], development[kind]) for kind in bad) / len(bad),
         )
+        for variant in variants
+    }
     chosen = _choose(trials)
     drops = fitted[chosen]
     false_drops = sum(map(drops, held_out[BASE]))
@@ -192,7 +191,7 @@ def audit(
     words = (
         f"The filter misses more than 1 in 20 of: {', '.join(missed)}."
         if missed
-        else ("The filter catches at least 19 in 20 of every kind.")
+        else "The filter catches at least 19 in 20 of every kind."
     )
     share = proportion_interval(false_drops, len(held_out[BASE]))
     return Audit(chosen, trials, share, kinds, words)
@@ -222,17 +221,17 @@ def _report(
     kind: str,
     development: Mapping[str, Sequence[Scored]],
     held_out: Mapping[str, Sequence[Scored]],
-    values: Callable[[Scored], Mapping[str, float]],
+    values: Values[Scored],
     drops: Callable[[Scored], bool],
     false_drops: int,
 ) -> KindReport:
     learnt = _aurocs(development[kind], development[BASE], values)
     margin = {n: _margin(n, development[kind], development[BASE], values) for n in learnt}
     best = max(learnt, key=lambda name: (learnt[name].value, margin[name]))
-    found = _aurocs(held_out[kind], held_out[BASE], values)
+    auroc = _aurocs(held_out[kind], held_out[BASE], values)
     caught, count = sum(map(drops, held_out[kind])), len(held_out[kind])
     dropped = caught + false_drops
-    own = found[best]
+    own = auroc[best]
     told = f"{best}, AUROC {own.value:.2f} ({own.low:.2f} to {own.high:.2f})"
     if own.value >= WANTED_AUROC:
         words = f"told by {told}"
@@ -243,7 +242,7 @@ def _report(
     return KindReport(
         kind=kind,
         count=count,
-        auroc=found,
+        auroc=auroc,
         best=best,
         recall=proportion_interval(caught, count),
         precision=proportion_interval(caught, dropped) if dropped else None,
@@ -252,11 +251,9 @@ def _report(
 
 
 def _aurocs(
-    kind: Sequence[Scored],
-    base: Sequence[Scored],
-    values: Callable[[Scored], Mapping[str, float]],
+    worse: Sequence[Scored], base: Sequence[Scored], values: Values[Scored]
 ) -> dict[str, Interval]:
-    above, below = [values(row) for row in kind], [values(row) for row in base]
+    above, below = ([values(row) for row in rows] for rows in (worse, base))
     return {
         name: auroc_interval([_finite(v[name]) for v in above], [_finite(v[name]) for v in below])
         for name in below[0]
@@ -264,13 +261,10 @@ def _aurocs(
 
 
 def _margin(
-    name: str,
-    kind: Sequence[Scored],
-    base: Sequence[Scored],
-    values: Callable[[Scored], Mapping[str, float]],
+    name: str, worse: Sequence[Scored], base: Sequence[Scored], values: Values[Scored]
 ) -> float:
     """How far apart the medians are, in standard deviations of base: of equals the clearest."""
-    above, below = ([_finite(values(r)[name]) for r in rows] for rows in (kind, base))
+    above, below = ([_finite(values(r)[name]) for r in rows] for rows in (worse, base))
     apart = float(np.median(above) - np.median(below))
     spread = float(np.std(below))
     return apart / spread if spread else math.copysign(math.inf, apart) if apart else 0.0

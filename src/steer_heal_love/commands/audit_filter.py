@@ -27,7 +27,7 @@ from steer_heal_love.records import Axis, Completion, Interval
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner.model import load_for, settle_rows
 from steer_heal_love.runner.settings import read_settings
-from steer_heal_love.runs.write import write_text
+from steer_heal_love.runs.files import write_text
 from steer_heal_love.stages.filter import (
     FilterConfig,
     Scored,

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from steer_heal_love.checks.axis_text import check_form
+from steer_heal_love.checks.axis_text import Finding, check_form
 from steer_heal_love.checks.axis_validity import Validity, check_validity
-from steer_heal_love.checks.findings import Finding
 from steer_heal_love.inputs.axes import load_axis
 from steer_heal_love.lm.model.load import DType, Quantize
 from steer_heal_love.lm.model.sources import ALIAS

@@ -12,7 +12,7 @@ from rich.console import Console
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.report.compare.compare import compare_runs, differences
 from steer_heal_love.report.compare.comparison import comparison_table, write_comparison
-from steer_heal_love.runs.write import read_run
+from steer_heal_love.runs.read import read_run
 from steer_heal_love.terminal.flags import parse
 
 

@@ -16,8 +16,8 @@ from steer_heal_love.budget.advice import Advice, advise
 from steer_heal_love.budget.disk import estimate_need
 from steer_heal_love.budget.machines import GIB, Machine, read_gpus, this_machine
 from steer_heal_love.budget.memory import MemoryPoint
-from steer_heal_love.budget.named import find_size
 from steer_heal_love.budget.plan import Plan, make_plan
+from steer_heal_love.budget.shape import find_size
 from steer_heal_love.budget.texts import USUAL, Texts, measure_texts
 from steer_heal_love.errors import ConfigError, ModelError
 from steer_heal_love.inputs.axes import load_axis, load_contexts
@@ -160,7 +160,7 @@ def table_of(plan: Plan) -> Table:
     for stage, moment in plan.stages.items():
         mark = " ◀" if moment.total == plan.peak.total else ""
         size = f"{moment.total / GIB:,.2f}{mark}"
-        table.add_row(stage, moment.what, size, duration(plan.seconds.get(stage)), parts(moment))
+        table.add_row(stage, moment.work, size, duration(plan.seconds.get(stage)), parts(moment))
     return table
 
 
@@ -222,7 +222,7 @@ def as_data(plan: Plan, advice: Advice, disk: int) -> dict[str, Any]:
         "disk_bytes": disk,
         "host_bytes": plan.host_bytes,
         "moments": [
-            {"stage": m.stage, "what": m.what, "bytes": m.total, "terms": dict(m.terms)}
+            {"stage": m.stage, "what": m.work, "bytes": m.total, "terms": dict(m.terms)}
             for m in plan.moments
         ],
         "seconds": dict(plan.seconds),

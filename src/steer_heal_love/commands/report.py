@@ -11,7 +11,8 @@ import tyro
 
 from steer_heal_love.errors import ConfigError, RunError, RunInUse
 from steer_heal_love.report.write import write_comparison_page, write_report
-from steer_heal_love.runs.write import RunDirectory, read_run
+from steer_heal_love.runs.read import read_run
+from steer_heal_love.runs.write import RunDirectory
 from steer_heal_love.terminal.flags import parse
 
 _SEVERAL = Path("comparison.html")

@@ -25,7 +25,7 @@ from steer_heal_love.sweep.naming import canonical, name_sample
 from steer_heal_love.sweep.objective import best_of
 from steer_heal_love.sweep.on_ray import run_on_ray
 from steer_heal_love.sweep.screen import SweepScreen
-from steer_heal_love.sweep.search import STUDY, SearchPlan, require_search, results, search_on_ray
+from steer_heal_love.sweep.search import STUDY, SearchPlan, judge_all, require_search, search_on_ray
 from steer_heal_love.sweep.serial import run_in_turn
 from steer_heal_love.sweep.settings import Resources
 from steer_heal_love.sweep.table import Standing
@@ -251,7 +251,7 @@ def _compare(out: Path, ledger: Ledger, screen: SweepScreen) -> None:
 
 def _tell_best(plan: SearchPlan, ledger: Ledger, screen: SweepScreen) -> None:
     """The trials that a search found best."""
-    found = results(plan, ledger.names(DONE))
+    found = judge_all(plan, ledger.names(DONE))
     best = best_of(found, plan.search)
     words = "the front" if plan.search.objective == "front" else "best"
     if not best:

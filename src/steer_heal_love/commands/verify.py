@@ -9,7 +9,8 @@ from typing import Annotated
 import tyro
 
 from steer_heal_love.errors import RunError
-from steer_heal_love.runs.write import RunDirectory, refuse_other_folders
+from steer_heal_love.runs.read import refuse_other_folders
+from steer_heal_love.runs.write import RunDirectory
 from steer_heal_love.terminal.flags import parse
 
 

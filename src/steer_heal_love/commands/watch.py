@@ -114,7 +114,7 @@ def where(progress: Progress) -> str:
     """Stage, round, kept share, rate and time left on one line."""
     if progress.stage == "baseline":
         return f"baseline, {percent(progress.share)}"
-    harvested = progress.harvested
+    harvested = progress.generated
     words = [f"round {progress.finished}, {progress.stage} ({percent(progress.share)})"]
     if harvested.total:
         share = percent(harvested.kept / harvested.total)

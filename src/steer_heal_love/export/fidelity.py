@@ -12,7 +12,7 @@ from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.reading.chat import encode_chat, encode_text
 from steer_heal_love.lm.reading.score import hidden_states
 from steer_heal_love.maths.divergence import divergence_per_position
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 
 MAX_TEXTS = 20
 MAX_TOKENS = 48  # of a text

@@ -12,7 +12,8 @@ from steer_heal_love.errors import ConfigError
 from steer_heal_love.records import Adapter, Direction
 from steer_heal_love.report.states import read_mapping, read_rounds
 from steer_heal_love.report.text.judgement import judge_run
-from steer_heal_love.runs.write import RunDirectory, RunView, read_run
+from steer_heal_love.runs.read import RunView, read_run
+from steer_heal_love.runs.write import RunDirectory
 from steer_heal_love.verdicts import to_json
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

@@ -13,14 +13,9 @@ import torch
 from pydantic import Field
 
 from steer_heal_love.errors import DataError
-from steer_heal_love.harness.tasks import (
-    Report,
-    Tasks,
-    first_line,
-    harness_module,
-    quiet,
-)
+from steer_heal_love.harness.tasks import Report, Tasks, harness_module, quiet
 from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.model.quiet import first_line
 from steer_heal_love.lm.patches.adapters import base, student
 from steer_heal_love.maths.paired import Items, known, paired_difference, percentile_interval
 from steer_heal_love.maths.statistics import bootstrap_mean, proportion_interval
@@ -151,13 +146,13 @@ def _task_figures(
 
 def _scored(results: Mapping[str, Any], task: str) -> dict[str, _Scored]:
     """The metrics of a task that are numbers, by the harness's name: "metric,filter"."""
-    found: dict[str, dict[str, Any]] = {}
+    by_metric: dict[str, dict[str, Any]] = {}
     for sample in results["samples"][task]:
         for metric in sample["metrics"]:
-            items = found.setdefault(f"{metric},{sample['filter']}", {})
+            items = by_metric.setdefault(f"{metric},{sample['filter']}", {})
             items[f"{sample['doc_id']} {sample['doc_hash']}"] = sample[metric]
-    values = {name: results["results"][task].get(name) for name in found}
-    return {n: _Scored(found[n], float(v)) for n, v in values.items() if _is_number(v)}
+    values = {name: results["results"][task].get(name) for name in by_metric}
+    return {n: _Scored(by_metric[n], float(v)) for n, v in values.items() if _is_number(v)}
 
 
 def _is_number(value: Any) -> bool:
@@ -240,8 +235,8 @@ def _group_figures(
 
 def _pooled(results: Mapping[str, Any], group: str, tasks: Sequence[str], metric: str) -> _Scored:
     """A group's value, with the items of all its tasks."""
-    found = {task: _scored(results, task).get(metric) for task in tasks}
-    there = {task: scored.items for task, scored in found.items() if scored is not None}
+    scored = {task: _scored(results, task).get(metric) for task in tasks}
+    there = {task: one.items for task, one in scored.items() if one is not None}
     items = {f"{task} {key}": item for task, rows in there.items() for key, item in rows.items()}
     return _Scored(items, float(results["groups"][group][metric]))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from steer_heal_love.errors import DataError
+from steer_heal_love.inputs.text_files import explain_first, number_lines, parse_json, read_text
 
 MAX_BYTES = 64_000_000
 
@@ -36,15 +36,7 @@ def read_questions(path: Path) -> list[Question]:
         DataError: with file, item and remedy; also for a file without a question.
     """
     where = f"task file {path}"
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{where} is larger than {MAX_BYTES:,} bytes: split it")
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where} is not UTF-8 (byte {error.start}): re-save it") from None
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"{where} cannot be read: {reason}: check the path") from None
+    text = read_text(path, where, MAX_BYTES, DataError)
     rows = _lines(text, where) if path.suffix == ".jsonl" else _list(text, where)
     questions = [_question(row, place) for place, row in rows]
     if not questions:
@@ -53,25 +45,17 @@ def read_questions(path: Path) -> list[Question]:
 
 
 def _lines(text: str, where: str) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(text.split("\n"), 1):  # U+2028 and the like end no line in JSON
-        if line.strip():
-            place = f"{where}, line {number}"
-            yield place, _parsed(line, place)
+    for number, line in number_lines(text):
+        place = f"{where}, line {number}"
+        yield place, parse_json(line, place, DataError)
 
 
 def _list(text: str, where: str) -> Iterator[tuple[str, Any]]:
-    rows = _parsed(text, where)
+    rows = parse_json(text, where, DataError)
     if not isinstance(rows, list):
         raise DataError(f"{where} is not a list of questions: write [{{…}}, {{…}}], or use .jsonl")
     for number, row in enumerate(rows, 1):
         yield f"{where}, question {number}", row
-
-
-def _parsed(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits, too
-        raise DataError(f"{place} is not valid JSON: {error}: mend it") from None
 
 
 def _question(row: Any, place: str) -> Question:
@@ -82,10 +66,7 @@ def _question(row: Any, place: str) -> Question:
     try:
         question = Question.model_validate(row)
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        message = f"{problem['msg'][:1].lower()}{problem['msg'][1:]}"
-        raise DataError(f"{place}: key {key!r}: {message}: mend it") from None
+        raise DataError(f"{place}: {explain_first(error)}") from None
     if question.answer >= len(question.choices):
         raise DataError(
             f"{place}: answer {question.answer} is beyond the {len(question.choices)} choices: "

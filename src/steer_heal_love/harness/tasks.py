@@ -13,6 +13,7 @@ from typing import Any
 
 from steer_heal_love.errors import ConfigError, DataError, hint_at
 from steer_heal_love.harness.questions import read_questions
+from steer_heal_love.lm.model.quiet import first_line
 
 SUFFIXES = (".json", ".jsonl", ".yaml", ".yml")  # of task files; all else is a name
 
@@ -47,7 +48,10 @@ def load_tasks(names: Sequence[str]) -> Tasks:
         specs = [(name, files.get(name) or _known(manager, name)) for name in names]
         parts = [_load(manager, name, spec) for name, spec in specs]
     _refuse_twice([name for part in parts for name in part["tasks"]])
-    loaded = {key: _merged(part.get(key, {}) for part in parts) for key in ("tasks", "groups")}
+    loaded = {
+        key: {name: value for part in parts for name, value in part.get(key, {}).items()}
+        for key in ("tasks", "groups")
+    }
     _refuse_unfit(loaded["tasks"])
     return Tasks(loaded)
 
@@ -102,14 +106,14 @@ def _question_task(path: Path) -> dict[str, Any]:
 
 def _known(manager: Any, name: str) -> list[str]:
     """The harness's names that a name or pattern stands for."""
-    found: list[str] = manager.match_tasks([name])
-    if not found:
+    names: list[str] = manager.match_tasks([name])
+    if not names:
         hint = hint_at(name, manager.all_tasks)
         raise ConfigError(f"unknown task {name!r}: {hint}`lm-eval ls tasks` lists them all")
-    for task in found:  # before it is loaded: to load such a task may run code from the hub
+    for task in names:  # before it is loaded: to load such a task may run code from the hub
         if (manager.task_index[task].cfg or {}).get("unsafe_code"):
             raise ConfigError(_UNSAFE.format(task))
-    return found
+    return names
 
 
 def _load(manager: Any, name: str, spec: list[Any]) -> Mapping[str, Any]:
@@ -118,15 +122,6 @@ def _load(manager: Any, name: str, spec: list[Any]) -> Mapping[str, Any]:
     except Exception as error:  # a task is somebody's program, and may raise anything
         raise DataError(f"task {name!r} cannot be loaded: {first_line(error)}") from error
     return loaded
-
-
-def first_line(error: Exception) -> str:
-    """What an exception of a library says first, or its kind where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _merged(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    return {name: value for part in parts for name, value in part.items()}
 
 
 def _refuse_twice(names: Sequence[str]) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import re
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from steer_heal_love.errors import AxisError, DataError, hint_at
 from steer_heal_love.inputs.bundled import bundled_names, read_bundled
 from steer_heal_love.inputs.patterns import explain_pattern
+from steer_heal_love.inputs.text_files import explain_first, number_lines, parse_json, read_text
 from steer_heal_love.inputs.toml_text import parse_toml
 from steer_heal_love.records import AnswerPair, Axis, Context
 
@@ -64,7 +62,8 @@ def load_axis(spec: str) -> Axis:
         'You are a loving person who cares deeply about whoever they talk to.'
     """
     if spec.endswith(".toml") or "/" in spec:
-        return parse_axis(_read(Path(spec).expanduser()), str(spec))
+        text = read_text(Path(spec).expanduser(), f"axis file {spec}", MAX_AXIS_BYTES, AxisError)
+        return parse_axis(text, spec)
     names = builtin_axes()
     if spec not in names:
         raise AxisError(
@@ -72,18 +71,6 @@ def load_axis(spec: str) -> Axis:
             f"{', '.join(names)}; for your own give the path of a .toml file"
         )
     return parse_axis(read_bundled("axes", spec), f"{spec}.toml")
-
-
-def _read(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_AXIS_BYTES:
-            raise AxisError(f"axis file {path} is larger than {MAX_AXIS_BYTES:,} bytes: shorten it")
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise AxisError(f"axis file {path} is not UTF-8 (byte {error.start}): re-save it") from None
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        reason = getattr(error, "strerror", None) or error
-        raise AxisError(f"axis file {path} cannot be read: {reason}: check the path") from None
 
 
 def parse_axis(text: str, file: str) -> Axis:
@@ -110,15 +97,13 @@ def parse_axis(text: str, file: str) -> Axis:
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"]) or "the file"
+    where = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        known = list(_AxisFile.model_fields) + list(_PairFile.model_fields)
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return f"unknown key {where!r}{hint}: remove or rename it"
+        hint = hint_at(str(problem["loc"][-1]), [*_AxisFile.model_fields, *_PairFile.model_fields])
+        return f"unknown key {where!r}: {hint}remove or rename it"
     if problem["type"] == "missing":
         return f"key {where!r} is missing: add it (see `shl axes show love` for the form)"
-    return f"key {where!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}: mend it"
+    return explain_first(error)
 
 
 def _check(axis: _AxisFile, file: str) -> None:
@@ -165,15 +150,9 @@ def load_contexts() -> list[Context]:
         >>> len(shl.load_contexts()) > 200
         True
     """
-    return [
-        Context(kind=line["kind"], text=line["text"]) for line in _bundled_lines("contexts.jsonl")
-    ]
-
-
-def _bundled_lines(name: str) -> Iterator[dict[str, Any]]:
-    text = (resources.files("steer_heal_love") / "data" / name).read_text(encoding="utf-8")
-    for number, line in enumerate(text.splitlines(), 1):
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"bundled {name}, line {number}: {error}: reinstall") from None
+    text = (resources.files("steer_heal_love") / "data/contexts.jsonl").read_text(encoding="utf-8")
+    rows = (
+        parse_json(line, f"bundled contexts.jsonl, line {number}", DataError)
+        for number, line in number_lines(text)
+    )
+    return [Context(kind=row["kind"], text=row["text"]) for row in rows]

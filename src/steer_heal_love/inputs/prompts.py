@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from steer_heal_love.records import (
-    Axis,
-    Context,
-)
+from steer_heal_love.records import Axis, Context
 
 T = TypeVar("T")
 

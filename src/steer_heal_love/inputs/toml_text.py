@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from steer_heal_love.errors import ConfigError
+from steer_heal_love.inputs.text_files import read_text
 
 MAX_CONFIG_BYTES = 1_000_000  # of a file of settings, before it is read
 MAX_KEY_PARTS = 64
@@ -31,28 +32,18 @@ def parse_toml(text: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-def read_settings_text(path: Path, what: str) -> str:
-    """The text of a file of settings.
+def read_settings_text(path: Path, where: str) -> str:
+    """The text of a file of settings. Raises ConfigError: it is missing, too large, or not UTF-8.
 
     Args:
-        what: what the file is, for the error: "config file …".
-
-    Raises:
-        ConfigError: it is missing, too large, or not UTF-8.
+        where: what the file is, for the error: "config file …".
     """
-    try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{what} is larger than {MAX_CONFIG_BYTES:,} bytes")
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{what} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{what} is not UTF-8: re-save it") from None
+    return read_text(path, where, MAX_CONFIG_BYTES, ConfigError)
 
 
-def parse_settings(text: str, what: str) -> dict[str, Any]:
+def parse_settings(text: str, where: str) -> dict[str, Any]:
     """As `parse_toml`, for a file of settings. Raises ConfigError where it is no TOML."""
     try:
         return parse_toml(text)
     except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits, too
-        raise ConfigError(f"{what} is not valid TOML: {error}") from None
+        raise ConfigError(f"{where} is not valid TOML: {error}") from None

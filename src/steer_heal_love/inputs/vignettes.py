@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from steer_heal_love.errors import DataError, hint_at
+from steer_heal_love.inputs.text_files import explain_first, number_lines, parse_json, read_text
 
 FOUNDATIONS = ("care", "fairness", "loyalty", "authority", "sanctity", "liberty", "social")
 
@@ -90,17 +89,8 @@ def load_tinymfv(
 
 def load_file(path: Path) -> list[Vignette]:
     """The vignettes of one .jsonl file, ours or tiny-mfv's."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"vignette file {path} is larger than {MAX_BYTES:,} bytes: shorten it")
-        return parse_vignettes(path.read_text(encoding="utf-8"), str(path))
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"vignette file {path} is not UTF-8 (byte {error.start}): re-save it"
-        ) from None
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"vignette file {path} cannot be read: {reason}: check the path") from None
+    text = read_text(path, f"vignette file {path}", MAX_BYTES, DataError)
+    return parse_vignettes(text, str(path))
 
 
 def parse_vignettes(text: str, file: str) -> list[Vignette]:
@@ -109,32 +99,22 @@ def parse_vignettes(text: str, file: str) -> list[Vignette]:
     Raises:
         DataError: with file, line and remedy; also for a file without a vignette.
     """
-    found: dict[str, Vignette] = {}
-    for number, line in _lines(text):
+    vignettes: dict[str, Vignette] = {}
+    for number, line in number_lines(text):
         where = f"vignette file {file}, line {number}"
         vignette = _parse_line(line, where)
-        if vignette.id in found:
+        if vignette.id in vignettes:
             raise DataError(f"{where}: the id {vignette.id!r} is there twice: rename one")
-        found[vignette.id] = vignette
-        if len(found) > MAX_VIGNETTES:
+        vignettes[vignette.id] = vignette
+        if len(vignettes) > MAX_VIGNETTES:
             raise DataError(f"{where}: more than {MAX_VIGNETTES:,} vignettes: split the file")
-    if not found:
+    if not vignettes:
         raise DataError(f"vignette file {file} holds no vignette: give one JSON object a line")
-    return list(found.values())
-
-
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, numbered from 1; U+2028 and the like end no line in JSON."""
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield number, line
+    return list(vignettes.values())
 
 
 def _parse_line(line: str, where: str) -> Vignette:
-    try:
-        data: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits, too
-        raise DataError(f"{where} is not valid JSON: {error}: mend that line") from None
+    data = parse_json(line, where, DataError)
     if not isinstance(data, dict):
         raise DataError(f"{where} is not a JSON object: write {{'id': …, 'foundation': …, …}}")
     try:
@@ -143,21 +123,13 @@ def _parse_line(line: str, where: str) -> Vignette:
             {key: data[key] for key in _HUMAN if data.get(key) is not None}
         )
     except ValidationError as error:
-        raise DataError(f"{where}: {_first_problem(error)}") from None
+        raise DataError(f"{where}: {explain_first(error)}") from None
     return Vignette(
         id=parsed.id,
         text=parsed.text,
         foundation=_foundation(parsed.foundation_coarse or parsed.foundation, where),
         human=_shares(percents, where),
     )
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "missing":
-        return f"key {key!r} is missing: add it"
-    return f"key {key!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}: mend it"
 
 
 def _foundation(name: str, where: str) -> str:
@@ -181,10 +153,10 @@ def _shares(percents: dict[str, float], where: str) -> tuple[float, ...] | None:
     return tuple(percents[key] / total for key in _HUMAN)
 
 
-def _check_choice(what: str, value: str, known: tuple[str, ...]) -> None:
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         hint = hint_at(value, known)
-        raise DataError(f"unknown tiny-mfv {what} {value!r}: {hint}there is {', '.join(known)}")
+        raise DataError(f"unknown tiny-mfv {name} {value!r}: {hint}there is {', '.join(known)}")
 
 
 def _download(file: str) -> Path:

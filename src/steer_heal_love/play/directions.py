@@ -19,7 +19,8 @@ from steer_heal_love.lm.model.gguf import cache_dir
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.records import Axis, Context, Direction
 from steer_heal_love.runs.as_json import pack_direction
-from steer_heal_love.runs.write import read_direction, write_bytes
+from steer_heal_love.runs.files import write_bytes
+from steer_heal_love.runs.read_files import read_direction
 from steer_heal_love.stages.steer import SteerConfig, extract_direction
 
 KEPT = 256  # directions; the oldest go first

@@ -9,7 +9,7 @@ from pathlib import Path
 from steer_heal_love.errors import ConfigError, RunError
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.records import Adapter, Axis, Direction
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 
 
 @dataclass(frozen=True)

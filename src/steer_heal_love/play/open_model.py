@@ -21,7 +21,8 @@ from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner.environment import describe_environment, same_model
 from steer_heal_love.runner.model import load_for
 from steer_heal_love.runner.settings import load_config, read_settings
-from steer_heal_love.runs.write import RunDirectory, read_run
+from steer_heal_love.runs.read import read_run
+from steer_heal_love.runs.write import RunDirectory
 from steer_heal_love.stages.steer import SteerConfig
 from steer_heal_love.terminal.screen import Screen
 

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steer_heal_love.runs.files import write_text
-from steer_heal_love.runs.read import RunView
-from steer_heal_love.runs.write import read_run
+from steer_heal_love.runs.read import RunView, read_run
 
 if TYPE_CHECKING:
     from steer_heal_love.report.figures.drawing import Plot

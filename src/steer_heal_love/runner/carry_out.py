@@ -23,7 +23,8 @@ from steer_heal_love.runner.base_cache import cache_baselines
 from steer_heal_love.runner.environment import describe_environment, differences
 from steer_heal_love.runner.signals import Stopped, catch_stop_signals
 from steer_heal_love.runner.tracking import Tracker, Tracking
-from steer_heal_love.runs.write import RunDirectory, read_run
+from steer_heal_love.runs.read import read_run
+from steer_heal_love.runs.write import RunDirectory
 from steer_heal_love.terminal.screen import Screen
 from steer_heal_love.verdicts import all_verdicts, evidence_of, to_json
 

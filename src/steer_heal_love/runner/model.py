@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 import transformers
 
-from steer_heal_love.budget.batch_size import most_rows
-from steer_heal_love.budget.rows import choose_rows
+from steer_heal_love.budget.rows import choose_rows, most_rows
 from steer_heal_love.errors import ConfigError, ModelError, RunError
 from steer_heal_love.inputs.axes import load_contexts
 from steer_heal_love.inputs.prompts import training_prompts

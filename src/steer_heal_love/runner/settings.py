@@ -11,7 +11,7 @@ from steer_heal_love.inputs.toml_text import parse_settings, read_settings_text
 from steer_heal_love.records import Axis
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner.remote_code import refuse_silent_trust
-from steer_heal_love.runs.write import read_foundations
+from steer_heal_love.runs.read import read_foundations
 from steer_heal_love.stages.settings import check_settings
 
 

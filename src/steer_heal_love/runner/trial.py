@@ -24,7 +24,8 @@ from steer_heal_love.runner.repeat import check_same
 from steer_heal_love.runner.settings import config_from, read_settings
 from steer_heal_love.runner.signals import Stopped
 from steer_heal_love.runs.progress import ENDINGS, Follower
-from steer_heal_love.runs.write import RunDirectory, read_run
+from steer_heal_love.runs.read import read_run
+from steer_heal_love.runs.write import RunDirectory
 from steer_heal_love.sweep.trial import DONE, FAILED, INTERRUPTED, Job, Outcome, Tick
 from steer_heal_love.terminal.screen import Screen
 

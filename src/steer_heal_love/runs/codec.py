@@ -17,9 +17,9 @@ from steer_heal_love import records
 from steer_heal_love.errors import RunError
 
 _RECORDS: dict[str, type] = {
-    name: kind
-    for name, kind in vars(records).items()
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    name: record
+    for name, record in vars(records).items()
+    if isinstance(record, type) and dataclasses.is_dataclass(record)
 }
 
 
@@ -97,13 +97,13 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
             return {"~tuple": [_encode(v, tensors) for v in value]}
         case Mapping():
             return {"~dict": [[_key(k), _encode(v, tensors)] for k, v in value.items()]}
-    kind = type(value).__name__
-    if _RECORDS.get(kind) is type(value) and dataclasses.is_dataclass(value):
+    name = type(value).__name__
+    if _RECORDS.get(name) is type(value) and dataclasses.is_dataclass(value):
         fields = {
             f.name: _encode(getattr(value, f.name), tensors) for f in dataclasses.fields(value)
         }
-        return {"~record": kind, **fields}
-    raise TypeError(f"cannot store a {kind}")
+        return {"~record": name, **fields}
+    raise TypeError(f"cannot store a {name}")
 
 
 def _key(key: Any) -> Any:
@@ -122,7 +122,7 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
             return tuple(_decode(v, tensors) for v in items)
         case {"~dict": items}:
             return {k: _decode(v, tensors) for k, v in items}
-        case {"~record": kind, **fields}:
-            return _RECORDS[kind](**{str(k): _decode(v, tensors) for k, v in fields.items()})
+        case {"~record": name, **fields}:
+            return _RECORDS[name](**{str(k): _decode(v, tensors) for k, v in fields.items()})
         case _:
             return value

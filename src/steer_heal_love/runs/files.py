@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from steer_heal_love.errors import RunError, RunInUse
@@ -109,7 +109,7 @@ def refuse_links(folder: Path) -> None:
 
 
 @contextmanager
-def hold_lock(path: Path, what: str) -> Iterator[None]:
+def hold_lock(path: Path, name: str) -> Iterator[None]:
     """Hold a lock file for this process alone; a process that dies lets it go.
 
     Raises:
@@ -127,11 +127,11 @@ def hold_lock(path: Path, what: str) -> Iterator[None]:
             file.seek(0)
             holder = file.read(32).strip()
             raise RunInUse(
-                f"{what} is in use by process {holder if holder.isdigit() else '?'}: "
+                f"{name} is in use by process {holder if holder.isdigit() else '?'}: "
                 "wait for it or stop it"
             ) from None
         except OSError as error:
-            raise RunError(f"{what} cannot be locked: {error.strerror}") from None
+            raise RunError(f"{name} cannot be locked: {error.strerror}") from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -185,7 +185,6 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _forget(path: Path) -> None:
-    try:
+    # The disk that refused the write may refuse this too; the name marks it as partial.
+    with suppress(OSError):
         path.unlink(missing_ok=True)
-    except OSError:
-        return  # the disk that refused the write may refuse this too; the name marks it as partial

@@ -14,12 +14,10 @@ from steer_heal_love.runs.files import read_regular, refuse_gone, sha256, write_
 SCHEMA = 2  # of metrics.json and manifest.json
 NAME = "manifest.json"
 LOG = "events.jsonl"  # only ever appended to: what the manifest knows is how it begins
-PAGES = (
-    "report.html",
-    "diary.md",
-    "figures/",
-)  # the report's: written again by whoever asks for them
+PAGES = ("report.html", "diary.md", "figures/")  # written again by whoever asks for the report
 MAX_BYTES = 1 << 28
+
+_CHANGED = "its bytes have changed since they were written"
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Manifest:
                 raise ValueError("changed")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             manifest = cls(folder)
-            manifest.problem = f"{NAME}: its bytes have changed since they were written"
+            manifest.problem = f"{NAME}: {_CHANGED}"
         return manifest
 
     def _fill(self, content: Mapping[str, Any]) -> None:
@@ -102,10 +100,7 @@ class Manifest:
             RunError: it cannot be written, or the run's folder is gone.
         """
         refuse_gone(self.folder)
-        try:
-            self._log = Entry.of(read_regular(self.folder / LOG))
-        except OSError:
-            self._log = None
+        self._log = self._entry_now(LOG)
         write_text(self.folder / NAME, self._render())
 
     # Entries
@@ -124,8 +119,8 @@ class Manifest:
     def settle(self) -> None:
         """Whatever stopped the last write: the entry is of what the file holds now."""
         for name, before in self._before.items():
-            found = self._found(name)
-            if found == self._entries.get(name) or found != before:
+            now = self._entry_now(name)
+            if now == self._entries.get(name) or now != before:
                 continue
             if before is None:
                 self._entries.pop(name, None)
@@ -153,7 +148,8 @@ class Manifest:
 
     def read_sound(self, name: str) -> bytes | None:
         """The bytes of a file, where they are what was written; else None."""
-        known, path = self._known(name), self.folder / name
+        entries, path = (self._entries.get(name), self._before.get(name)), self.folder / name
+        known = [entry for entry in entries if entry is not None]
         try:
             # One that is far too large is not even read.
             if path.stat().st_size not in {entry.size for entry in known}:
@@ -163,11 +159,7 @@ class Manifest:
             return None
         return data if Entry.of(data) in known else None
 
-    def _known(self, name: str) -> list[Entry]:
-        known = (self._entries.get(name), self._before.get(name))
-        return [entry for entry in known if entry is not None]
-
-    def _found(self, name: str) -> Entry | None:
+    def _entry_now(self, name: str) -> Entry | None:
         """The entry that a file would have as it is now; None where there is none."""
         try:
             return Entry.of(read_regular(self.folder / name))
@@ -187,7 +179,7 @@ class Manifest:
         wanted = self._entries[name]
         if size != wanted.size:
             return f"{name}: {size} bytes where {wanted.size} were written"
-        return f"{name}: its bytes have changed since they were written"
+        return f"{name}: {_CHANGED}"
 
     def problem_of_log(self) -> str | None:
         """What is wrong with the log; None where it is as it was and has at most grown."""
@@ -199,16 +191,14 @@ class Manifest:
             return f"{LOG}: missing"
         if len(data) < self._log.size:
             return f"{LOG}: {len(data)} bytes where {self._log.size} were written"
-        if sha256(data[: self._log.size]) != self._log.sha256:
-            return f"{LOG}: its bytes have changed since they were written"
-        return None
+        return None if Entry.of(data[: self._log.size]) == self._log else f"{LOG}: {_CHANGED}"
 
     def problems(self) -> list[str]:
         """One line per file that is missing or is not as it was written."""
         if self.problem is not None:
             return [self.problem]
-        found = [self.problem_of_log(), *map(self.problem_of, sorted(self._entries))]
-        return [line for line in found if line is not None]
+        lines = [self.problem_of_log(), *map(self.problem_of, sorted(self._entries))]
+        return [line for line in lines if line is not None]
 
 
 def refuse_other_schema(schema: object, where: object) -> None:

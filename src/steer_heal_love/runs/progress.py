@@ -16,7 +16,7 @@ from steer_heal_love.records import Costed, Judged
 from steer_heal_love.runs.codec import unpack
 from steer_heal_love.runs.files import read_regular
 from steer_heal_love.runs.manifest import Manifest
-from steer_heal_love.runs.write import RunView, read_run
+from steer_heal_love.runs.read import RunView, read_run
 
 STAGES = ("steer", "generate", "heal", "evaluate")
 BASELINE_PIECES = 5  # limits, reference texts, base, and the two personas
@@ -25,7 +25,7 @@ ENDINGS = ("done", "failed", "interrupted")
 
 
 @dataclass(frozen=True)
-class Harvested:
+class Generated:
     """What a round has generated so far."""
 
     total: int = 0
@@ -38,6 +38,16 @@ class Harvested:
     def tokens_per_s(self) -> float | None:
         """Tokens generated and judged a second; None before there are any."""
         return self.tokens / self.seconds if self.seconds > 0 else None
+
+    def __add__(self, later: Generated) -> Generated:
+        """Both together, at the dose of the later."""
+        return Generated(
+            self.total + later.total,
+            self.kept + later.kept,
+            self.tokens + later.tokens,
+            self.seconds + later.seconds,
+            later.dose,
+        )
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Progress:
     state: str
     stage: str  # baseline, one of STAGES, or "" where the run has ended
     share: float  # of the present stage, 0 to 1
-    harvested: Harvested  # of the present round
+    generated: Generated  # of the present round
     eta_s: float | None  # to the end of the last round; None before a round has been timed
 
     @property
@@ -77,7 +87,7 @@ class Follower:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._pieces: dict[PieceName, Harvested] = {}
+        self._pieces: dict[PieceName, Generated] = {}
 
     def look(self) -> Progress:
         """The run as it stands now.
@@ -91,44 +101,33 @@ class Follower:
         here = of_round(len(view.metrics.get("rounds", [])))
         names = map(PieceName.of_file, Manifest.read(self.path).names)
         pieces = frozenset(name for name in names if name is not None)
-        generated = sorted(p for p in pieces if p.inside(here / "generate"))
-        harvested = _sum([self._read(piece) for piece in generated])
-        stage, share = ("", 0.0) if state != "running" else _stage(view, pieces, here, harvested)
+        batches = sorted(p for p in pieces if p.inside(here / "generate"))
+        generated = sum(map(self._read, batches), Generated())
+        stage, share = ("", 0.0) if state != "running" else _stage(view, pieces, here, generated)
         eta = _eta(view, stage, share) if state == "running" else None
-        return Progress(view, events, state, stage, share, harvested, eta)
+        return Progress(view, events, state, stage, share, generated, eta)
 
-    def _read(self, piece: PieceName) -> Harvested:
+    def _read(self, piece: PieceName) -> Generated:
         if piece not in self._pieces:
             try:
                 data = read_regular(self.path / piece.file)
-                self._pieces[piece] = _harvest(unpack(data, piece.file))
+                self._pieces[piece] = _count_generated(unpack(data, piece.file))
             except (OSError, RunError):  # entered, and not there yet: the next look will see it
-                return Harvested()
+                return Generated()
         return self._pieces[piece]
 
 
-def _harvest(piece: Any) -> Harvested:
+def _count_generated(piece: Any) -> Generated:
     """Of a piece of generation: the judged completions, and the seconds they took."""
     if not (isinstance(piece, Costed) and isinstance(piece.value, list)):
-        return Harvested()
-    found = [j for j in piece.value if isinstance(j, Judged)]
-    return Harvested(
-        len(found),
-        sum(j.kept for j in found),
-        sum(len(j.completion.token_ids) for j in found),
+        return Generated()
+    judged = [j for j in piece.value if isinstance(j, Judged)]
+    return Generated(
+        len(judged),
+        sum(j.kept for j in judged),
+        sum(len(j.completion.token_ids) for j in judged),
         piece.cost.wall_s,
-        found[-1].completion.kappa if found else None,
-    )
-
-
-def _sum(parts: Sequence[Harvested]) -> Harvested:
-    """All of them together, at the dose of the last."""
-    return Harvested(
-        sum(p.total for p in parts),
-        sum(p.kept for p in parts),
-        sum(p.tokens for p in parts),
-        sum(p.seconds for p in parts),
-        parts[-1].dose if parts else None,
+        judged[-1].completion.kappa if judged else None,
     )
 
 
@@ -170,7 +169,7 @@ def _holds(number: int, lock: Path) -> bool:
 
 
 def _stage(
-    view: RunView, pieces: frozenset[PieceName], here: PieceName, harvested: Harvested
+    view: RunView, pieces: frozenset[PieceName], here: PieceName, generated: Generated
 ) -> tuple[str, float]:
     """The stage under way, and how much of it is done, from the pieces of work that are there."""
     if "base" not in view.metrics:
@@ -180,11 +179,11 @@ def _stage(
     wanted = int(_setting(view, "dose", "n_keep", 1))
     # Only the newest epoch's piece is there for sure.
     epochs = [p.epoch for p in pieces if p.inside(here / "heal") and p.epoch is not None]
-    if epochs or harvested.kept >= wanted:
+    if epochs or generated.kept >= wanted:
         newest = max(epochs, default=-1)
         return "heal", min(1.0, (newest + 1) / max(1, int(_setting(view, "heal", "epochs", 1))))
     if here / "direction" in pieces:
-        return "generate", min(1.0, harvested.kept / max(1, wanted))
+        return "generate", min(1.0, generated.kept / max(1, wanted))
     return "steer", 0.0
 
 

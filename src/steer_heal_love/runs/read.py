@@ -85,13 +85,13 @@ class RunView:
         Args:
             round_index: the round; None: the last.
         """
-        found = read_object(self.path / "baseline/metrics.json", ITEMS)
+        items = read_object(self.path / "baseline/metrics.json", ITEMS)
         rounds = self.metrics.get("rounds", [])
         if round_index is None and rounds:
             round_index = rounds[-1]["round"]
         if round_index is not None:
-            found |= _read_round(self.path, round_index).get("items", {})
-        return found
+            items |= _read_round(self.path, round_index).get("items", {})
+        return items
 
     def completions(self, round_index: int) -> list[dict[str, Any]]:
         """Every completion of a round with its scores and its fate."""
@@ -103,8 +103,8 @@ class RunView:
 
     def validation(self, round_index: int) -> list[dict[str, Any]]:
         """The heal's losses on held-out texts: before it, and after each epoch."""
-        found: list[dict[str, Any]] = _read_round(self.path, round_index).get("validation", [])
-        return found
+        losses: list[dict[str, Any]] = _read_round(self.path, round_index).get("validation", [])
+        return losses
 
     def events(self) -> list[dict[str, Any]]:
         """The log of the run; a torn last line is left out."""
@@ -120,17 +120,16 @@ class RunView:
 
     def environment(self) -> dict[str, Any]:
         """Versions, model identity and machine, as the run was begun."""
-        found = read_json(self.path / "environment.json")
-        return found if isinstance(found, dict) else {}
+        return read_json(self.path / "environment.json")
 
     def limits(self) -> Limits | None:
         """The filter's limits; None where their piece of work is not there, or broken."""
         try:
-            found = unpack(read_regular(self.path / LIMITS.file), LIMITS.file)
+            piece = unpack(read_regular(self.path / LIMITS.file), LIMITS.file)
         except (OSError, RunError):
             return None
-        known = found.value if isinstance(found, Costed) else None
-        return known if isinstance(known, Limits) else None
+        limits = piece.value if isinstance(piece, Costed) else None
+        return limits if isinstance(limits, Limits) else None
 
     def files(self) -> list[tuple[str, int]]:
         """Every file with its bytes, the pieces of work as one line; none of the report's own."""
@@ -148,11 +147,11 @@ class RunView:
         names = dict.fromkeys([*self._expected(), *sorted(Manifest.read(self.path).names)])
         gone = [n for n in names if not n.startswith(PAGES) and not (self.path / n).is_file()]
         pieces = [name for name in gone if name.startswith(WORK) and name != LIMITS.file]
-        found = [Missing(name, _loss(name)) for name in gone if name not in pieces]
+        missing = [Missing(name, _loss(name)) for name in gone if name not in pieces]
         if pieces:
-            what = pieces[0] if len(pieces) == 1 else f"{len(pieces)} pieces in {WORK}"
-            found.append(Missing(what, "`shl resume` computes it again"))
-        return found
+            name = pieces[0] if len(pieces) == 1 else f"{len(pieces)} pieces in {WORK}"
+            missing.append(Missing(name, "`shl resume` computes it again"))
+        return missing
 
     def _expected(self) -> list[str]:
         """The files of every run, and those that belong to what was measured."""
@@ -224,8 +223,7 @@ def read_foundations(path: Path) -> tuple[dict[str, Any], Axis]:
 def _read_config(path: Path) -> dict[str, Any]:
     """The settings; {} where they are missing. Raises RunError: broken, or of another schema."""
     for file in ("metrics.json", NAME):
-        found = read_json(path / file)
-        refuse_other_schema(found.get("schema") if isinstance(found, dict) else None, path)
+        refuse_other_schema(read_json(path / file).get("schema"), path)
     try:
         return parse_toml(read_limited(path / "config.toml", MAX_CONFIG_BYTES).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -44,21 +44,21 @@ ROUND = TypeAdapter(_RoundFile)
 _ANSWER = TypeAdapter(Answer)
 
 
-def read_object(path: Path, kind: Any) -> dict[str, Any]:
+def read_object(path: Path, form: Any) -> dict[str, Any]:
     """A JSON object of this form; {} where the file is missing. Raises RunError: it is broken."""
     data = read_limited(path)
     if not data and not path.exists():
         return {}
     try:
-        found = json.loads(data)
-        kind.validate_json(data, strict=True)
+        content = json.loads(data)
+        form.validate_json(data, strict=True)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"])) or "the file"
         raise RunError(f"file {path} is broken: {where}: {problem['msg']}") from None
     except (ValueError, RecursionError) as error:
         raise RunError(f"file {path} is broken: it is no JSON ({error})") from None
-    return dict(found)
+    return dict(content)
 
 
 def read_answers(path: Path) -> list[Answer]:
@@ -107,12 +107,13 @@ def read_limited(path: Path, limit: int | None = None) -> bytes:
     return data
 
 
-def read_json(path: Path) -> Any:
-    """The JSON value of a file; None where it is missing, too large or broken."""
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object of a file; {} where it is missing or broken. Raises RunError: too large."""
     try:
-        return json.loads(read_limited(path))
+        value = json.loads(read_limited(path))
     except (ValueError, RecursionError):
-        return None
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -123,7 +124,7 @@ def read_adapter(folder: Path) -> Adapter:
     """
     weights = folder / "adapter_model.safetensors"
     config = read_json(folder / "adapter_config.json")
-    if not weights.is_file() or not isinstance(config, dict):
+    if not weights.is_file() or not config:
         raise RunError(
             f"{folder} is not an adapter folder: it needs adapter_model.safetensors and "
             "adapter_config.json (pickled adapters are refused)"
@@ -166,11 +167,5 @@ def read_direction(path: Path) -> Direction:
         by_layer = {int(name.removeprefix("layer.")): t for name, t in tensors.items()}
         layers = tuple(sorted(by_layer))
         return Direction(layers, torch.stack([by_layer[i] for i in layers]))
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-        safetensors.SafetensorError,
-    ) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
         raise RunError(f"direction {path} is missing or broken: {error}") from None

@@ -1,4 +1,4 @@
-"""The run directory as it is written; `run_view` reads it. No other code knows its files."""
+"""The run directory as it is written; `read` reads it. No other code knows its files."""
 
 from __future__ import annotations
 
@@ -37,26 +37,11 @@ from steer_heal_love.runs.files import (
     remove_tree,
     rename_folder,
     write_bytes,
-    write_text,
 )
 from steer_heal_love.runs.manifest import PAGES, SCHEMA, Manifest
-from steer_heal_love.runs.read import RunView, read_foundations, read_run, refuse_other_folders
-from steer_heal_love.runs.read_files import read_adapter, read_direction, read_json, read_lines
+from steer_heal_love.runs.read_files import read_json
 
 T = TypeVar("T")
-
-__all__ = [
-    "RunDirectory",
-    "RunView",
-    "read_adapter",
-    "read_direction",
-    "read_foundations",
-    "read_lines",
-    "read_run",
-    "refuse_other_folders",
-    "write_bytes",
-    "write_text",
-]
 
 
 class RunDirectory:
@@ -184,8 +169,7 @@ class RunDirectory:
 
     def metrics(self) -> dict[str, Any]:
         """The present `metrics.json`."""
-        found = read_json(self.path / "metrics.json")
-        return found if isinstance(found, dict) else {}
+        return read_json(self.path / "metrics.json")
 
     # Pieces of work
 
@@ -255,8 +239,7 @@ class RunDirectory:
     def environment(self) -> dict[str, Any]:
         """What the run was begun with; empty where that is not known for sure."""
         sound = self.manifest.read_sound("environment.json") is not None
-        found = read_json(self.path / "environment.json") if sound else None
-        return found if isinstance(found, dict) else {}
+        return read_json(self.path / "environment.json") if sound else {}
 
     @contextmanager
     def locked(self) -> Iterator[None]:

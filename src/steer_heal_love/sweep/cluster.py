@@ -8,7 +8,7 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -22,11 +22,11 @@ _KNOCK_S = 10.0
 _STORE_BYTES = 100 << 20  # of Ray's shared memory: only a few words pass through it
 
 
-def require(*libraries: str, what: str) -> None:
-    """Raises ConfigError where a library that `what` needs is not installed."""
+def require(*libraries: str, asked: str) -> None:
+    """Raises ConfigError where a library that what is `asked` for needs is not installed."""
     for library in libraries:
         if importlib.util.find_spec(library) is None:
-            raise ConfigError(f"{what} needs {library}: {REMEDY}")
+            raise ConfigError(f"{asked} needs {library}: {REMEDY}")
 
 
 @contextmanager
@@ -40,12 +40,12 @@ def connect(address: str) -> Iterator[Any]:
     Raises:
         ConfigError: Ray is not installed, or there is no such cluster.
     """
-    require("ray", what=f"--ray {address}")
+    require("ray", asked=f"--ray {address}")
     private = _settle(address)
     import ray
 
     try:
-        _begin(ray, address, _options(address, private))
+        _begin(ray, address, private)
         yield ray
     finally:
         ray.shutdown()
@@ -74,27 +74,15 @@ def _settle(address: str) -> str | None:
     return tempfile.mkdtemp(prefix="shl-ray-")  # short: sockets have long names in it
 
 
-def _options(address: str, private: str | None) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "address": address,
-        "log_to_driver": False,
-        "logging_level": "ERROR",
-        "namespace": "steer-heal-love",
-    }
-    if private is None:
-        return options
-    return options | {
-        "include_dashboard": False,
-        "object_store_memory": _STORE_BYTES,
-        "_temp_dir": private,
-    }
-
-
-def _begin(ray: Any, address: str, options: Mapping[str, Any]) -> None:
+def _begin(ray: Any, address: str, private: str | None) -> None:
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if private is not None:
+        options |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
+        options |= {"_temp_dir": private}
     try:
         if address not in (LOCAL, "auto"):
             _knock(address)
-        ray.init(**options)
+        ray.init(address=address, namespace="steer-heal-love", **options)
     except (OSError, ValueError, RuntimeError, AssertionError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
@@ -120,8 +108,8 @@ def claim(ray: Any, resources: Resources, device: str) -> dict[str, Any]:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = resources.gpus
     if gpus is None:
-        found = device != "cpu" and any(node.get("GPU", 0) > 0 for node in nodes)
-        gpus = float(found * len(device.split(",")))
+        there = device != "cpu" and any(node.get("GPU", 0) > 0 for node in nodes)
+        gpus = float(there * len(device.split(",")))
     wanted = {"CPU": resources.cpus, "GPU": gpus, "memory": (resources.memory_gib or 0) * 2**30}
     if not any(all(node.get(k, 0) >= v for k, v in wanted.items()) for node in nodes):
         raise ConfigError(

@@ -9,7 +9,7 @@ from steer_heal_love.report.compare.compare import compare_runs, differences
 from steer_heal_love.report.compare.comparison import write_comparison
 from steer_heal_love.report.write import write_comparison_page
 from steer_heal_love.runs.files import remove_tree
-from steer_heal_love.runs.write import RunView, read_run
+from steer_heal_love.runs.read import RunView, read_run
 from steer_heal_love.sweep.naming import name_trials
 
 TABLE, PAGE = "compare", "comparison.html"

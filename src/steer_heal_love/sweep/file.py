@@ -95,40 +95,40 @@ def _settings(table: Any, where: str) -> Flat:
     Raises:
         ConfigError: a name is none, or a setting is there twice.
     """
-    found: Flat = {}
-    _collect(_table(table, where, "settings"), RunConfig, "", where, found)
-    return found
+    flat: Flat = {}
+    _collect(_table(table, where, "settings"), RunConfig, "", where, flat)
+    return flat
 
 
-def _collect(table: Mapping[str, Any], kind: Any, before: str, where: str, found: Flat) -> None:
+def _collect(table: Mapping[str, Any], group: Any, before: str, where: str, flat: Flat) -> None:
     for key, value in table.items():
-        name, inner = f"{before}{key}", kind
+        name, inner = f"{before}{key}", group
         for part in key.split("."):
             if not is_group(inner) or part not in inner.model_fields:
                 known = list(inner.model_fields) if is_group(inner) else []
                 raise ConfigError(f"{where}: unknown key {name!r}{nearest(part, known)}")
             inner = inner.model_fields[part].annotation
         if not is_group(inner):
-            if name in found:
+            if name in flat:
                 raise ConfigError(f"{where}: key {name!r} is there twice")
-            found[name] = value
+            flat[name] = value
         elif isinstance(value, dict):
-            _collect(value, inner, f"{name}.", where, found)
+            _collect(value, inner, f"{name}.", where, flat)
         else:
             raise ConfigError(f"{where}: key {name!r} is a group: name a setting inside of it")
 
 
 def _grid(table: Any, where: str) -> dict[str, list[Any]]:
-    found = _settings(table, f"{where}: [grid]")
-    for key, values in found.items():
+    grid = _settings(table, f"{where}: [grid]")
+    for key, values in grid.items():
         if not isinstance(values, list) or not values:
             raise ConfigError(f"{where}: [grid]: key {key!r} must be a list of values")
         if len({canonical(value) for value in values}) < len(values):
             raise ConfigError(f"{where}: [grid]: key {key!r} holds a value twice")
-    count = math.prod(len(values) for values in found.values())
+    count = math.prod(len(values) for values in grid.values())
     if count > MAX_TRIALS:
         raise ConfigError(f"{where}: [grid] asks for {count:,} trials, more than {MAX_TRIALS:,}")
-    return found
+    return grid
 
 
 def _list(data: Mapping[str, Any], where: str) -> list[tuple[str | None, Flat]]:
@@ -136,7 +136,7 @@ def _list(data: Mapping[str, Any], where: str) -> list[tuple[str | None, Flat]]:
     entries = data.get("list", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ConfigError(f"{where}: key 'list' must be tables: begin each with [[list]]")
-    found = []
+    named = []
     for number, entry in enumerate(entries, start=1):
         here = f"{where}: [[list]] {number}"
         name = entry.get("name")
@@ -144,8 +144,8 @@ def _list(data: Mapping[str, Any], where: str) -> list[tuple[str | None, Flat]]:
             raise ConfigError(f"{here}: key 'name' must be letters, digits, _, + and -")
         if name is not None and _TAKEN.fullmatch(name):
             raise ConfigError(f"{here}: the name {name!r} is taken")
-        found.append((name, _settings({k: v for k, v in entry.items() if k != "name"}, here)))
-    return found
+        named.append((name, _settings({k: v for k, v in entry.items() if k != "name"}, here)))
+    return named
 
 
 def _trials(
@@ -159,9 +159,9 @@ def _trials(
         raise ConfigError(f"{where} asks for {len(own):,} trials, more than {MAX_TRIALS:,}")
     whole = [base | settings for settings in own]
     keys = find_varying(whole)
-    given = [None] * (len(own) - len(listed)) + [name for name, _ in listed]
+    chosen = [None] * (len(own) - len(listed)) + [name for name, _ in listed]
     made = name_trials(combinations if grid else [], entries)
-    names = [name or other for name, other in zip(given, made, strict=True)]
+    names = [name or other for name, other in zip(chosen, made, strict=True)]
     seen: dict[str, str] = {}
     for name, settings in zip(names, whole, strict=True):
         same = seen.get(canonical(settings))

@@ -11,7 +11,7 @@ from typing import Any
 from steer_heal_love.errors import AxisError, RunError
 from steer_heal_love.runs.codec import to_json
 from steer_heal_love.runs.files import read_regular, write_text
-from steer_heal_love.runs.write import read_run
+from steer_heal_love.runs.read import read_run
 from steer_heal_love.sweep.trial import DONE, FAILED, INTERRUPTED, RUNNING, WAITING
 
 LEDGER = "trials.json"
@@ -36,7 +36,8 @@ class Ledger:
     def __init__(self, folder: Path, entries: Mapping[str, Entry]) -> None:
         self.path = folder / LEDGER
         self.entries = dict(entries)
-        self.tell: Callable[[str, Entry], None] = _nobody  # of each change, once it is written
+        # Told of each change, once it is written.
+        self.tell: Callable[[str, Entry], None] = lambda _name, _entry: None
 
     @classmethod
     def read(cls, folder: Path) -> Ledger:
@@ -52,7 +53,7 @@ class Ledger:
             data = json.loads(read_regular(path))
             if data["schema"] != SCHEMA:
                 raise ValueError(f"its schema is {data['schema']!r}")
-            entries = {str(name): _entry(found) for name, found in data["trials"].items()}
+            entries = {str(name): _entry(told) for name, told in data["trials"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RunError(
                 f"{path} is broken ({type(error).__name__}): delete it, and --resume makes it anew "
@@ -90,13 +91,9 @@ class Ledger:
         return [name for name, entry in self.entries.items() if entry.state in states]
 
 
-def _nobody(_name: str, _entry: Entry) -> None:
-    """Nobody wants to hear of it."""
-
-
-def _entry(found: Mapping[str, Any]) -> Entry:
+def _entry(told: Mapping[str, Any]) -> Entry:
     entry = Entry(
-        dict(found["varied"]), str(found["state"]), int(found["attempts"]), str(found["error"])
+        dict(told["varied"]), str(told["state"]), int(told["attempts"]), str(told["error"])
     )
     if entry.state not in _STATES:
         raise ValueError(f"no state is called {entry.state!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -84,11 +85,8 @@ def _slug(value: Any) -> str:
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    found, number = name, 1
-    while found.lower() in taken:
-        number += 1
-        found = f"{name}-{number}"
-    return found
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(candidate for candidate in names if candidate.lower() not in taken)
 
 
 def canonical(value: Any) -> str:

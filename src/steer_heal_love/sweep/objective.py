@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ PENALTY = 100.0  # nats that a violation of 1 costs: more than any trait gains
 
 
 @dataclass(frozen=True)
-class Found:
+class Judgement:
     """What a round's healed model is worth to a search."""
 
     rounds: int  # finished so far
@@ -39,7 +39,7 @@ class Found:
         return self.trait_nats, self.perplexity_ratio
 
 
-def judge_round(metrics: Mapping[str, Any], rounds: int, search: Search) -> Found | None:
+def judge_round(metrics: Mapping[str, Any], rounds: int, search: Search) -> Judgement | None:
     """What a run is worth after so many rounds; None where a figure is missing."""
     done, base = read_rounds(metrics)[:rounds], read_mapping(metrics.get("base"))
     if not done:
@@ -55,20 +55,20 @@ def judge_round(metrics: Mapping[str, Any], rounds: int, search: Search) -> Foun
     violation += over_loops(excess, search.max_loop_excess)
     score = trait - PENALTY * violation
     stopped = bool(done[-1].get("stopped"))
-    return Found(len(done), trait, ratio, excess, max(score, HOPELESS), violation == 0, stopped)
+    return Judgement(len(done), trait, ratio, excess, max(score, HOPELESS), violation == 0, stopped)
 
 
-def best_of(found: Mapping[str, Found], search: Search) -> list[str]:
+def best_of(results: Mapping[str, Judgement], search: Search) -> list[str]:
     """The names of the best trials: one, or the front; none where no trial keeps the bounds."""
-    names = [name for name, one in found.items() if one.within]
+    within = {name: result for name, result in results.items() if result.within}
     if search.objective == "trait":
-        return sorted(names, key=lambda name: -found[name].score)[:1]
-    return front_of({name: found[name].front for name in names})
+        return sorted(within, key=lambda name: -within[name].score)[:1]
+    return front_of({name: result.front for name, result in within.items()})
 
 
 def front_of(points: Mapping[str, tuple[float, float]]) -> list[str]:
     """Names of those that no other beats in one of (great, small) without losing in the other."""
-    order: Sequence[str] = sorted(points, key=lambda name: (-points[name][0], points[name][1]))
+    order = sorted(points, key=lambda name: (-points[name][0], points[name][1]))
     kept: list[str] = []
     for name in order:
         if not kept or points[name][1] < points[kept[-1]][1] or points[name] == points[kept[-1]]:

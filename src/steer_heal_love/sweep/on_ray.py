@@ -29,12 +29,7 @@ _GOODBYE_S = 60.0  # for workers to write down that they were stopped
 
 
 def run_on_ray(
-    ray: Any,
-    jobs: Sequence[Job],
-    carry: Carry,
-    ledger: Ledger,
-    tick: Tick,
-    resources: Resources,
+    ray: Any, jobs: Sequence[Job], carry: Carry, ledger: Ledger, tick: Tick, resources: Resources
 ) -> None:
     """Carry the trials out on the cluster.
 
@@ -106,14 +101,14 @@ class _Crew:
         """What came of a trial; None where its worker was lost."""
         errors = self.ray.exceptions
         try:
-            found: Outcome = self.ray.get(ref)
+            outcome: Outcome = self.ray.get(ref)
         except errors.TaskCancelledError:
             return Outcome(INTERRUPTED)
         except errors.RayTaskError as error:
             return Outcome(FAILED, " ".join(str(error.cause or error).split())[:300])
         except errors.RayError:
             return None
-        return None if found.state == INTERRUPTED else found  # somebody ended the worker
+        return None if outcome.state == INTERRUPTED else outcome  # somebody ended the worker
 
     def _lose(self, job: Job) -> Outcome:
         self.lost[job.name] = self.lost.get(job.name, 0) + 1
@@ -143,8 +138,5 @@ def attempt(carry: Carry, job: Job, cwd: str) -> Outcome:
         prepare(str(job.folder.parent / FILE), cwd)
     except SteerHealLoveError as error:
         return Outcome(FAILED, str(error))
-    return carry(job, _nothing)
-
-
-def _nothing() -> None:
-    """A worker shows nothing: whoever started the sweep reads the run directories."""
+    # A worker shows nothing: whoever started the sweep reads the run directories.
+    return carry(job, lambda: None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -26,10 +25,9 @@ class SweepScreen:
         self.standing, self.quiet, self.as_json = standing, quiet, as_json
         self.console = Console(highlight=False, file=sys.stdout)
         self.next = 0.0
-        plain = quiet or as_json or not self.console.is_terminal
-        self.live = (
-            None if plain else Live(console=self.console, transient=True, auto_refresh=False)
-        )
+        self.live: Live | None = None
+        if self.console.is_terminal and not (quiet or as_json):
+            self.live = Live(console=self.console, transient=True, auto_refresh=False)
         standing.ledger.tell = self.changed
 
     def __enter__(self) -> SweepScreen:
@@ -37,12 +35,7 @@ class SweepScreen:
             self.live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         if self.live is not None:
             self.live.stop()
 
@@ -66,11 +59,11 @@ class SweepScreen:
         """Show the whole table."""
         self.say(picture(self.standing.rows()))
 
-    def say(self, what: Any, **event: Any) -> None:
+    def say(self, content: Any, **event: Any) -> None:
         """Show text or a table; with `as_json` print the event's fields as one line instead."""
         if self.as_json:
             if event:
                 self.console.file.write(json.dumps(event, ensure_ascii=False) + "\n")
                 self.console.file.flush()
-        elif what and not self.quiet:
-            self.console.print(what, markup=False, soft_wrap=isinstance(what, str))
+        elif content and not self.quiet:
+            self.console.print(content, markup=False, soft_wrap=isinstance(content, str))

@@ -15,22 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from steer_heal_love.errors import AxisError, RunError, SteerHealLoveError
-from steer_heal_love.runs.write import read_run
+from steer_heal_love.runs.read import read_run
 from steer_heal_love.sweep.cluster import claim, prepare, require
 from steer_heal_love.sweep.ledger import Ledger
 from steer_heal_love.sweep.naming import name_sample
-from steer_heal_love.sweep.objective import HOPELESS, Found, judge_round
+from steer_heal_love.sweep.objective import HOPELESS, Judgement, judge_round
 from steer_heal_love.sweep.settings import Range, Resources, Search
-from steer_heal_love.sweep.trial import (
-    DONE,
-    FAILED,
-    FILE,
-    INTERRUPTED,
-    RUNNING,
-    Carry,
-    Job,
-    Tick,
-)
+from steer_heal_love.sweep.trial import DONE, FAILED, FILE, INTERRUPTED, RUNNING, Carry, Job, Tick
 
 STUDY = "optuna.jsonl"  # what Optuna has seen so far, a line each: no pickle
 
@@ -55,13 +46,13 @@ class SearchPlan:
 
 def require_search() -> None:
     """Raises ConfigError where Ray Tune or Optuna is not installed."""
-    require("ray", "optuna", "pyarrow", what="--search")
+    require("ray", "optuna", "pyarrow", asked="--search")
 
 
-def results(plan: SearchPlan, names: Sequence[str]) -> dict[str, Found]:
+def judge_all(plan: SearchPlan, names: Sequence[str]) -> dict[str, Judgement]:
     """What the finished trials are worth, by name."""
-    found = {name: _read(plan.folder / name, plan.rounds, plan.search) for name in names}
-    return {name: one for name, one in found.items() if one is not None}
+    read = {name: _read(plan.folder / name, plan.rounds, plan.search) for name in names}
+    return {name: result for name, result in read.items() if result is not None}
 
 
 def search_on_ray(ray: Any, plan: SearchPlan, ledger: Ledger, tick: Tick) -> None:
@@ -126,11 +117,7 @@ def _searcher(plan: SearchPlan, ledger: Ledger) -> Any:
 
 
 def _distribution(where: Range | tuple[Any, ...]) -> Any:
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if not isinstance(where, Range):
         return CategoricalDistribution(list(where))
@@ -188,13 +175,13 @@ def take_step(plan: SearchPlan, values: Mapping[str, Any], rounds: int, cwd: str
     outcome = plan.carry(job, lambda: None)
     if outcome.state == INTERRUPTED:
         raise RuntimeError("the worker is being ended")  # Tune goes on in another
-    found = None if outcome.state == FAILED else _read(job.folder, rounds, plan.search)
-    if found is None:
+    result = None if outcome.state == FAILED else _read(job.folder, rounds, plan.search)
+    if result is None:
         return {**_WORST, "done": True, "failed": outcome.error or "a figure is missing"}
-    return {**asdict(found), "done": found.stopped or rounds >= plan.rounds, "failed": ""}
+    return {**asdict(result), "done": result.stopped or rounds >= plan.rounds, "failed": ""}
 
 
-def _read(folder: Path, rounds: int, search: Search) -> Found | None:
+def _read(folder: Path, rounds: int, search: Search) -> Judgement | None:
     try:
         return judge_round(read_run(folder).metrics, rounds, search)
     except (RunError, AxisError):

@@ -18,7 +18,7 @@ from steer_heal_love.errors import ModelError
 from steer_heal_love.lm.model import split
 from steer_heal_love.lm.model.load import find_decoder, find_layers
 from steer_heal_love.lm.model.split import device_map, devices_of, share_out
-from steer_heal_love.runs.write import read_run
+from steer_heal_love.runs.read import read_run
 from tiny import KINDS, Kind, build_model, save_tiny_model, tiny_lm
 from tiny_run import write_inputs
 

@@ -61,7 +61,7 @@ def test_a_broken_question_is_refused(tmp_path: Path, change: dict[str, Any], wo
         ("q.jsonl", b"9" * 5000, "line 1 is not valid JSON"),
         ("q.jsonl", b"[" * 100_000, "line 1 is not valid JSON"),
         ("q.jsonl", b"\xff", "is not UTF-8 (byte 0)"),
-        ("q.jsonl", b'{"question": "x"}', "key 'choices': field required"),
+        ("q.jsonl", b'{"question": "x"}', "key 'choices' is missing: add it"),
         ("q.jsonl", b" " * (MAX_BYTES + 1), "is larger than"),
     ],
 )

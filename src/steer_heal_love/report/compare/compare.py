@@ -10,7 +10,7 @@ from steer_heal_love.report.compare.over_seeds import seed_rows
 from steer_heal_love.report.compare.run_row import RunRow, row_of
 from steer_heal_love.report.states import read_mapping
 from steer_heal_love.report.text.words import one_line
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 
 UNMEASURED = {"max_perplexity_ratio", "max_loop_excess", "rivals"}  # no item of a healed model
 SAMPLING = ("temperature", "top_k", "top_p")

@@ -17,7 +17,7 @@ from steer_heal_love.report.compare.run_row import FIGURES, MISSING, VERDICTS, R
 from steer_heal_love.report.escape import escape_csv, escape_markdown
 from steer_heal_love.report.states import Figure
 from steer_heal_love.report.text.words import number, percent, signed
-from steer_heal_love.runs.write import write_text
+from steer_heal_love.runs.files import write_text
 
 LABEL_WIDTH = 23  # of the column of labels, with its margins
 RUN_WIDTH = 25  # of a run's column, with its margin: a figure with its interval

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from steer_heal_love.maths.statistics import over_seeds
 from steer_heal_love.report.compare.run_row import FIGURES, MISSING, VERDICTS, RunRow
 from steer_heal_love.report.states import Figure, figure_of, read_number, read_rounds
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 
 _SHARES = ("loops_base", "loops_healed")
 _ANSWERS = ("yes", "no", "cannot tell")

@@ -25,7 +25,7 @@ from steer_heal_love.report.text.profile import Foundation, read_profile
 from steer_heal_love.report.text.ratios import ratio_to_base, values_of
 from steer_heal_love.report.text.validity import mark_of, validity_answer
 from steer_heal_love.report.text.words import number, one_line
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 from steer_heal_love.verdicts import FORCED_CHOICE, to_json
 
 BARRIER = ("aggregate", "divergence", "reference", "lam", "tau")

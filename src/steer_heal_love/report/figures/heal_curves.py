@@ -10,7 +10,7 @@ import altair as alt
 from steer_heal_love.report.figures.drawing import GREY, INK, Plot, data_of, style_chart
 from steer_heal_love.report.states import Grid, read_mapping, read_number, read_rounds
 from steer_heal_love.report.text.words import number, percent
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 
 _WIDTH, _HEIGHT = 520, 130
 _MOST_STEPS = 300  # of a round in the picture: every k-th where there are more

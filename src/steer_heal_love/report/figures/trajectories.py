@@ -33,7 +33,7 @@ from steer_heal_love.report.states import (
 )
 from steer_heal_love.report.text.profile import words_of
 from steer_heal_love.report.text.ratios import ratio_to_base, times_words
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 from steer_heal_love.verdicts import PERPLEXITY_RATIO
 
 _WIDTH, _HEIGHT = 560, 240

@@ -16,7 +16,7 @@ from steer_heal_love.report.escape import make_visible
 from steer_heal_love.report.states import read_number, read_rounds
 from steer_heal_love.report.text.competing_methods import rival_states
 from steer_heal_love.report.text.words import number, one_line
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 
 MOST_PROMPTS = 60  # in a page; those with greedy answers first
 _MOST_ANSWERS = 4  # of a condition to one prompt in one mode

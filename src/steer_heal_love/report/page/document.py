@@ -30,7 +30,7 @@ from steer_heal_love.report.page.payload import (
 from steer_heal_love.report.page.setup import setup_of
 from steer_heal_love.report.states import read_number, read_rounds
 from steer_heal_love.report.text.words import number
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 
 __all__ = ["render_page", "run_page"]
 

@@ -32,7 +32,7 @@ from steer_heal_love.report.text.shifts import judge_shift
 from steer_heal_love.report.text.summary import QUESTIONS, unfinished_words
 from steer_heal_love.report.text.validity import mark_of
 from steer_heal_love.report.text.words import number, one_line, percent, plain, signed
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 from steer_heal_love.verdicts import to_json
 
 _UNKNOWN = "–"

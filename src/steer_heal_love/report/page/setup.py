@@ -10,7 +10,7 @@ from typing import Any
 from steer_heal_love.report.states import Grid, read_mapping
 from steer_heal_love.report.text.costs import cost_grid
 from steer_heal_love.report.text.words import one_line
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 
 
 @dataclass(frozen=True)

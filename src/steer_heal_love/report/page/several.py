@@ -20,7 +20,7 @@ from steer_heal_love.report.page.headline import Headline
 from steer_heal_love.report.page.payload import pack_payload
 from steer_heal_love.report.page.setup import setup_of
 from steer_heal_love.report.states import Grid, read_rounds
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 
 _FEW = 4  # runs whose names make a sentence
 

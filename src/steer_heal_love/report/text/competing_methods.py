@@ -22,7 +22,7 @@ from steer_heal_love.report.text.ratios import ratio_to_base, times_words, value
 from steer_heal_love.report.text.shifts import judge_shift
 from steer_heal_love.report.text.validity import mark_of
 from steer_heal_love.report.text.words import INTERVAL, percent, signed
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 
 RIVALS = {
     "sft": "plain distillation of the same texts (λ = 0, no anchors)",

@@ -27,7 +27,7 @@ from steer_heal_love.report.text.ratios import ratio_to_base, values_of
 from steer_heal_love.report.text.shifts import judge_shift
 from steer_heal_love.report.text.validity import mark_of
 from steer_heal_love.report.text.words import number, one_line, state_words
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 from steer_heal_love.verdicts import over_loops, over_perplexity
 
 _SHOWN_PROMPTS = 2

@@ -9,7 +9,7 @@ from typing import Any
 from steer_heal_love.maths.paired import known
 from steer_heal_love.records import Baseline, Measurement
 from steer_heal_love.report.states import read_mapping, read_number, read_rounds
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 from steer_heal_love.verdicts import LEFT_OVER, RoundEvidence, Verdict, all_verdicts
 
 

@@ -33,7 +33,7 @@ from steer_heal_love.report.text.findings import estimate, findings, trait_name
 from steer_heal_love.report.text.profile import profile_lines
 from steer_heal_love.report.text.validity import mark_of
 from steer_heal_love.report.text.words import number, one_line, percent, plain, signed
-from steer_heal_love.runs.write import RunView
+from steer_heal_love.runs.read import RunView
 
 COLUMNS = ("round", "dose", "kept", "nll", "D", "trait", "perplexity", "loops")
 
