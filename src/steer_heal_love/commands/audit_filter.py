@@ -73,33 +73,33 @@ class AuditArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse, sample, construct, score, show."""
-    given = parse(AuditArguments, arguments, "shl audit-filter")
-    if given.samples < 8:
+    options = parse(AuditArguments, arguments, "shl audit-filter")
+    if options.samples < 8:
         raise ConfigError("--samples: an audit needs at least 8 base samples")
-    if not 0 < given.kappa < 1e6:
+    if not 0 < options.kappa < 1e6:
         raise ConfigError("--kappa: the dose far above the knee is a number above 0")
     settings, axis = (
-        read_settings(given.run, trust=given.trust_remote_code)
-        if given.run
+        read_settings(options.run, trust=options.trust_remote_code)
+        if options.run
         else (RunConfig(), None)
     )
     settings = settings.model_copy(
-        update={"seed": given.seed, "model": given.model or settings.model}
+        update={"seed": options.seed, "model": options.model or settings.model}
     )
-    if given.axis is not None or axis is None:
-        axis = load_axis(given.axis or settings.axis)
-    with Screen(1, quiet=given.quiet) as screen:
+    if options.axis is not None or axis is None:
+        axis = load_axis(options.axis or settings.axis)
+    with Screen(quiet=options.quiet) as screen:
         lm = load_for(settings, screen)
         settings = settle_rows(lm, axis, settings, screen)
         screen.say("sampling and scoring …")
-        found = audit_filter(lm, axis, settings, given.samples, given.kappa)
-    if not given.quiet:
+        found = audit_filter(lm, axis, settings, options.samples, options.kappa)
+    if not options.quiet:
         show(found)
-    if given.out is not None:
-        head = {"model": lm.identity.name, "axis": axis.name, "seed": given.seed}
-        about = {**head, "samples": given.samples, "kappa": given.kappa}
+    if options.out is not None:
+        head = {"model": lm.identity.name, "axis": axis.name, "seed": options.seed}
+        about = {**head, "samples": options.samples, "kappa": options.kappa}
         text = json.dumps({**about, **asdict(found)}, indent=1, ensure_ascii=False)
-        write_text(given.out, text + "\n")
+        write_text(options.out, text + "\n")
     return 0
 
 

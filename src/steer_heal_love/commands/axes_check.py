@@ -56,22 +56,22 @@ class CheckArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse, check, tell."""
-    given = parse(CheckArguments, arguments, "shl axes check")
-    axis = load_axis(given.axis)
+    options = parse(CheckArguments, arguments, "shl axes check")
+    axis = load_axis(options.axis)
     findings = check_form(axis)
-    with Screen(1, quiet=given.json) as screen:
-        validity = None if given.form_only else _on_model(given, axis, screen)
-        if given.json:
+    with Screen(quiet=options.json) as screen:
+        validity = None if options.form_only else _on_model(options, axis, screen)
+        if options.json:
             print(json.dumps(_data(axis, findings, validity), ensure_ascii=False))  # noqa: T201
         else:
             screen.say("\n".join(_words(axis, findings, validity)))
     return 0 if _fit(findings, validity) else 1
 
 
-def _on_model(given: CheckArguments, axis: Axis, screen: Screen) -> Validity:
+def _on_model(options: CheckArguments, axis: Axis, screen: Screen) -> Validity:
     names = ("model", "device", "dtype", "quantize", "trust_remote_code")
-    settings = config_from({name: getattr(given, name) for name in names}, "shl axes check")
-    return check_validity(load_for(settings, screen), axis, vignettes=given.vignettes)
+    settings = config_from({name: getattr(options, name) for name in names}, "shl axes check")
+    return check_validity(load_for(settings, screen), axis, vignettes=options.vignettes)
 
 
 def _fit(findings: Sequence[Finding], validity: Validity | None) -> bool:

@@ -58,18 +58,18 @@ def main(arguments: list[str]) -> int:
     """Plan, and say so. Returns 0, also where the run does not fit."""
     named = files_named(arguments)
     from_file = load_config(named.config, named.preset)
-    given = parse(PlanArguments, arguments, "shl plan", PlanArguments(from_file))
-    settings = given.settings
-    machine = read_gpus(given.gpus) if given.gpus else this_machine(settings.device)
+    options = parse(PlanArguments, arguments, "shl plan", PlanArguments(from_file))
+    settings = options.settings
+    machine = read_gpus(options.gpus) if options.gpus else this_machine(settings.device)
     refuse_four_bits(settings, machine)
     axis = load_axis(settings.axis)
-    lm, texts = shape_of(given, axis, dtype_on(settings, machine))
+    lm, texts = shape_of(options, axis, dtype_on(settings, machine))
     on_cpu = machine.device == "cpu"
     packs = on_cpu and lm.dtype == torch.bfloat16 and works()
     plan = make_plan(lm, settings, texts, machine, packs=packs)
     advice = advise(plan)
     disk = estimate_need(lm, axis, settings).peak
-    if given.json:
+    if options.json:
         print(json.dumps(as_data(plan, advice, disk), ensure_ascii=False))  # noqa: T201
     else:
         show(plan, advice, disk)
@@ -92,27 +92,29 @@ def dtype_on(settings: RunConfig, machine: Machine) -> torch.dtype:
     return torch.bfloat16 if machine.device == "cuda" else default_dtype(torch.device("cpu"))
 
 
-def shape_of(given: PlanArguments, axis: Axis, dtype: torch.dtype) -> tuple[LanguageModel, Texts]:
+def shape_of(options: PlanArguments, axis: Axis, dtype: torch.dtype) -> tuple[LanguageModel, Texts]:
     """The model without weights, and how long the run's texts are for it.
 
     Raises:
         ConfigError: there is no such size.
         ModelError: the model's configuration cannot be read.
     """
-    if given.size is not None:
-        size = find_size(given.size)
+    if options.size is not None:
+        size = find_size(options.size)
         return build_meta_model(config_of(size.config), dtype, name=size.model), USUAL
-    settings = given.settings
-    options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
+    settings = options.settings
+    trust = settings.trust_remote_code
     try:
-        config = load.load_config(settings.model, **options)
-        tokenizer = load.load_tokenizer(settings.model, **options)
+        config = load.load_config(settings.model, trust_remote_code=trust)
+        tokenizer = load.load_tokenizer(settings.model, trust_remote_code=trust)
     except ModelError as error:
         raise ModelError(
             f"{error} (a plan needs its config.json and tokenizer, no weights: fetch them once "
             "online, or name a --size)"
         ) from error
-    lm = build_meta_model(config, dtype, name=settings.model, tokenizer=tokenizer, **options)
+    lm = build_meta_model(
+        config, dtype, name=settings.model, tokenizer=tokenizer, trust_remote_code=trust
+    )
     return lm, measure_texts(lm, axis, load_contexts(), settings)
 
 

@@ -50,18 +50,18 @@ class WatchArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse and follow; 1 where the run failed or died."""
-    given = parse(WatchArguments, arguments, "shl watch")
-    if not 0.1 <= given.every <= 3600:
+    options = parse(WatchArguments, arguments, "shl watch")
+    if not 0.1 <= options.every <= 3600:
         raise ConfigError("--every must lie between 0.1 and 3600 seconds")
-    follower = Follower(given.run)
+    follower = Follower(options.run)
     console = Console(file=sys.stdout, highlight=False)
-    if given.once:
+    if options.once:
         progress = follower.look()
         console.print(picture(progress))
     elif console.is_terminal:
-        progress = _live(console, follower, given.every)
+        progress = _live(console, follower, options.every)
     else:
-        progress = _lines(follower, given.every)
+        progress = _lines(follower, options.every)
     return int(progress.state in ("failed", "died"))
 
 

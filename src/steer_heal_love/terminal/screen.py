@@ -19,7 +19,7 @@ _FIRST_GUESS = {"steer": 0.05, "generate": 0.3, "heal": 0.35, "evaluate": 0.3}
 class Screen:
     """Progress and messages; silent with `quiet`, one JSON line per event with `as_json`."""
 
-    def __init__(self, rounds: int, *, quiet: bool = False, as_json: bool = False) -> None:
+    def __init__(self, rounds: int = 1, *, quiet: bool = False, as_json: bool = False) -> None:
         self.quiet, self.as_json, self.rounds = quiet, as_json, rounds
         self.console = Console(highlight=False, soft_wrap=True, file=sys.stdout)
         self.notes = Console(highlight=False, soft_wrap=True, stderr=True)
