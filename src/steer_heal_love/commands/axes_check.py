@@ -90,26 +90,26 @@ def _words(axis: Axis, findings: Sequence[Finding], validity: Validity | None) -
     return lines
 
 
-def _validity_words(axis: Axis, found: Validity) -> list[str]:
+def _validity_words(axis: Axis, validity: Validity) -> list[str]:
     lines = [
-        f"trait of the model, nats per token: {signed(found.base)}",
-        f"  under the positive persona prompt: {signed(found.pos)}",
-        f"  under the negative persona prompt: {signed(found.neg)}",
-        found.verdict.words,
-        f"A shift of less than about {found.blind:.2f} cannot be told with these pairs.",
+        f"trait of the model, nats per token: {signed(validity.base)}",
+        f"  under the positive persona prompt: {signed(validity.pos)}",
+        f"  under the negative persona prompt: {signed(validity.neg)}",
+        validity.verdict.words,
+        f"A shift of less than about {validity.blind:.2f} cannot be told with these pairs.",
     ]
-    against = found.against()
+    against = validity.against()
     if against:
         lines.append(
             f"Pairs that go the other way: {len(against)} of {len(axis.pairs)}, most of all"
         )
         lines += [
-            f"  pair {i + 1} (−{-found.pair_shifts[i]:.2f}): "
+            f"  pair {i + 1} (−{-validity.pair_shifts[i]:.2f}): "
             f"{escape_terminal(axis.pairs[i].question)}"
             for i in against[:AGAINST]
         ]
-    if found.vignettes is not None:
-        lines.append(f"moral vignettes: {found.vignettes.words}")
+    if validity.vignettes is not None:
+        lines.append(f"moral vignettes: {validity.vignettes.words}")
     return lines
 
 

@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _greeting(talk: Conversation, what: str) -> str:
+def _greeting(talk: Conversation, source: str) -> str:
     """The first line: who answers, and what there is where it is not a run's rounds."""
     if talk.loaded.path is not None:
         there = ""
@@ -94,7 +94,7 @@ def _greeting(talk: Conversation, what: str) -> str:
         there = ": round 1 is its base model with the adapter, round 0 without"
     else:
         there = ": the only model here, so it is round 0, and stands where a run has its base"
-    return f"{talk.speaker} of {what}{there}; /help lists the commands"
+    return f"{talk.speaker} of {source}{there}; /help lists the commands"
 
 
 def _talk(talk: Conversation, console: Console) -> None:

@@ -117,7 +117,7 @@ def read_doses(text: str) -> list[float]:
     Raises:
         ConfigError: one is no number, or there is none.
     """
-    found = set()
+    doses = set()
     for word in filter(None, (part.strip() for part in text.split(","))):
         try:
             kappa = float(word)
@@ -125,10 +125,10 @@ def read_doses(text: str) -> list[float]:
             raise ConfigError(f"--kappas: {word!r} is no number: write 0,0.5,1") from None
         if not abs(kappa) < LARGEST:
             raise ConfigError(f"--kappas: {word} is no dose: write numbers such as 0,0.5,1")
-        found.add(kappa + 0.0)  # no negative zero
-    if not found:
+        doses.add(kappa + 0.0)  # no negative zero
+    if not doses:
         raise ConfigError("--kappas: name at least one dose, such as 0,0.5,1")
-    return sorted(found)
+    return sorted(doses)
 
 
 def _told(

@@ -15,12 +15,7 @@ from rich.text import Text
 
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.export.loading import Opened, open_exported
-from steer_heal_love.harness.measure import (
-    HarnessConfig,
-    TaskFigure,
-    TaskResults,
-    measure_tasks,
-)
+from steer_heal_love.harness.measure import HarnessConfig, TaskFigure, TaskResults, measure_tasks
 from steer_heal_love.harness.tasks import load_tasks
 from steer_heal_love.inputs.axes import load_axis, load_contexts
 from steer_heal_love.lm.model.load import DType
@@ -88,7 +83,7 @@ def main(arguments: list[str]) -> int:
     _check_tasks(options)
     settings, axis, opened = _subject(options)
     adapters = list(opened.adapters)
-    found: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     with Screen(quiet=options.quiet) as screen:
         if options.tasks:
             screen.say(f"reading {', '.join(map(escape_terminal, options.tasks))} …")
@@ -110,14 +105,14 @@ def main(arguments: list[str]) -> int:
                 pieces=pieces,
                 report=screen.report,
             )
-            found |= _show_battery(baseline, student, axis, screen)
+            measured |= _show_battery(baseline, student, axis, screen)
         if tasks is not None:
             results = measure_tasks(
                 lm, adapters, tasks, options.harness, seed=settings.seed, report=screen.report
             )
-            found |= _show_tasks(results, screen)
+            measured |= _show_tasks(results, screen)
     if options.out is not None:
-        write_text(options.out, json.dumps(found, indent=1, allow_nan=False) + "\n")
+        write_text(options.out, json.dumps(measured, indent=1, allow_nan=False) + "\n")
     return 0
 
 
@@ -182,12 +177,8 @@ def _show_battery(
     baseline: Baseline, student: Measurement, axis: Axis, screen: Screen
 ) -> dict[str, Any]:
     """Table and verdict on the screen; the figures as plain data."""
-    conditions = {
-        "base": baseline.base,
-        "prompt_pos": baseline.prompt_pos,
-        "prompt_neg": baseline.prompt_neg,
-        "model": student,
-    }
+    personas = {"prompt_pos": baseline.prompt_pos, "prompt_neg": baseline.prompt_neg}
+    conditions = {"base": baseline.base, **personas, "model": student}
     judged = {"verdicts": to_json(all_verdicts(baseline, [], foundations=axis.foundations))}
     screen.say(battery_table(conditions, axis, judged, screen.console.width))
     screen.say(_words(baseline, student))

@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> int:
     licence = find_licence(base.spec, base.hub_id, options.license)
     if options.push_to_hub is not None:
         refuse_push(options.push_to_hub, base, licence)
-    wish = ExportOptions(
+    export_options = ExportOptions(
         dtype=None if options.dtype == "auto" else getattr(torch, options.dtype),
         rank=options.rank,
         pad_rank=options.pad_rank,
@@ -92,8 +92,8 @@ def main(arguments: list[str]) -> int:
             )
         for kind, student in students.items():
             target = options.to if len(students) == 1 else options.to / kind
-            content = export(kind, student, target, wish, licence, screen.say)
-            screen.say(_words(kind, student, content, target))
+            result = export(kind, student, target, export_options, licence, screen.say)
+            screen.say(_words(kind, student, result, target))
         if options.push_to_hub is not None:
             address = push_folder(options.to, options.push_to_hub, public=options.public)
             screen.say(f"published: {address}")
@@ -126,15 +126,15 @@ def _student(options: ExportArguments, kind: Kind) -> Student:
     return read_student(options.run, which, model=options.model, name=options.base_model)
 
 
-def _words(kind: Kind, student: Student, content: ExportResult, target: Path) -> str:
-    cost = content.fidelity
+def _words(kind: Kind, student: Student, result: ExportResult, target: Path) -> str:
+    cost = result.fidelity
     lines = [f"{kind}: {student.name} → {target}"]
-    lines += [f"  {name:<14} {target / file}" for name, file in content.files.items()]
-    lines += [f"  {sentence}" for sentence in content.costs]
+    lines += [f"  {name:<14} {target / file}" for name, file in result.files.items()]
+    lines += [f"  {sentence}" for sentence in result.costs]
     if cost is not None:
         lines.append(
             f"  KL from the exact student: {cost.mean_kl_nats:.2g} nats per token on average, "
             f"{cost.worst_kl_nats:.2g} at worst ({cost.tokens} tokens)"
         )
-    lines += [f"  note: {note}" for note in content.notes]
+    lines += [f"  note: {note}" for note in result.notes]
     return "\n".join([*lines, f"  {'card':<14} {target / 'README.md'}"])

@@ -87,8 +87,8 @@ def refuse_four_bits(settings: RunConfig, machine: Machine) -> None:
 def dtype_on(settings: RunConfig, machine: Machine) -> torch.dtype:
     """The precision of a run there; `auto` is bfloat16 on a GPU."""
     if settings.dtype != "auto":
-        found: torch.dtype = getattr(torch, settings.dtype)
-        return found
+        dtype: torch.dtype = getattr(torch, settings.dtype)
+        return dtype
     return torch.bfloat16 if machine.device == "cuda" else default_dtype(torch.device("cpu"))
 
 
@@ -127,9 +127,8 @@ def show(plan: Plan, advice: Advice, disk: int) -> None:
     for sentence in (*advice.sentences, *remarks(plan, disk)):
         console.print(sentence, markup=False, soft_wrap=True)
     if advice.fits and advice.flags:
-        console.print(
-            f"shl run {' '.join(named_flags(plan, advice))}", markup=False, soft_wrap=True
-        )
+        flags = " ".join(["--model", plan.sizes.shape.name, *advice.flags])
+        console.print(f"shl run {flags}", markup=False, soft_wrap=True)
 
 
 def headline(plan: Plan) -> str:
@@ -187,24 +186,21 @@ def duration(seconds: float | None) -> str:
 
 def remarks(plan: Plan, disk: int) -> list[str]:
     """Time in all, room on the disk, and memory of the host."""
-    found = []
+    sentences = []
     if plan.seconds:
         rounds, baseline = plan.config.rounds, plan.seconds["baseline"]
         each = sum(plan.seconds.values()) - baseline
-        found.append(
+        sentences.append(
             f"{rounds} rounds of about {duration(each)} after a baseline of {duration(baseline)}: "
             f"about {duration(baseline + rounds * each)}, without what round 0 has besides (the "
             "front and the rivals)."
         )
-    found.append(f"On the disk it takes up to {disk / GIB:,.2f} GiB.")
+    sentences.append(f"On the disk it takes up to {disk / GIB:,.2f} GiB.")
     if plan.host_bytes:
-        found.append(f"While it loads, the host needs {plan.host_bytes / GIB:,.1f} GiB of memory.")
-    return found
-
-
-def named_flags(plan: Plan, advice: Advice) -> list[str]:
-    """What to run: the model by its name, and the flags of the advice."""
-    return ["--model", plan.sizes.shape.name, *advice.flags]
+        sentences.append(
+            f"While it loads, the host needs {plan.host_bytes / GIB:,.1f} GiB of memory."
+        )
+    return sentences
 
 
 def as_data(plan: Plan, advice: Advice, disk: int) -> dict[str, Any]:

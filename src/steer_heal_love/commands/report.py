@@ -14,8 +14,6 @@ from steer_heal_love.report.write import write_comparison_page, write_report
 from steer_heal_love.runs.write import RunDirectory, read_run
 from steer_heal_love.terminal.flags import parse
 
-_SEVERAL = Path("comparison.html")
-
 
 @dataclass(frozen=True)
 class ReportArguments:
@@ -70,7 +68,7 @@ def _report(path: Path) -> list[Path]:
 
 
 def _compare(options: ReportArguments) -> list[Path]:
-    out = options.out or _SEVERAL
+    out = options.out or Path("comparison.html")
     if out.suffix != ".html":
         raise RunError(f"out file {out} must end in .html")
     if out.is_dir():

@@ -253,15 +253,15 @@ def _compare(out: Path, ledger: Ledger, screen: SweepScreen) -> None:
 
 def _tell_best(plan: SearchPlan, ledger: Ledger, screen: SweepScreen) -> None:
     """The trials that a search found best."""
-    found = results(plan, ledger.names(DONE))
-    best = best_of(found, plan.search)
+    outcomes = results(plan, ledger.names(DONE))
+    best = best_of(outcomes, plan.search)
     words = "the front" if plan.search.objective == "front" else "best"
     if not best:
         screen.say("no trial keeps the bounds on coherence", event="best", trials=[])
         return
     lines = [
-        f"{words}: {name}: trait {found[name].trait_nats:.2f} nats, perplexity "
-        f"{found[name].perplexity_ratio:.2f} × base after {found[name].rounds} rounds"
+        f"{words}: {name}: trait {outcomes[name].trait_nats:.2f} nats, perplexity "
+        f"{outcomes[name].perplexity_ratio:.2f} × base after {outcomes[name].rounds} rounds"
         for name in best
     ]
     screen.say("\n".join(lines), event="best", trials=best)

@@ -147,15 +147,15 @@ def _bar(progress: Progress) -> Table:
 
 def event_line(event: Mapping[str, Any], progress: Progress) -> str:
     """An event of the log on one line."""
-    kind = one_line(event.get("event"))
-    words = [_clock(event.get("time")), kind]
-    if kind == "round":
+    name = one_line(event.get("event"))
+    words = [_clock(event.get("time")), name]
+    if name == "round":
         words.append(_round_words(event.get("round"), progress))
-    elif kind == "start":
+    elif name == "start":
         words.append(f"{progress.rounds} rounds")
     else:
         known = ("round", "kind", "message", "signal", "piece", "problem")
-        words += [one_line(str(event[name])) for name in known if name in event]
+        words += [one_line(str(event[key])) for key in known if key in event]
     return " ".join(words)
 
 

@@ -96,7 +96,7 @@ def _patiently(carry: Callable[[], int], patience_s: float) -> int:
 
 def _carry(job: Job, tick: Tick) -> int:
     settings, path = config_from(dict(job.settings), "settings"), job.folder
-    host = Host(TrialScreen(tick), Team(), load=lambda config, _screen: _model_for(config))
+    host = Host(TrialScreen(tick), Team(), load=_model_for)
     if not (path / "config.toml").is_file():
         return begin(path, settings, host)
     RunDirectory(path).check_foundations()
@@ -128,7 +128,7 @@ def _ended_well(path: Path, rounds: int) -> bool:
     return progress.state == DONE and (progress.finished >= rounds or stopped)
 
 
-def _model_for(settings: RunConfig) -> LanguageModel:
+def _model_for(settings: RunConfig, _screen: Screen) -> LanguageModel:
     """The model of these settings; that of the trial before, where it is the same."""
     key = (settings.model, settings.device, settings.dtype, settings.quantize)
     if key not in _loaded:

@@ -46,8 +46,8 @@ class Screen:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         if self.progress is not None:
@@ -84,11 +84,11 @@ class Screen:
         self.shares = {s: wall_s.get(s, 0.0) / total for s in STAGES}
         self.round += 1
 
-    def say(self, what: Any, **event: Any) -> None:
+    def say(self, words: Any, **event: Any) -> None:
         """Show text or a table; with `as_json` print the event's fields as one line instead."""
         if self.as_json:
             if event:
                 self.console.file.write(json.dumps(event, ensure_ascii=False) + "\n")
                 self.console.file.flush()
         elif not self.quiet:
-            self.console.print(what, markup=False)
+            self.console.print(words, markup=False)
