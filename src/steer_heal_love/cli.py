@@ -68,7 +68,7 @@ def dispatch(arguments: list[str]) -> int:
     """Exit code of the command that the arguments name."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS))
-        lines = [f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()]
+        lines = [f"  {name:<{width}}  {task}" for name, (_, task) in COMMANDS.items()]
         print(USAGE.format(commands="\n".join(lines)), end="")  # noqa: T201
         return 0 if arguments else 2
     if arguments[0] in ("-V", "--version", "version"):

@@ -16,12 +16,14 @@ import tomli_w
 
 from processes import Ended, convert_slowly, shl, start
 from said import Said
+from steer_heal_love.lm.model.team import Team
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner import trial
+from steer_heal_love.runner.processes import lead_on
 from steer_heal_love.runs.read import read_run
 from sweep_inputs import events, ledger_of, write_sweep
 from tiny import save_tiny_model
-from tiny_run import outcome
+from tiny_run import outcome, small_axis
 
 TRIALS = ["aggregate-mean_seed-0", "aggregate-mean_seed-1", "aggregate-rmse_seed-0"]
 EXTRA = [
@@ -246,6 +248,8 @@ def test_each_trial_is_computed_in_the_shards_that_it_asks_for(
 ) -> None:
     monkeypatch.setattr(trial, "_loaded", {})
     folder = str(save_tiny_model(tmp_path / "tiny"))
-    found = [trial._model_for(RunConfig(model=folder, shards=n)) for n in (3, 1)]
-    assert [lm.team.shards for lm in found] == [3, 1]
-    assert found[0].model is found[1].model
+    asked = [RunConfig(model=folder, shards=n) for n in (3, 1)]
+    screen = trial.TrialScreen(lambda: None)
+    models = [lead_on(Team(), s, small_axis(), screen, trial._model_for) for s in asked]
+    assert [lm.team.shards for lm in models] == [3, 1]
+    assert models[0].model is models[1].model

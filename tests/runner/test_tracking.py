@@ -31,8 +31,8 @@ from steer_heal_love.runner.tracking import (
     TrackerName,
     Tracking,
     figures,
-    flat,
     open_tracker,
+    plain_settings,
 )
 from tiny_run import write_inputs
 
@@ -144,7 +144,7 @@ def test_a_baseline_and_a_round_share_no_name_but_their_own() -> None:
 
 def test_settings_are_flat_and_plain() -> None:
     given = {"a": {"b": {"c": 1}, "d": None}, "e": (0.5, 1.0), "f": "x", "g": True}
-    assert flat(given) == {"a.b.c": 1, "e": "0.5, 1.0", "f": "x", "g": True}
+    assert plain_settings(given) == {"a.b.c": 1, "e": "0.5, 1.0", "f": "x", "g": True}
 
 
 @pytest.mark.parametrize("name", TRACKERS)

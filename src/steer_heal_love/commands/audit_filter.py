@@ -73,33 +73,33 @@ class AuditArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse, sample, construct, score, show."""
-    given = parse(AuditArguments, arguments, "shl audit-filter")
-    if given.samples < 8:
+    options = parse(AuditArguments, arguments, "shl audit-filter")
+    if options.samples < 8:
         raise ConfigError("--samples: an audit needs at least 8 base samples")
-    if not 0 < given.kappa < 1e6:
+    if not 0 < options.kappa < 1e6:
         raise ConfigError("--kappa: the dose far above the knee is a number above 0")
     settings, axis = (
-        read_settings(given.run, trust=given.trust_remote_code)
-        if given.run
+        read_settings(options.run, trust=options.trust_remote_code)
+        if options.run
         else (RunConfig(), None)
     )
     settings = settings.model_copy(
-        update={"seed": given.seed, "model": given.model or settings.model}
+        update={"seed": options.seed, "model": options.model or settings.model}
     )
-    if given.axis is not None or axis is None:
-        axis = load_axis(given.axis or settings.axis)
-    with Screen(1, quiet=given.quiet) as screen:
+    if options.axis is not None or axis is None:
+        axis = load_axis(options.axis or settings.axis)
+    with Screen(quiet=options.quiet) as screen:
         lm = load_for(settings, screen)
         settings = settle_rows(lm, axis, settings, screen)
         screen.say("sampling and scoring …")
-        found = audit_filter(lm, axis, settings, given.samples, given.kappa)
-    if not given.quiet:
-        show(found)
-    if given.out is not None:
-        head = {"model": lm.identity.name, "axis": axis.name, "seed": given.seed}
-        about = {**head, "samples": given.samples, "kappa": given.kappa}
-        text = json.dumps({**about, **asdict(found)}, indent=1, ensure_ascii=False)
-        write_text(given.out, text + "\n")
+        result = audit_filter(lm, axis, settings, options.samples, options.kappa)
+    if not options.quiet:
+        show(result)
+    if options.out is not None:
+        head = {"model": lm.identity.name, "axis": axis.name, "seed": options.seed}
+        about = {**head, "samples": options.samples, "kappa": options.kappa}
+        text = json.dumps({**about, **asdict(result)}, indent=1, ensure_ascii=False)
+        write_text(options.out, text + "\n")
     return 0
 
 
@@ -113,11 +113,11 @@ def audit_filter(
         cases = build_cases(lm, axis, _sample(lm, prompts, settings, 0.0), settings.seed)
         with steering(lm, direction, kappa):
             cases[FAR] = _sample(lm, prompts, settings, kappa)
-    every = [(kind, c) for kind, rows in cases.items() for c in rows]
+    every = [(name, c) for name, rows in cases.items() for c in rows]
     scored = score_completions(lm, axis, [c for _, c in every], settings.filter)
-    by_kind: dict[str, list[Scored]] = {kind: [] for kind in cases}
-    for (kind, _), row in zip(every, scored, strict=True):
-        by_kind[kind].append(row)
+    by_kind: dict[str, list[Scored]] = {name: [] for name in cases}
+    for (name, _), row in zip(every, scored, strict=True):
+        by_kind[name].append(row)
     return audit(by_kind, score_values, filter_variants(settings.filter))
 
 
@@ -168,22 +168,22 @@ def _fit(config: FilterConfig) -> Callable[[Sequence[Scored]], Callable[[Scored]
     return fit
 
 
-def show(found: Audit) -> None:
+def show(result: Audit) -> None:
     """The audit as two tables and a sentence."""
     console = Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, caption=f"{found.words} All on the held-out half, {_RULE}")
+    table = Table(box=box.SIMPLE_HEAD, caption=f"{result.words} All on the held-out half, {_RULE}")
     for heading in ("kind", "n", "recall", "precision", "which score tells it"):
         table.add_column(heading)
-    table.add_row("base (false drops)", "", Text(_share(found.false_drops)), "", "")
-    for k in found.kinds:
+    table.add_row("base (false drops)", "", Text(_share(result.false_drops)), "", "")
+    for k in result.kinds:
         precision = _share(k.precision) if k.precision else "–"
         table.add_row(k.kind, str(k.count), _share(k.recall), precision, Text(k.words))
     console.print(table)
-    console.print(_auroc_table(found.kinds))
-    as_set, chosen = found.development["as configured"], found.development[found.chosen]
+    console.print(_auroc_table(result.kinds))
+    as_set, chosen = result.development["as configured"], result.development[result.chosen]
     console.print(
-        f"chosen on the development half: {found.chosen} (false drops {chosen[0]:.0%}, mean recall "
-        f"{chosen[1]:.0%}; as configured {as_set[0]:.0%}, {as_set[1]:.0%})"
+        f"chosen on the development half: {result.chosen} (false drops {chosen[0]:.0%}, mean "
+        f"recall {chosen[1]:.0%}; as configured {as_set[0]:.0%}, {as_set[1]:.0%})"
     )
 
 

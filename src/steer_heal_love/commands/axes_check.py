@@ -55,22 +55,22 @@ class CheckArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse, check, tell."""
-    given = parse(CheckArguments, arguments, "shl axes check")
-    axis = load_axis(given.axis)
+    options = parse(CheckArguments, arguments, "shl axes check")
+    axis = load_axis(options.axis)
     findings = check_form(axis)
-    with Screen(1, quiet=given.json) as screen:
-        validity = None if given.form_only else _on_model(given, axis, screen)
-        if given.json:
+    with Screen(quiet=options.json) as screen:
+        validity = None if options.form_only else _on_model(options, axis, screen)
+        if options.json:
             print(json.dumps(_data(axis, findings, validity), ensure_ascii=False))  # noqa: T201
         else:
             screen.say("\n".join(_words(axis, findings, validity)))
     return 0 if _fit(findings, validity) else 1
 
 
-def _on_model(given: CheckArguments, axis: Axis, screen: Screen) -> Validity:
+def _on_model(options: CheckArguments, axis: Axis, screen: Screen) -> Validity:
     names = ("model", "device", "dtype", "quantize", "trust_remote_code")
-    settings = config_from({name: getattr(given, name) for name in names}, "shl axes check")
-    return check_validity(load_for(settings, screen), axis, vignettes=given.vignettes)
+    settings = config_from({name: getattr(options, name) for name in names}, "shl axes check")
+    return check_validity(load_for(settings, screen), axis, vignettes=options.vignettes)
 
 
 def _fit(findings: Sequence[Finding], validity: Validity | None) -> bool:
@@ -89,26 +89,26 @@ def _words(axis: Axis, findings: Sequence[Finding], validity: Validity | None) -
     return lines
 
 
-def _validity_words(axis: Axis, found: Validity) -> list[str]:
+def _validity_words(axis: Axis, validity: Validity) -> list[str]:
     lines = [
-        f"trait of the model, nats per token: {signed(found.base)}",
-        f"  under the positive persona prompt: {signed(found.pos)}",
-        f"  under the negative persona prompt: {signed(found.neg)}",
-        found.verdict.words,
-        f"A shift of less than about {found.blind:.2f} cannot be told with these pairs.",
+        f"trait of the model, nats per token: {signed(validity.base)}",
+        f"  under the positive persona prompt: {signed(validity.pos)}",
+        f"  under the negative persona prompt: {signed(validity.neg)}",
+        validity.verdict.words,
+        f"A shift of less than about {validity.blind:.2f} cannot be told with these pairs.",
     ]
-    against = found.against()
+    against = validity.against()
     if against:
         lines.append(
             f"Pairs that go the other way: {len(against)} of {len(axis.pairs)}, most of all"
         )
         lines += [
-            f"  pair {i + 1} (−{-found.pair_shifts[i]:.2f}): "
+            f"  pair {i + 1} (−{-validity.pair_shifts[i]:.2f}): "
             f"{escape_terminal(axis.pairs[i].question)}"
             for i in against[:AGAINST]
         ]
-    if found.vignettes is not None:
-        lines.append(f"moral vignettes: {found.vignettes.words}")
+    if validity.vignettes is not None:
+        lines.append(f"moral vignettes: {validity.vignettes.words}")
     return lines
 
 

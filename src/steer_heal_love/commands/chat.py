@@ -57,36 +57,36 @@ class ChatArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse, load, talk."""
-    given = parse(ChatArguments, arguments, "shl chat")
-    if given.max_new_tokens < 1:
+    options = parse(ChatArguments, arguments, "shl chat")
+    if options.max_new_tokens < 1:
         raise ConfigError("--max-new-tokens must be at least 1")
-    if not 0 <= given.temperature <= 100:
+    if not 0 <= options.temperature <= 100:
         raise ConfigError("--temperature must lie between 0 and 100")
     loaded = open_any(
-        given.what,
-        axis=given.axis,
-        device=given.device,
-        dtype=given.dtype,
-        trust=given.trust_remote_code,
+        options.what,
+        axis=options.axis,
+        device=options.device,
+        dtype=options.dtype,
+        trust=options.trust_remote_code,
     )
     talk = Conversation(
-        loaded, Sampling(given.max_new_tokens, given.temperature), seed=given.seed, round=0
+        loaded, Sampling(options.max_new_tokens, options.temperature), seed=options.seed, round=0
     )
-    talk.command(f"/round {loaded.rounds if given.round is None else given.round}")
-    talk.command(f"/kappa {given.kappa}")
-    talk.command(f"/system {given.system or ''}")
+    talk.command(f"/round {loaded.rounds if options.round is None else options.round}")
+    talk.command(f"/kappa {options.kappa}")
+    talk.command(f"/system {options.system or ''}")
     console = make_console()
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")  # what is no UTF-8 is no reason to end the talk
     if sys.stdin.isatty():
         import readline  # noqa: F401  (input() edits lines with it)
     if sys.stdin.isatty() or loaded.path is None:
-        console.print(Text(escape_terminal(_greeting(talk, given.what))), soft_wrap=True)
+        console.print(Text(escape_terminal(_greeting(talk, options.what))), soft_wrap=True)
     _talk(talk, console)
     return 0
 
 
-def _greeting(talk: Conversation, what: str) -> str:
+def _greeting(talk: Conversation, source: str) -> str:
     """The first line: who answers, and what there is where it is not a run's rounds."""
     if talk.loaded.path is not None:
         there = ""
@@ -94,7 +94,7 @@ def _greeting(talk: Conversation, what: str) -> str:
         there = ": round 1 is its base model with the adapter, round 0 without"
     else:
         there = ": the only model here, so it is round 0, and stands where a run has its base"
-    return f"{talk.speaker} of {what}{there}; /help lists the commands"
+    return f"{talk.speaker} of {source}{there}; /help lists the commands"
 
 
 def _talk(talk: Conversation, console: Console) -> None:

@@ -34,17 +34,17 @@ class CompareArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse, read, show, write."""
-    given = parse(CompareArguments, arguments, "shl compare")
-    if not given.runs:
+    options = parse(CompareArguments, arguments, "shl compare")
+    if not options.runs:
         raise ConfigError("name at least one run directory: shl compare RUN…")
-    views = [read_run(path) for path in given.runs]
-    rows = compare_runs(views, force=given.force)
+    views = [read_run(path) for path in options.runs]
+    rows = compare_runs(views, force=options.force)
     warnings = differences(views)
     console = Console(highlight=False)
     console.print(comparison_table(rows, console.width))
     for warning in warnings:
         console.print(f"not measured on the same items: {warning}", markup=False)
-    if given.out is not None:
-        for path in write_comparison(rows, given.out, warnings):
+    if options.out is not None:
+        for path in write_comparison(rows, options.out, warnings):
             console.print(str(path), markup=False, soft_wrap=True)
     return 0

@@ -69,13 +69,13 @@ def main(arguments: list[str]) -> int:
     named = files_named(arguments).config
     from_file = load_config(named)
     default = CurveArguments(from_file.dosing, config=named)
-    given = parse(CurveArguments, arguments, "shl dose-curve", default)
-    refuse_silent_trust(from_file, f"config file {named}", given.trust_remote_code)
-    kappas = read_doses(given.kappas)
-    settings = _settings(given, drop_trust(from_file))
+    options = parse(CurveArguments, arguments, "shl dose-curve", default)
+    refuse_silent_trust(from_file, f"config file {named}", options.trust_remote_code)
+    kappas = read_doses(options.kappas)
+    settings = _settings(options, drop_trust(from_file))
     axis = load_axis(settings.axis)
-    _refuse_file(given.out)
-    with Screen(1, quiet=given.quiet) as screen:
+    _refuse_file(options.out)
+    with Screen(quiet=options.quiet) as screen:
         lm = load_for(settings, screen)
         contexts = load_contexts()
         settings = settle_rows(lm, axis, settings, screen)
@@ -86,27 +86,27 @@ def main(arguments: list[str]) -> int:
             contexts,
             settings,
             kappas,
-            given.samples,
+            options.samples,
             pieces=pieces,
             report=screen.report,
         )
-    points = list(_told(measured, len(kappas), given.quiet))
+    points = list(_told(measured, len(kappas), options.quiet))
     marks = find_marks(personas)
-    if not given.quiet:
+    if not options.quiet:
         Console().print(*dose_tables(points, marks))
-    if given.out is not None:
+    if options.out is not None:
         subject = one_line(f"axis {axis.name} on {lm.identity.name}")
         head = {
             "axis": axis.name,
             "model": lm.identity.name,
             "seed": settings.seed,
-            "samples": given.samples,
+            "samples": options.samples,
             "dosing": settings.dosing.model_dump(),
             "not_valid": {name: mark for name, mark in marks.items() if mark},
         }
-        files = save_dose_plot(dose_plot(points, subject, marks), given.out)
-        files.append(_write_values(head, points, given.out / "dose_curve.json"))
-        if not given.quiet:
+        files = save_dose_plot(dose_plot(points, subject, marks), options.out)
+        files.append(_write_values(head, points, options.out / "dose_curve.json"))
+        if not options.quiet:
             Console(soft_wrap=True).print(f"written: {', '.join(map(str, files))}", markup=False)
     return 0
 
@@ -117,7 +117,7 @@ def read_doses(text: str) -> list[float]:
     Raises:
         ConfigError: one is no number, or there is none.
     """
-    found = set()
+    doses = set()
     for word in filter(None, (part.strip() for part in text.split(","))):
         try:
             kappa = float(word)
@@ -125,10 +125,10 @@ def read_doses(text: str) -> list[float]:
             raise ConfigError(f"--kappas: {word!r} is no number: write 0,0.5,1") from None
         if not abs(kappa) < LARGEST:
             raise ConfigError(f"--kappas: {word} is no dose: write numbers such as 0,0.5,1")
-        found.add(kappa + 0.0)  # no negative zero
-    if not found:
+        doses.add(kappa + 0.0)  # no negative zero
+    if not doses:
         raise ConfigError("--kappas: name at least one dose, such as 0,0.5,1")
-    return sorted(found)
+    return sorted(doses)
 
 
 def _told(
@@ -140,16 +140,16 @@ def _told(
     return track(measured, "doses", total=count, console=console, transient=True, disable=hidden)
 
 
-def _settings(given: CurveArguments, from_file: RunConfig) -> RunConfig:
-    if given.samples < LEAST:
-        raise ConfigError(f"--samples: {given.samples} answers tell nothing: at least {LEAST}")
-    if not 0 <= given.seed < 2**31:
-        raise ConfigError(f"--seed: {given.seed} is no seed: 0 to {2**31 - 1}")
-    changes: dict[str, Any] = {"dosing": given.dosing, "seed": given.seed}
-    changes["trust_remote_code"] = given.trust_remote_code
+def _settings(options: CurveArguments, from_file: RunConfig) -> RunConfig:
+    if options.samples < LEAST:
+        raise ConfigError(f"--samples: {options.samples} answers tell nothing: at least {LEAST}")
+    if not 0 <= options.seed < 2**31:
+        raise ConfigError(f"--seed: {options.seed} is no seed: 0 to {2**31 - 1}")
+    changes: dict[str, Any] = {"dosing": options.dosing, "seed": options.seed}
+    changes["trust_remote_code"] = options.trust_remote_code
     for name in ("axis", "model"):
-        if getattr(given, name) is not None:
-            changes[name] = getattr(given, name)
+        if getattr(options, name) is not None:
+            changes[name] = getattr(options, name)
     return from_file.model_copy(update=changes)
 
 

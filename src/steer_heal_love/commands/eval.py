@@ -15,12 +15,7 @@ from rich.text import Text
 
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.export.loading import Opened, open_exported
-from steer_heal_love.harness.measure import (
-    HarnessConfig,
-    TaskFigure,
-    TaskResults,
-    measure_tasks,
-)
+from steer_heal_love.harness.measure import HarnessConfig, TaskFigure, TaskResults, measure_tasks
 from steer_heal_love.harness.tasks import load_tasks
 from steer_heal_love.inputs.axes import load_axis, load_contexts
 from steer_heal_love.lm.model.load import DType
@@ -85,19 +80,19 @@ class EvalArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse, measure, show."""
-    given = parse(EvalArguments, arguments, "shl eval")
-    _check_tasks(given)
-    settings, axis, opened = _subject(given)
+    options = parse(EvalArguments, arguments, "shl eval")
+    _check_tasks(options)
+    settings, axis, opened = _subject(options)
     adapters = list(opened.adapters)
-    found: dict[str, Any] = {}
-    with Screen(1, quiet=given.quiet) as screen:
-        if given.tasks:
-            screen.say(f"reading {', '.join(map(escape_terminal, given.tasks))} …")
-        tasks = load_tasks(given.tasks) if given.tasks else None
+    measured: dict[str, Any] = {}
+    with Screen(quiet=options.quiet) as screen:
+        if options.tasks:
+            screen.say(f"reading {', '.join(map(escape_terminal, options.tasks))} …")
+        tasks = load_tasks(options.tasks) if options.tasks else None
         lm = load_for(settings, screen)
         if doubt := opened.doubt(lm.identity.revision):
             screen.notes.print(f"warning: {doubt}", markup=False)
-        if tasks is None or given.battery:
+        if tasks is None or options.battery:
             contexts = load_contexts()
             settings = settle_rows(lm, axis, settings, screen)
             pieces = cache_baselines(NoPieces(), lm, axis, contexts, settings)
@@ -107,71 +102,75 @@ def main(arguments: list[str]) -> int:
                 contexts,
                 settings,
                 adapters,
-                temperature=given.temperature,
+                temperature=options.temperature,
                 pieces=pieces,
                 report=screen.report,
             )
-            found |= _show_battery(baseline, student, axis, screen)
+            measured |= _show_battery(baseline, student, axis, screen)
         if tasks is not None:
             results = measure_tasks(
-                lm, adapters, tasks, given.harness, seed=settings.seed, report=screen.report
+                lm, adapters, tasks, options.harness, seed=settings.seed, report=screen.report
             )
-            found |= _show_tasks(results, screen)
-    if given.out is not None:
-        write_text(given.out, json.dumps(found, indent=1, allow_nan=False) + "\n")
+            measured |= _show_tasks(results, screen)
+    if options.out is not None:
+        write_text(options.out, json.dumps(measured, indent=1, allow_nan=False) + "\n")
     return 0
 
 
-def _check_tasks(given: EvalArguments) -> None:
-    if given.tasks == ():
+def _check_tasks(options: EvalArguments) -> None:
+    if options.tasks == ():
         raise ConfigError("--tasks: name at least one task or file")
-    if not 0 < given.temperature < math.inf:
-        raise ConfigError(f"--temperature {given.temperature:g}: give a number above 0")
-    if given.temperature != 1 and given.tasks is not None and not given.battery:
+    if not 0 < options.temperature < math.inf:
+        raise ConfigError(f"--temperature {options.temperature:g}: give a number above 0")
+    if options.temperature != 1 and options.tasks is not None and not options.battery:
         raise ConfigError("--temperature goes with the battery: add --battery")
-    if given.tasks is None and given.harness != HarnessConfig():
+    if options.tasks is None and options.harness != HarnessConfig():
         raise ConfigError("--limit, --batch-size and --apply-chat-template go with --tasks")
 
 
-def _subject(given: EvalArguments) -> tuple[RunConfig, Axis, Opened]:
+def _subject(options: EvalArguments) -> tuple[RunConfig, Axis, Opened]:
     """Settings, axis, and model with adapters of what is to be measured."""
-    if (Path(given.what) / "config.toml").is_file():
-        return _of_run(given, Path(given.what))
-    if given.round is not None:
-        raise ConfigError(f"--round goes with a run directory, and {given.what!r} is none")
-    settings = load_config(given.config)
-    refuse_silent_trust(settings, f"config file {given.config}", given.trust_remote_code)
-    opened = open_exported(given.what)
-    if given.adapter is not None:
-        opened = replace(opened, adapters=(*opened.adapters, read_adapter(given.adapter)))
+    if (Path(options.what) / "config.toml").is_file():
+        return _of_run(options, Path(options.what))
+    if options.round is not None:
+        raise ConfigError(f"--round goes with a run directory, and {options.what!r} is none")
+    settings = load_config(options.config)
+    refuse_silent_trust(settings, f"config file {options.config}", options.trust_remote_code)
+    opened = open_exported(options.what)
+    if options.adapter is not None:
+        opened = replace(opened, adapters=(*opened.adapters, read_adapter(options.adapter)))
     settings = settings.model_copy(
-        update={"model": opened.model, "axis": given.axis or settings.axis}
+        update={"model": opened.model, "axis": options.axis or settings.axis}
     )
-    return _overridden(settings, given), load_axis(settings.axis), opened
+    return _overridden(settings, options), load_axis(settings.axis), opened
 
 
-def _of_run(given: EvalArguments, path: Path) -> tuple[RunConfig, Axis, Opened]:
-    for flag, value in (("adapter", given.adapter), ("axis", given.axis), ("config", given.config)):
+def _of_run(options: EvalArguments, path: Path) -> tuple[RunConfig, Axis, Opened]:
+    for flag, value in (
+        ("adapter", options.adapter),
+        ("axis", options.axis),
+        ("config", options.config),
+    ):
         if value is not None:
             raise ConfigError(f"--{flag} goes with a model, and a run has its own")
-    settings, axis = read_settings(path, trust=given.trust_remote_code)
+    settings, axis = read_settings(path, trust=options.trust_remote_code)
     view = read_run(path)
     done = [entry["round"] for entry in view.metrics.get("rounds", [])]
-    last = given.round if given.round is not None else max(done, default=-1)
+    last = options.round if options.round is not None else max(done, default=-1)
     if last not in done:
         raise ConfigError(f"run {path} has no healed round {last}: its rounds are {done}")
     adapters = tuple(view.adapter(r) for r in done if r <= last)
-    return _overridden(settings, given), axis, Opened(settings.model, adapters)
+    return _overridden(settings, options), axis, Opened(settings.model, adapters)
 
 
-def _overridden(settings: RunConfig, given: EvalArguments) -> RunConfig:
+def _overridden(settings: RunConfig, options: EvalArguments) -> RunConfig:
     """The settings with what the flags say; only the flag gives leave to run a model's code."""
     values = settings.model_dump()
-    values["trust_remote_code"] = given.trust_remote_code
-    values["device"] = given.device or settings.device
-    values["dtype"] = given.dtype or settings.dtype
-    if given.samples is not None:
-        values["evaluate"]["samples"] = given.samples
+    values["trust_remote_code"] = options.trust_remote_code
+    values["device"] = options.device or settings.device
+    values["dtype"] = options.dtype or settings.dtype
+    if options.samples is not None:
+        values["evaluate"]["samples"] = options.samples
     return config_from(values, "--samples")
 
 
@@ -179,12 +178,8 @@ def _show_battery(
     baseline: Baseline, student: Measurement, axis: Axis, screen: Screen
 ) -> dict[str, Any]:
     """Table and verdict on the screen; the figures as plain data."""
-    conditions = {
-        "base": baseline.base,
-        "prompt_pos": baseline.prompt_pos,
-        "prompt_neg": baseline.prompt_neg,
-        "model": student,
-    }
+    personas = {"prompt_pos": baseline.prompt_pos, "prompt_neg": baseline.prompt_neg}
+    conditions = {"base": baseline.base, **personas, "model": student}
     judged = {"verdicts": to_json(all_verdicts(baseline, [], foundations=axis.foundations))}
     screen.say(battery_table(conditions, axis, judged, screen.console.width))
     screen.say(_words(baseline, student))

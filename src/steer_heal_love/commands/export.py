@@ -67,23 +67,23 @@ class ExportArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse, write, publish where that is asked for."""
-    given = parse(ExportArguments, arguments, "shl export")
-    _check(given)
-    read_settings(given.run, trust=given.trust_remote_code)
-    students = {kind: _student(given, kind) for kind in given.kinds}
+    options = parse(ExportArguments, arguments, "shl export")
+    _check(options)
+    read_settings(options.run, trust=options.trust_remote_code)
+    students = {kind: _student(options, kind) for kind in options.kinds}
     base = next(iter(students.values())).base
-    licence = find_licence(base.spec, base.hub_id, given.license)
-    if given.push_to_hub is not None:
-        refuse_push(given.push_to_hub, base, licence)
-    wish = ExportOptions(
-        dtype=None if given.dtype == "auto" else getattr(torch, given.dtype),
-        rank=given.rank,
-        pad_rank=given.pad_rank,
-        llama_cpp=given.llama_cpp,
-        device=given.device,
-        trust_remote_code=given.trust_remote_code,
+    licence = find_licence(base.spec, base.hub_id, options.license)
+    if options.push_to_hub is not None:
+        refuse_push(options.push_to_hub, base, licence)
+    export_options = ExportOptions(
+        dtype=None if options.dtype == "auto" else getattr(torch, options.dtype),
+        rank=options.rank,
+        pad_rank=options.pad_rank,
+        llama_cpp=options.llama_cpp,
+        device=options.device,
+        trust_remote_code=options.trust_remote_code,
     )
-    with Screen(1, quiet=given.quiet) as screen:
+    with Screen(quiet=options.quiet) as screen:
         if licence.id is None:
             screen.notes.print(
                 f"warning: the licence of {base.label} was {licence.found}; it holds for the "
@@ -91,50 +91,50 @@ def main(arguments: list[str]) -> int:
                 markup=False,
             )
         for kind, student in students.items():
-            target = given.to if len(students) == 1 else given.to / kind
-            content = export(kind, student, target, wish, licence, screen.say)
-            screen.say(_words(kind, student, content, target))
-        if given.push_to_hub is not None:
-            address = push_folder(given.to, given.push_to_hub, public=given.public)
+            target = options.to if len(students) == 1 else options.to / kind
+            result = export(kind, student, target, export_options, licence, screen.say)
+            screen.say(_words(kind, student, result, target))
+        if options.push_to_hub is not None:
+            address = push_folder(options.to, options.push_to_hub, public=options.public)
             screen.say(f"published: {address}")
     return 0
 
 
-def _check(given: ExportArguments) -> None:
+def _check(options: ExportArguments) -> None:
     """Raises ConfigError where flags do not go together, RunError where the target is in use."""
-    kinds = given.kinds
+    kinds = options.kinds
     if not kinds or len(set(kinds)) < len(kinds):
         raise ConfigError("--as: name each of peft, merged, gguf, vector at most once")
     for flag, value, home in (
-        ("--rank", given.rank, {"peft"}),
-        ("--pad-rank", given.pad_rank or None, {"peft"}),
-        ("--llama-cpp", given.llama_cpp, {"gguf"}),
-        ("--dtype", None if given.dtype == "auto" else given.dtype, {"merged", "gguf"}),
+        ("--rank", options.rank, {"peft"}),
+        ("--pad-rank", options.pad_rank or None, {"peft"}),
+        ("--llama-cpp", options.llama_cpp, {"gguf"}),
+        ("--dtype", None if options.dtype == "auto" else options.dtype, {"merged", "gguf"}),
     ):
         if value is not None and not home & set(kinds):
             raise ConfigError(f"{flag} goes with --as {' or '.join(sorted(home))}")
-    if given.public and given.push_to_hub is None:
+    if options.public and options.push_to_hub is None:
         raise ConfigError("--public goes with --push-to-hub")
-    if given.push_to_hub is not None and len(kinds) > 1:
+    if options.push_to_hub is not None and len(kinds) > 1:
         raise ConfigError("--push-to-hub takes one kind at a time: a model of the hub has one card")
-    check_device(given.device)
-    refuse_filled(given.to)
+    check_device(options.device)
+    refuse_filled(options.to)
 
 
-def _student(given: ExportArguments, kind: Kind) -> Student:
-    which = 0 if kind == "vector" and given.round is None else given.round
-    return read_student(given.run, which, model=given.model, name=given.base_model)
+def _student(options: ExportArguments, kind: Kind) -> Student:
+    which = 0 if kind == "vector" and options.round is None else options.round
+    return read_student(options.run, which, model=options.model, name=options.base_model)
 
 
-def _words(kind: Kind, student: Student, content: ExportResult, target: Path) -> str:
-    cost = content.fidelity
+def _words(kind: Kind, student: Student, result: ExportResult, target: Path) -> str:
+    cost = result.fidelity
     lines = [f"{kind}: {student.name} → {target}"]
-    lines += [f"  {name:<14} {target / file}" for name, file in content.files.items()]
-    lines += [f"  {sentence}" for sentence in content.costs]
+    lines += [f"  {name:<14} {target / file}" for name, file in result.files.items()]
+    lines += [f"  {sentence}" for sentence in result.costs]
     if cost is not None:
         lines.append(
             f"  KL from the exact student: {cost.mean_kl_nats:.2g} nats per token on average, "
             f"{cost.worst_kl_nats:.2g} at worst ({cost.tokens} tokens)"
         )
-    lines += [f"  note: {note}" for note in content.notes]
+    lines += [f"  note: {note}" for note in result.notes]
     return "\n".join([*lines, f"  {'card':<14} {target / 'README.md'}"])

@@ -58,18 +58,18 @@ def main(arguments: list[str]) -> int:
     """Plan, and say so. Returns 0, also where the run does not fit."""
     named = files_named(arguments)
     from_file = load_config(named.config, named.preset)
-    given = parse(PlanArguments, arguments, "shl plan", PlanArguments(from_file))
-    settings = given.settings
-    machine = read_gpus(given.gpus) if given.gpus else this_machine(settings.device)
+    options = parse(PlanArguments, arguments, "shl plan", PlanArguments(from_file))
+    settings = options.settings
+    machine = read_gpus(options.gpus) if options.gpus else this_machine(settings.device)
     refuse_four_bits(settings, machine)
     axis = load_axis(settings.axis)
-    lm, texts = shape_of(given, axis, dtype_on(settings, machine))
+    lm, texts = shape_of(options, axis, dtype_on(settings, machine))
     on_cpu = machine.device == "cpu"
     packs = on_cpu and lm.dtype == torch.bfloat16 and works()
     plan = make_plan(lm, settings, texts, machine, packs=packs)
     advice = advise(plan)
     disk = estimate_need(lm, axis, settings).peak
-    if given.json:
+    if options.json:
         print(json.dumps(as_data(plan, advice, disk), ensure_ascii=False))  # noqa: T201
     else:
         show(plan, advice, disk)
@@ -87,32 +87,34 @@ def refuse_four_bits(settings: RunConfig, machine: Machine) -> None:
 def dtype_on(settings: RunConfig, machine: Machine) -> torch.dtype:
     """The precision of a run there; `auto` is bfloat16 on a GPU."""
     if settings.dtype != "auto":
-        found: torch.dtype = getattr(torch, settings.dtype)
-        return found
+        dtype: torch.dtype = getattr(torch, settings.dtype)
+        return dtype
     return torch.bfloat16 if machine.device == "cuda" else default_dtype(torch.device("cpu"))
 
 
-def shape_of(given: PlanArguments, axis: Axis, dtype: torch.dtype) -> tuple[LanguageModel, Texts]:
+def shape_of(options: PlanArguments, axis: Axis, dtype: torch.dtype) -> tuple[LanguageModel, Texts]:
     """The model without weights, and how long the run's texts are for it.
 
     Raises:
         ConfigError: there is no such size.
         ModelError: the model's configuration cannot be read.
     """
-    if given.size is not None:
-        size = find_size(given.size)
+    if options.size is not None:
+        size = find_size(options.size)
         return build_meta_model(config_of(size.config), dtype, name=size.model), USUAL
-    settings = given.settings
-    options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
+    settings = options.settings
+    trust = settings.trust_remote_code
     try:
-        config = load.load_config(settings.model, **options)
-        tokenizer = load.load_tokenizer(settings.model, **options)
+        config = load.load_config(settings.model, trust_remote_code=trust)
+        tokenizer = load.load_tokenizer(settings.model, trust_remote_code=trust)
     except ModelError as error:
         raise ModelError(
             f"{error} (a plan needs its config.json and tokenizer, no weights: fetch them once "
             "online, or name a --size)"
         ) from error
-    lm = build_meta_model(config, dtype, name=settings.model, tokenizer=tokenizer, **options)
+    lm = build_meta_model(
+        config, dtype, name=settings.model, tokenizer=tokenizer, trust_remote_code=trust
+    )
     return lm, measure_texts(lm, axis, load_contexts(), settings)
 
 
@@ -125,9 +127,8 @@ def show(plan: Plan, advice: Advice, disk: int) -> None:
     for sentence in (*advice.sentences, *remarks(plan, disk)):
         console.print(sentence, markup=False, soft_wrap=True)
     if advice.fits and advice.flags:
-        console.print(
-            f"shl run {' '.join(named_flags(plan, advice))}", markup=False, soft_wrap=True
-        )
+        flags = " ".join(["--model", plan.sizes.shape.name, *advice.flags])
+        console.print(f"shl run {flags}", markup=False, soft_wrap=True)
 
 
 def headline(plan: Plan) -> str:
@@ -185,24 +186,21 @@ def duration(seconds: float | None) -> str:
 
 def remarks(plan: Plan, disk: int) -> list[str]:
     """Time in all, room on the disk, and memory of the host."""
-    found = []
+    sentences = []
     if plan.seconds:
         rounds, baseline = plan.config.rounds, plan.seconds["baseline"]
         each = sum(plan.seconds.values()) - baseline
-        found.append(
+        sentences.append(
             f"{rounds} rounds of about {duration(each)} after a baseline of {duration(baseline)}: "
             f"about {duration(baseline + rounds * each)}, without what round 0 has besides (the "
             "front and the rivals)."
         )
-    found.append(f"On the disk it takes up to {disk / GIB:,.2f} GiB.")
+    sentences.append(f"On the disk it takes up to {disk / GIB:,.2f} GiB.")
     if plan.host_bytes:
-        found.append(f"While it loads, the host needs {plan.host_bytes / GIB:,.1f} GiB of memory.")
-    return found
-
-
-def named_flags(plan: Plan, advice: Advice) -> list[str]:
-    """What to run: the model by its name, and the flags of the advice."""
-    return ["--model", plan.sizes.shape.name, *advice.flags]
+        sentences.append(
+            f"While it loads, the host needs {plan.host_bytes / GIB:,.1f} GiB of memory."
+        )
+    return sentences
 
 
 def as_data(plan: Plan, advice: Advice, disk: int) -> dict[str, Any]:

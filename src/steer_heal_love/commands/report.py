@@ -15,8 +15,6 @@ from steer_heal_love.runs.read import read_run
 from steer_heal_love.runs.write import RunDirectory
 from steer_heal_love.terminal.flags import parse
 
-_SEVERAL = Path("comparison.html")
-
 
 @dataclass(frozen=True)
 class ReportArguments:
@@ -38,18 +36,18 @@ class ReportArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse, write, name the files."""
-    given = parse(ReportArguments, arguments, "shl report")
-    if not given.runs:
+    options = parse(ReportArguments, arguments, "shl report")
+    if not options.runs:
         raise ConfigError("name at least one run directory: shl report RUN…")
-    if len(given.runs) == 1:
-        if given.out is not None:
+    if len(options.runs) == 1:
+        if options.out is not None:
             raise ConfigError("--out is for several runs: the page of one run goes into the run")
-        files = _report(given.runs[0])
+        files = _report(options.runs[0])
     else:
-        files = _compare(given)
+        files = _compare(options)
     for path in files:
         print(path)  # noqa: T201
-    if given.open:
+    if options.open:
         webbrowser.open(files[0].resolve().as_uri())
     return 0
 
@@ -70,10 +68,10 @@ def _report(path: Path) -> list[Path]:
         return write_report(path)
 
 
-def _compare(given: ReportArguments) -> list[Path]:
-    out = given.out or _SEVERAL
+def _compare(options: ReportArguments) -> list[Path]:
+    out = options.out or Path("comparison.html")
     if out.suffix != ".html":
         raise RunError(f"out file {out} must end in .html")
     if out.is_dir():
         raise RunError(f"out file {out} is a folder: name a file")
-    return write_comparison_page(given.runs, out, force=given.force)
+    return write_comparison_page(options.runs, out, force=options.force)

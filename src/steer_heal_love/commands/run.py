@@ -10,20 +10,14 @@ from typing import Annotated
 
 import tyro
 
-from steer_heal_love.budget.disk import estimate_need, refuse_full_disk
-from steer_heal_love.errors import RunError
-from steer_heal_love.inputs.axes import load_axis
 from steer_heal_love.lm.model.team import Team
-from steer_heal_love.records import Axis
 from steer_heal_love.run_config import RunConfig
-from steer_heal_love.runner.carry_out import carry_out
-from steer_heal_love.runner.environment import describe_environment
-from steer_heal_love.runner.model import settle_rows
-from steer_heal_love.runner.processes import check_shares, lead_on, run_in_processes, share_out
+from steer_heal_love.runner.processes import run_in_processes
 from steer_heal_love.runner.remote_code import drop_trust, refuse_silent_trust
-from steer_heal_love.runner.repeat import check_same, refuse_settings, tell_differences
+from steer_heal_love.runner.repeat import check_same, refuse_settings
 from steer_heal_love.runner.settings import files_named, load_config, read_settings
-from steer_heal_love.runner.tracking import TrackerName, open_tracker
+from steer_heal_love.runner.start import Host, begin, repeat, resume
+from steer_heal_love.runner.tracking import TrackerName
 from steer_heal_love.runs.write import RunDirectory
 from steer_heal_love.terminal.flags import parse
 from steer_heal_love.terminal.screen import Screen
@@ -76,67 +70,24 @@ def read_arguments(arguments: list[str]) -> RunArguments:
         settings, _ = read_settings(source, trust="--trust-remote-code" in arguments)
         return parse(RunArguments, arguments, "shl run", RunArguments(settings))
     from_file = load_config(named.config, named.preset)
-    given = parse(RunArguments, arguments, "shl run", RunArguments(drop_trust(from_file)))
-    refuse_silent_trust(from_file, f"config file {named.config}", given.settings.trust_remote_code)
-    return given
+    options = parse(RunArguments, arguments, "shl run", RunArguments(drop_trust(from_file)))
+    refuse_silent_trust(
+        from_file, f"config file {named.config}", options.settings.trust_remote_code
+    )
+    return options
 
 
-def lead(given: RunArguments, team: Team) -> int:
+def lead(options: RunArguments, team: Team) -> int:
     """The command itself, in the first of its processes."""
-    out = given.out or _default_out(given.settings)
-    trust = given.settings.trust_remote_code
-    if given.source is not None:  # as that run was begun, in a folder of its own
-        settings, axis = read_settings(given.source, trust=trust)
-        check_shares(settings, team)
-        return begin(out, axis, settings, given, team)
-    if given.resume and (out / "config.toml").is_file():
-        from steer_heal_love.commands.resume import resume
-
-        check_same(given.settings, read_settings(out, trust=trust)[0], out)
-        return resume(
-            out,
-            rounds=given.settings.rounds,
-            quiet=given.quiet,
-            as_json=given.json,
-            trust=trust,
-            track=given.track,
-            team=team,
-        )
-    settings = share_out(given.settings, team)
-    return begin(out, load_axis(settings.axis), settings, given, team)
-
-
-def begin(
-    out: Path, axis: Axis, settings: RunConfig, given: RunArguments, team: Team | None = None
-) -> int:
-    """Make the run directory and carry the run out; returns the exit code.
-
-    Args:
-        team: the processes that this one leads.
-
-    Raises:
-        RunError: the path exists already, or there is no room for the run; nothing is left behind.
-    """
-    if out.exists():
-        raise RunError(
-            f"out folder {out} exists already: choose another --out, or go on with that run by "
-            f"`shl resume {out}`"
-        )
-    refuse_full_disk(out)
-    tracker = open_tracker(given.track, out) if given.track else None
-    with Screen(settings.rounds, quiet=given.quiet, as_json=given.json) as screen:
-        lm = lead_on(team or Team(), settings, axis, screen)
-        settings = settle_rows(lm, axis, settings, screen)
-        refuse_full_disk(out, estimate_need(lm, axis, settings).peak)
-        environment = describe_environment(lm)
-        differ = []
-        if given.source is not None:
-            begun = RunDirectory(given.source).environment()
-            differ = tell_differences(given.source, begun, environment, screen)
-        run = RunDirectory.create(out, settings.model_dump(), axis, environment)
-        if given.source is not None:
-            run.event("repeat", of=given.source.name, differences=differ)
-        return carry_out(run, lm, axis, settings, screen, tracker)
+    settings, trust = options.settings, options.settings.trust_remote_code
+    out = options.out or _default_out(settings)
+    host = Host(Screen(quiet=options.quiet, as_json=options.json), team, options.track)
+    if options.source is not None:  # as that run was begun, in a folder of its own
+        return repeat(options.source, out, host, trust=trust)
+    if options.resume and (out / "config.toml").is_file():
+        check_same(settings, read_settings(out, trust=trust)[0], out)
+        return resume(out, host, rounds=settings.rounds, trust=trust)
+    return begin(out, settings, host)
 
 
 def _default_out(settings: RunConfig) -> Path:

@@ -73,53 +73,53 @@ class SteerArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse, find the direction, answer."""
-    given = parse(SteerArguments, arguments, "shl steer")
-    setting = _setting(given)
-    axis, config = load_axis(given.axis), _steer_config(given.band)
+    options = parse(SteerArguments, arguments, "shl steer")
+    setting = _setting(options)
+    axis, config = load_axis(options.axis), _steer_config(options.band)
     settings = RunConfig(
-        model=given.model,
-        device=given.device,
-        dtype=given.dtype,
-        trust_remote_code=given.trust_remote_code,
+        model=options.model,
+        device=options.device,
+        dtype=options.dtype,
+        trust_remote_code=options.trust_remote_code,
     )
-    with Screen(1, quiet=True) as screen:
+    with Screen(quiet=True) as screen:
         lm = load_for(settings, screen)
-        direction = read_with_words(lm, axis, config, None if given.json else screen.notes)
-    loaded = Loaded(lm, axis, (direction,), (given.kappa,))
+        direction = read_with_words(lm, axis, config, None if options.json else screen.notes)
+    loaded = Loaded(lm, axis, (direction,), (options.kappa,))
     growing = take_turn(loaded, setting, ("base", "steered"))
-    if given.json:
+    if options.json:
         columns: tuple[Column, ...] = ()
         for snapshot in growing:
             columns = snapshot
         print(json.dumps([asdict(c) for c in columns], ensure_ascii=False))  # noqa: T201
         return 0
-    titles = {"base": "unsteered", "steered": _title(given)}
+    titles = {"base": "unsteered", "steered": _title(options)}
     show_growing(make_console(), growing, titles)
     return 0
 
 
-def _setting(given: SteerArguments) -> Setting:
+def _setting(options: SteerArguments) -> Setting:
     """The turn that the flags ask for.
 
     Raises:
         ConfigError: a flag is out of its bounds.
     """
-    if not given.prompt.strip():
+    if not options.prompt.strip():
         raise ConfigError("the prompt is empty: write something")
-    check_kappa(given.kappa)
-    if given.max_new_tokens < 1:
+    check_kappa(options.kappa)
+    if options.max_new_tokens < 1:
         raise ConfigError("--max-new-tokens must be at least 1")
-    if not 0 <= given.temperature <= 100:
+    if not 0 <= options.temperature <= 100:
         raise ConfigError("--temperature must lie between 0 and 100")
     return Setting(
-        given.prompt,
-        kappa=given.kappa,
-        gate=given.gate,
-        operator=given.operator,
-        schedule=read_schedule(given.schedule, given.schedule_length, given.schedule_floor),
-        system=given.system,
-        seed=given.seed,
-        sampling=Sampling(given.max_new_tokens, given.temperature),
+        options.prompt,
+        kappa=options.kappa,
+        gate=options.gate,
+        operator=options.operator,
+        schedule=read_schedule(options.schedule, options.schedule_length, options.schedule_floor),
+        system=options.system,
+        seed=options.seed,
+        sampling=Sampling(options.max_new_tokens, options.temperature),
     )
 
 
@@ -138,7 +138,7 @@ def _steer_config(band: tuple[float, float]) -> SteerConfig:
     return SteerConfig(band_low=low, band_high=high)
 
 
-def _title(given: SteerArguments) -> str:
-    extras = [word for word in (given.schedule, given.gate) if word not in ("constant", "none")]
-    turned = ["rotated"] if given.operator == "rotate" else []
-    return ", ".join([f"steered, κ {given.kappa:g}", *extras, *turned])
+def _title(options: SteerArguments) -> str:
+    extras = [word for word in (options.schedule, options.gate) if word not in ("constant", "none")]
+    turned = ["rotated"] if options.operator == "rotate" else []
+    return ", ".join([f"steered, κ {options.kappa:g}", *extras, *turned])

@@ -70,29 +70,31 @@ class SweepArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse, carry out, compare. 0: all done; 1: some trial failed; 130: stopped."""
-    given = parse(SweepArguments, arguments, "shl sweep")
-    sweep = read_sweep(given.file)
-    if given.search and sweep.search is None:
-        raise ConfigError(f"sweep file {given.file} has no [search]: write one, or drop --search")
-    if not given.search and not sweep.trials:
-        raise ConfigError(f"sweep file {given.file} has only a [search]: add --search")
-    out = (given.out or _default_out(given)).absolute()
-    planned = _plan_search(sweep, out, given) if given.search else _plan_trials(sweep, out, given)
-    check_folder(out, sweep, resume=given.resume, search=given.search)
+    options = parse(SweepArguments, arguments, "shl sweep")
+    sweep = read_sweep(options.file)
+    if options.search and sweep.search is None:
+        raise ConfigError(f"sweep file {options.file} has no [search]: write one, or drop --search")
+    if not options.search and not sweep.trials:
+        raise ConfigError(f"sweep file {options.file} has only a [search]: add --search")
+    out = (options.out or _default_out(options)).absolute()
+    planned = (
+        _plan_search(sweep, out, options) if options.search else _plan_trials(sweep, out, options)
+    )
+    check_folder(out, sweep, resume=options.resume, search=options.search)
     with ExitStack() as stack:
         ray = None
-        if given.search:
+        if options.search:
             require_search()
-        if given.search or given.ray is not None:
-            ray = stack.enter_context(connect(given.ray or LOCAL))
+        if options.search or options.ray is not None:
+            ray = stack.enter_context(connect(options.ray or LOCAL))
         if not (out / FILE).is_file():
             write_text(out / FILE, sweep.text)
         stack.enter_context(hold_lock(out / "lock", f"sweep {out}"))
-        return _sweep(planned, Ledger.read(out), ray, given)
+        return _sweep(planned, Ledger.read(out), ray, options)
 
 
-def _default_out(given: SweepArguments) -> Path:
-    return Path("runs") / (f"{given.file.stem}-search" if given.search else given.file.stem)
+def _default_out(options: SweepArguments) -> Path:
+    return Path("runs") / (f"{options.file.stem}-search" if options.search else options.file.stem)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Planned:
     resources: Resources
 
 
-def _plan_trials(sweep: Sweep, out: Path, given: SweepArguments) -> Planned:
+def _plan_trials(sweep: Sweep, out: Path, options: SweepArguments) -> Planned:
     """The trials that can be begun, and why the others cannot, by name.
 
     Raises:
@@ -116,7 +118,7 @@ def _plan_trials(sweep: Sweep, out: Path, given: SweepArguments) -> Planned:
     seen: dict[str, str] = {}
     for trial in sweep.trials:
         try:
-            job = job_of(trial.name, trial.values, out, given.trust_remote_code)
+            job = job_of(trial.name, trial.values, out, options.trust_remote_code)
         except ConfigError as error:
             problems[trial.name] = str(error)
             continue
@@ -132,10 +134,10 @@ def _plan_trials(sweep: Sweep, out: Path, given: SweepArguments) -> Planned:
     return Planned(sweep.trials, tuple(jobs), problems, sweep.resources)
 
 
-def _plan_search(sweep: Sweep, out: Path, given: SweepArguments) -> SearchPlan:
+def _plan_search(sweep: Sweep, out: Path, options: SweepArguments) -> SearchPlan:
     """What a search needs. Raises ConfigError where its [base] alone is impossible."""
     assert sweep.search is not None
-    where, trust = f"sweep file {sweep.path}", given.trust_remote_code
+    where, trust = f"sweep file {sweep.path}", options.trust_remote_code
     base = config_from(nest(sweep.base), f"{where}: [base]")
     return SearchPlan(
         folder=out,
@@ -184,12 +186,12 @@ def check_folder(out: Path, sweep: Sweep, *, resume: bool, search: bool) -> None
         )
 
 
-def _sweep(planned: Planned | SearchPlan, ledger: Ledger, ray: Any, given: SweepArguments) -> int:
+def _sweep(planned: Planned | SearchPlan, ledger: Ledger, ray: Any, options: SweepArguments) -> int:
     """Carry out what is not done yet, and set what is done side by side. Returns the exit code."""
     for name in ledger.names(RUNNING):  # in another life
         ledger.note(name, INTERRUPTED)
     out, code = ledger.path.parent, 0
-    screen = SweepScreen(Standing(out, ledger), quiet=given.quiet, as_json=given.json)
+    screen = SweepScreen(Standing(out, ledger), quiet=options.quiet, as_json=options.json)
     try:
         with stoppable_between() as check, screen:
 
@@ -251,15 +253,15 @@ def _compare(out: Path, ledger: Ledger, screen: SweepScreen) -> None:
 
 def _tell_best(plan: SearchPlan, ledger: Ledger, screen: SweepScreen) -> None:
     """The trials that a search found best."""
-    found = judge_all(plan, ledger.names(DONE))
-    best = best_of(found, plan.search)
+    outcomes = judge_all(plan, ledger.names(DONE))
+    best = best_of(outcomes, plan.search)
     words = "the front" if plan.search.objective == "front" else "best"
     if not best:
         screen.say("no trial keeps the bounds on coherence", event="best", trials=[])
         return
     lines = [
-        f"{words}: {name}: trait {found[name].trait_nats:.2f} nats, perplexity "
-        f"{found[name].perplexity_ratio:.2f} × base after {found[name].rounds} rounds"
+        f"{words}: {name}: trait {outcomes[name].trait_nats:.2f} nats, perplexity "
+        f"{outcomes[name].perplexity_ratio:.2f} × base after {outcomes[name].rounds} rounds"
         for name in best
     ]
     screen.say("\n".join(lines), event="best", trials=best)

@@ -24,15 +24,15 @@ class VerifyArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse, check, tell."""
-    given = parse(VerifyArguments, arguments, "shl verify")
-    if not given.run.is_dir():
-        raise RunError(f"{given.run} is not a run directory: check the path")
-    refuse_other_folders(given.run)
-    run, problems = check(given.run)
+    options = parse(VerifyArguments, arguments, "shl verify")
+    if not options.run.is_dir():
+        raise RunError(f"{options.run} is not a run directory: check the path")
+    refuse_other_folders(options.run)
+    run, problems = check(options.run)
     for problem in problems:
         print(problem)  # noqa: T201
     if not problems:
-        print(f"{given.run}: all {run.file_count} files are sound")  # noqa: T201
+        print(f"{options.run}: all {run.file_count} files are sound")  # noqa: T201
     return 1 if problems else 0
 
 

@@ -50,18 +50,18 @@ class WatchArguments:
 
 def main(arguments: list[str]) -> int:
     """Parse and follow; 1 where the run failed or died."""
-    given = parse(WatchArguments, arguments, "shl watch")
-    if not 0.1 <= given.every <= 3600:
+    options = parse(WatchArguments, arguments, "shl watch")
+    if not 0.1 <= options.every <= 3600:
         raise ConfigError("--every must lie between 0.1 and 3600 seconds")
-    follower = Follower(given.run)
+    follower = Follower(options.run)
     console = Console(file=sys.stdout, highlight=False)
-    if given.once:
+    if options.once:
         progress = follower.look()
         console.print(picture(progress))
     elif console.is_terminal:
-        progress = _live(console, follower, given.every)
+        progress = _live(console, follower, options.every)
     else:
-        progress = _lines(follower, given.every)
+        progress = _lines(follower, options.every)
     return int(progress.state in ("failed", "died"))
 
 
@@ -147,15 +147,15 @@ def _bar(progress: Progress) -> Table:
 
 def event_line(event: Mapping[str, Any], progress: Progress) -> str:
     """An event of the log on one line."""
-    kind = one_line(event.get("event"))
-    words = [_clock(event.get("time")), kind]
-    if kind == "round":
+    name = one_line(event.get("event"))
+    words = [_clock(event.get("time")), name]
+    if name == "round":
         words.append(_round_words(event.get("round"), progress))
-    elif kind == "start":
+    elif name == "start":
         words.append(f"{progress.rounds} rounds")
     else:
         known = ("round", "kind", "message", "signal", "piece", "problem")
-        words += [one_line(str(event[name])) for name in known if name in event]
+        words += [one_line(str(event[key])) for key in known if key in event]
     return " ".join(words)
 
 

@@ -119,13 +119,10 @@ def _key(lm: LanguageModel, axis: Axis, contexts: Sequence[Context], config: Run
         k: v for k, v in settings["evaluate"].items() if k not in _WITHOUT_EVALUATE
     }
     settings["dose"] = {"min_prompts": config.dose.min_prompts}
-    what = {
+    cpu = torch.backends.cpu.get_cpu_capability()
+    depends_on = {
         "model": asdict(lm.identity) | {"source": ""},
-        "device": [
-            lm.device.type,
-            torch.get_num_threads(),
-            torch.backends.cpu.get_cpu_capability(),
-        ],
+        "device": [lm.device.type, torch.get_num_threads(), cpu],
         "libraries": [torch.__version__, version("transformers")],
         "axis": asdict(axis),
         "contexts": [asdict(c) for c in contexts],
@@ -133,7 +130,7 @@ def _key(lm: LanguageModel, axis: Axis, contexts: Sequence[Context], config: Run
         "settings": settings,
         "code": _code_hash(),
     }
-    text = json.dumps(what, sort_keys=True, default=str)
+    text = json.dumps(depends_on, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -82,12 +82,12 @@ def _carry_out(
         check()
         screen.report(stage, done, total)
 
-    def found(piece: str) -> None:
+    def note_hit(piece: str) -> None:
         run.event("from-cache", piece=piece)
 
     contexts = load_contexts()
     rounds: list[RoundRecord] = []
-    pieces = cache_baselines(run, lm, axis, contexts, settings, on_hit=found)
+    pieces = cache_baselines(run, lm, axis, contexts, settings, on_hit=note_hit)
     if isinstance(lm.team, Joined):
         pieces = Led(lm.team, pieces)
     for record in run_loop(lm, axis, contexts, settings, pieces=pieces, report=report):
@@ -114,10 +114,7 @@ def _carry_out(
     run.event("done")
     run.adopt_pages(files)
     screen.say(
-        summary_of(read_run(run.path)),
-        event="done",
-        run=str(run.path),
-        files=[*map(str, files)],
+        summary_of(read_run(run.path)), event="done", run=str(run.path), files=[*map(str, files)]
     )
     return 0
 

@@ -16,6 +16,7 @@ import torch
 
 from steer_heal_love._version import __version__
 from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.runner.settings import flatten
 
 _PACKAGES = (
     *("torch", "transformers", "tokenizers", "peft", "accelerate", "safetensors"),
@@ -55,32 +56,23 @@ def differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
     What was not recorded then, as by an older version, is passed over.
     """
-    before, after = _flat(begun), _flat(now)
+    before, after = flatten(begun), flatten(now)
     names = [name for name in before if name not in _OF_NO_MATTER and before[name] is not None]
-    found = [
+    lines = [
         f"{_NAMES.get(name, name.removeprefix('packages.'))}: {_word(after.get(name))} here, "
         f"{_word(before[name])} then"
         for name in names
         if before[name] != after.get(name)
     ]
-    return sorted(found, key=lambda line: not line.startswith(_NAMES["model.revision"]))
+    return sorted(lines, key=lambda line: not line.startswith(_NAMES["model.revision"]))
 
 
 def same_model(begun: Mapping[str, Any], now: Mapping[str, Any]) -> bool | None:
     """Whether the weights are those that were recorded; None where that was not recorded."""
-    one, other = (_flat(e).get("model.revision") for e in (begun, now))
+    one, other = (flatten(e).get("model.revision") for e in (begun, now))
     if one in (None, "unknown") or other in (None, "unknown"):
         return None
     return bool(one == other)
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """One level of names: "packages.torch"."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        inner = {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else None
-        flat |= {str(key): value} if inner is None else inner
-    return flat
 
 
 def _word(value: Any) -> str:
@@ -106,7 +98,7 @@ def git_commit(folder: Path) -> str | None:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        found = subprocess.run(  # noqa: S603
+        git = subprocess.run(  # noqa: S603
             ["git", *arguments],  # noqa: S607
             cwd=folder,
             capture_output=True,
@@ -116,4 +108,4 @@ def _git(folder: Path, *arguments: str) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() or None if found.returncode == 0 else None
+    return git.stdout.strip() or None if git.returncode == 0 else None

@@ -55,11 +55,11 @@ def settle_rows(
     Every process of a run calls it.
     """
     prompts = training_prompts(axis, load_contexts(), settings.dose.min_prompts)
-    found = choose_rows(lm, axis, prompts, settings)
-    rows, most = found.generate.rows, most_rows(lm.device.type, lm.team.shards)
+    settled = choose_rows(lm, axis, prompts, settings)
+    rows, most = settled.generate.rows, most_rows(lm.device.type, lm.team.shards)
     if screen is not None and settings.generate.batch_size is None and rows < most:
         screen.say(f"{most} rows do not fit into the memory that is free: {rows} at a time")
-    return found
+    return settled
 
 
 def check_device(device: str) -> None:
@@ -79,9 +79,9 @@ def check_device(device: str) -> None:
 def check_model(run: RunDirectory, lm: LanguageModel) -> None:
     """Raises RunError where the model is not the one that the run was begun with."""
     begun = run.environment().get("model", {}).get("revision")
-    found = lm.identity.revision
-    if begun is not None and begun != found:
+    revision = lm.identity.revision
+    if begun is not None and begun != revision:
         raise RunError(
             f"model {lm.identity.name} is not the one that run {run.path} was begun with "
-            f"({begun[:19]}, now {found[:19]}): restore it, or begin another run"
+            f"({begun[:19]}, now {revision[:19]}): restore it, or begin another run"
         )

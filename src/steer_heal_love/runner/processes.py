@@ -26,7 +26,7 @@ from steer_heal_love.parallel.pieces import Followed
 from steer_heal_love.records import Axis
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner.carry_out import quiet_libraries
-from steer_heal_love.runner.model import load_for, load_quietly, settle_rows
+from steer_heal_love.runner.model import load_quietly, settle_rows
 from steer_heal_love.runner.settings import config_from
 from steer_heal_love.runner.signals import Stopped, catch_stop_signals
 from steer_heal_love.terminal.screen import Screen
@@ -45,14 +45,14 @@ class Arguments(Protocol):
         """How many processes to start."""
 
 
-Given = TypeVar("Given", bound=Arguments)
+Options = TypeVar("Options", bound=Arguments)
 
 
 def run_in_processes(
     command: str,
     arguments: list[str],
-    read: Callable[[list[str]], Given],
-    lead: Callable[[Given, Team], int],
+    read: Callable[[list[str]], Options],
+    lead: Callable[[Options, Team], int],
 ) -> int:
     """Carry a command out in as many processes as `--processes` says; returns the exit code.
 
@@ -64,24 +64,24 @@ def run_in_processes(
         ConfigError: the number is none, or not that of the launcher.
     """
     if not count_launched():
-        given = read(arguments)
-        if not 1 <= given.processes <= MOST:
-            raise ConfigError(f"--processes {given.processes}: give a number from 1 to {MOST}")
+        options = read(arguments)
+        if not 1 <= options.processes <= MOST:
+            raise ConfigError(f"--processes {options.processes}: give a number from 1 to {MOST}")
         return (
-            launch(given.processes, [command, *arguments])
-            if given.processes > 1
-            else lead(given, Team())
+            launch(options.processes, [command, *arguments])
+            if options.processes > 1
+            else lead(options, Team())
         )
     with join_processes() as team:
         if isinstance(team, Joined) and team.rank:
             return follow(team)
-        given = read(arguments)
-        if given.processes not in (1, team.processes):
+        options = read(arguments)
+        if options.processes not in (1, team.processes):
             raise ConfigError(
-                f"--processes {given.processes}, but a launcher has started {team.processes}: "
+                f"--processes {options.processes}, but a launcher has started {team.processes}: "
                 "leave the flag out"
             )
-        return lead(given, team)
+        return lead(options, team)
 
 
 def share_out(settings: RunConfig, team: Team) -> RunConfig:
@@ -111,10 +111,16 @@ def check_shares(settings: RunConfig, team: Team) -> None:
         )
 
 
-def lead_on(team: Team, settings: RunConfig, axis: Axis, screen: Screen) -> LanguageModel:
+def lead_on(
+    team: Team,
+    settings: RunConfig,
+    axis: Axis,
+    screen: Screen,
+    load: Callable[[RunConfig, Screen], LanguageModel],
+) -> LanguageModel:
     """The model, in all processes: the others hear what this run is, and follow from here on."""
     team.tell({"settings": settings.model_dump(), "axis": axis})
-    return _load(team, settings, lambda: load_for(settings, screen))
+    return _load(team, settings, lambda: load(settings, screen))
 
 
 def _load(team: Team, settings: RunConfig, load: Callable[[], LanguageModel]) -> LanguageModel:

@@ -9,6 +9,7 @@ from typing import Any
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner.environment import differences, same_model
+from steer_heal_love.runner.settings import flatten
 from steer_heal_love.terminal.screen import Screen
 
 COMBINABLE = ("--from", "--out", "--quiet", "--json", "--track", "--trust-remote-code", "--help")
@@ -37,7 +38,7 @@ def tell_differences(
     if not begun:
         screen.say(f"what run {path} was made with is not known: its environment.json is broken")
         return []
-    found = differences(begun, now)
+    differing = differences(begun, now)
     match same_model(begun, now):
         case False:
             screen.notes.print(
@@ -46,14 +47,16 @@ def tell_differences(
                 markup=False,
             )
         case None:
-            found.insert(0, "model: no hash or revision of it is known, so it may be another one")
+            differing.insert(
+                0, "model: no hash or revision of it is known, so it may be another one"
+            )
         case True:
             pass
-    if found:
-        screen.say("\n".join([f"differs from run {path}:", *(f"  {line}" for line in found)]))
+    if differing:
+        screen.say("\n".join([f"differs from run {path}:", *(f"  {line}" for line in differing)]))
     else:
         screen.say(f"nothing is known to differ from what run {path} was made with")
-    return found
+    return differing
 
 
 def check_same(asked: RunConfig, stored: RunConfig, out: Path) -> None:
@@ -61,7 +64,7 @@ def check_same(asked: RunConfig, stored: RunConfig, out: Path) -> None:
 
     It may have more rounds now, and what was chosen for it when it began need not be asked for.
     """
-    one, other = _flat(asked.model_dump()), _flat(stored.model_dump())
+    one, other = flatten(asked.model_dump()), flatten(stored.model_dump())
     free = {"rounds"} | ({CHOSEN} if one[CHOSEN] is None else set())
     differing = [k for k in one if one[k] != other[k] and k not in free]
     if differing:
@@ -70,13 +73,3 @@ def check_same(asked: RunConfig, stored: RunConfig, out: Path) -> None:
             f"run {out} was begun with {name} = {other[name]!r}, not {one[name]!r}: choose another "
             f"--out, or `shl resume {out}` to go on as it was begun"
         )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        inner = (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-        flat |= inner
-    return flat

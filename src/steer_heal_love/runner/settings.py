@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,15 @@ def files_named(arguments: list[str], *more: str) -> argparse.Namespace:
     for flag in more:
         early.add_argument(flag, type=Path, nargs="?")
     return early.parse_known_args(arguments)[0]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values on one level, by names such as heal.tau."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
 
 
 def config_from(values: dict[str, Any], where: str) -> RunConfig:

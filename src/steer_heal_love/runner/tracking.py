@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.records import Baseline, Measurement, RoundRecord
+from steer_heal_love.records import Baseline, RoundRecord
+from steer_heal_love.runner.settings import flatten
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
@@ -17,15 +18,8 @@ PROJECT = "steer-heal-love"  # project or experiment, where the tracker has such
 
 # Of a heal's step; its number is the step itself.
 _CURVE = (
-    "loss",
-    "nll",
-    "divergence_mean",
-    "divergence_max",
-    "over_tau",
-    "grad_nll",
-    "grad_barrier",
-    "grad_norm",
-    "anchor_nats",
+    *("loss", "nll", "divergence_mean", "divergence_max", "over_tau"),
+    *("grad_nll", "grad_barrier", "grad_norm", "anchor_nats"),
 )
 
 
@@ -62,7 +56,7 @@ class Tracking:
 
         def open_it(tracker: Tracker) -> None:
             tracker.start()
-            tracker.store_init_configuration(flat(settings))
+            tracker.store_init_configuration(plain_settings(settings))
 
         self._try(open_it)
 
@@ -97,11 +91,8 @@ def figures(record: Baseline | RoundRecord) -> Iterator[tuple[str, float]]:
     """Figures of a record by the names that every tracker gets them under: healed/trait_nats, …"""
     match record:
         case Baseline():
-            conditions = {
-                "base": record.base,
-                "prompt_pos": record.prompt_pos,
-                "prompt_neg": record.prompt_neg,
-            }
+            personas = {"prompt_pos": record.prompt_pos, "prompt_neg": record.prompt_neg}
+            conditions = {"base": record.base, **personas}
         case RoundRecord():
             conditions = record.measured
             yield "round/index", record.round
@@ -111,28 +102,19 @@ def figures(record: Baseline | RoundRecord) -> Iterator[tuple[str, float]]:
             yield "round/cosine_first", record.cosine_first
             yield from ((f"wall_s/{stage}", s) for stage, s in record.wall_s.items())
     for condition, measured in conditions.items():
-        yield from _of(condition, measured)
+        for name, interval in measured.figures.items():
+            yield f"{condition}/{name}", interval.value
+            yield f"{condition}/{name}/low", interval.low
+            yield f"{condition}/{name}/high", interval.high
 
 
-def _of(condition: str, measured: Measurement) -> Iterator[tuple[str, float]]:
-    for name, interval in measured.figures.items():
-        yield f"{condition}/{name}", interval.value
-        yield f"{condition}/{name}/low", interval.low
-        yield f"{condition}/{name}/high", interval.high
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Settings on one level, by names such as heal.tau; a list as words, what is unset left out."""
-    found: dict[str, bool | int | float | str] = {}
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{name}.")
-        elif isinstance(value, bool | int | float | str):
-            found[name] = value
-        elif value is not None:
-            found[name] = ", ".join(map(str, value))
-    return found
+def plain_settings(settings: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+    """Settings by names such as heal.tau; a list as words, what is unset left out."""
+    return {
+        name: value if isinstance(value, bool | int | float | str) else ", ".join(map(str, value))
+        for name, value in flatten(settings).items()
+        if value is not None
+    }
 
 
 def open_tracker(name: TrackerName, run: Path) -> Tracker:

@@ -5,24 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from steer_heal_love.budget.disk import bytes_in, estimate_need, refuse_full_disk
 from steer_heal_love.errors import RunInUse, SteerHealLoveError
-from steer_heal_love.inputs.axes import load_axis
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.model.team import Team
 from steer_heal_love.run_config import RunConfig
-from steer_heal_love.runner.carry_out import carry_out
-from steer_heal_love.runner.environment import describe_environment
-from steer_heal_love.runner.model import check_model, load_quietly, settle_rows
+from steer_heal_love.runner.model import load_quietly
 from steer_heal_love.runner.repeat import check_same
 from steer_heal_love.runner.settings import config_from, read_settings
 from steer_heal_love.runner.signals import Stopped
+from steer_heal_love.runner.start import Host, begin, resume
 from steer_heal_love.runs.progress import ENDINGS, Follower
 from steer_heal_love.runs.read import read_run
 from steer_heal_love.runs.write import RunDirectory
@@ -38,8 +34,8 @@ _loaded: dict[tuple[str, ...], LanguageModel] = {}  # the newest model, for the 
 class TrialScreen(Screen):
     """Says nothing, but tells the sweep that a moment has passed."""
 
-    def __init__(self, rounds: int, tick: Tick) -> None:
-        super().__init__(rounds, quiet=True)
+    def __init__(self, tick: Tick) -> None:
+        super().__init__(quiet=True)
         self.notes = Console(quiet=True)
         self.tick = tick
 
@@ -100,33 +96,16 @@ def _patiently(carry: Callable[[], int], patience_s: float) -> int:
 
 
 def _carry(job: Job, tick: Tick) -> int:
-    settings = config_from(dict(job.settings), "settings")
-    if (job.folder / "config.toml").is_file():
-        return _resume(job, settings, tick)
-    axis = load_axis(settings.axis)
-    refuse_full_disk(job.folder)
-    screen = TrialScreen(settings.rounds, tick)
-    lm = _model_for(settings)
-    settings = settle_rows(lm, axis, settings)
-    refuse_full_disk(job.folder, estimate_need(lm, axis, settings).peak)
-    run = RunDirectory.create(job.folder, settings.model_dump(), axis, describe_environment(lm))
-    return carry_out(run, lm, axis, settings, screen)
-
-
-def _resume(job: Job, settings: RunConfig, tick: Tick) -> int:
-    path = job.folder
-    run = RunDirectory(path)
-    run.check_foundations()
-    stored, axis = read_settings(path, trust=job.trust)
+    settings, path = config_from(dict(job.settings), "settings"), job.folder
+    host = Host(TrialScreen(tick), Team(), load=_model_for)
+    if not (path / "config.toml").is_file():
+        return begin(path, settings, host)
+    RunDirectory(path).check_foundations()
+    stored, _ = read_settings(path, trust=job.trust)
     check_same(settings, stored, path)
     if _ended_well(path, settings.rounds):
         return 0
-    longer = settings if settings.rounds > stored.rounds else stored
-    screen = TrialScreen(longer.rounds, tick)
-    lm = _model_for(longer)
-    check_model(run, lm)
-    refuse_full_disk(path, estimate_need(lm, axis, longer).peak, bytes_in(path))
-    return carry_out(run, lm, axis, longer, screen)
+    return resume(path, host, rounds=max(settings.rounds, stored.rounds), trust=job.trust)
 
 
 def is_done(job: Job) -> bool:
@@ -150,11 +129,11 @@ def _ended_well(path: Path, rounds: int) -> bool:
     return progress.state == DONE and (progress.finished >= rounds or stopped)
 
 
-def _model_for(settings: RunConfig) -> LanguageModel:
+def _model_for(settings: RunConfig, _screen: Screen) -> LanguageModel:
     """The model of these settings; that of the trial before, where it is the same."""
     key = (settings.model, settings.device, settings.dtype, settings.quantize)
     if key not in _loaded:
         _loaded.clear()  # before the next takes its memory
         _loaded[key] = load_quietly(settings)
     torch.manual_seed(settings.seed)  # as where it is loaded
-    return replace(_loaded[key], team=Team(settings.shards))
+    return _loaded[key]

@@ -21,7 +21,7 @@ _OPTIONAL = re.compile(
 _BOX = str.maketrans("", "", "╭╮╰╯│─")
 
 
-def parse(kind: type[T], arguments: list[str], prog: str, default: T | None = None) -> T:
+def parse(options: type[T], arguments: list[str], prog: str, default: T | None = None) -> T:
     """Parse a command's flags with tyro.
 
     Raises:
@@ -31,8 +31,8 @@ def parse(kind: type[T], arguments: list[str], prog: str, default: T | None = No
     try:
         with contextlib.redirect_stderr(words):
             if default is None:
-                return tyro.cli(kind, args=arguments, prog=prog)
-            return tyro.cli(kind, args=arguments, prog=prog, default=default)
+                return tyro.cli(options, args=arguments, prog=prog)
+            return tyro.cli(options, args=arguments, prog=prog, default=default)
     except ValidationError as error:
         raise ConfigError(f"{flag_problem(error)}") from None
     except SystemExit as stop:
@@ -73,6 +73,6 @@ def flag_problem(error: ValidationError, group: str = "") -> str:
     problem = error.errors()[0]
     where = ".".join(filter(None, (group, *map(str, problem["loc"])))).replace("_", "-")
     message = problem["msg"].removeprefix("Value error, ")
-    given = problem.get("input")
-    shown = f" (got {given!r})" if isinstance(given, int | float | str | bool) else ""
+    value = problem.get("input")
+    shown = f" (got {value!r})" if isinstance(value, int | float | str | bool) else ""
     return f"--{where}: {message[:1].lower()}{message[1:]}{shown}"

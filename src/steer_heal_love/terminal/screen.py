@@ -19,7 +19,7 @@ _FIRST_GUESS = {"steer": 0.05, "generate": 0.3, "heal": 0.35, "evaluate": 0.3}
 class Screen:
     """Progress and messages; silent with `quiet`, one JSON line per event with `as_json`."""
 
-    def __init__(self, rounds: int, *, quiet: bool = False, as_json: bool = False) -> None:
+    def __init__(self, rounds: int = 1, *, quiet: bool = False, as_json: bool = False) -> None:
         self.quiet, self.as_json, self.rounds = quiet, as_json, rounds
         self.console = Console(highlight=False, soft_wrap=True, file=sys.stdout)
         self.notes = Console(highlight=False, soft_wrap=True, stderr=True)
@@ -46,8 +46,8 @@ class Screen:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         if self.progress is not None:
@@ -84,11 +84,11 @@ class Screen:
         self.shares = {s: wall_s.get(s, 0.0) / total for s in STAGES}
         self.round += 1
 
-    def say(self, what: Any, **event: Any) -> None:
+    def say(self, words: Any, **event: Any) -> None:
         """Show text or a table; with `as_json` print the event's fields as one line instead."""
         if self.as_json:
             if event:
                 self.console.file.write(json.dumps(event, ensure_ascii=False) + "\n")
                 self.console.file.flush()
         elif not self.quiet:
-            self.console.print(what, markup=False)
+            self.console.print(words, markup=False)
