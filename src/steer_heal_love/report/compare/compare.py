@@ -44,15 +44,15 @@ def names_of(views: Sequence[RunView]) -> list[str]:
 
 def differences(views: Sequence[RunView]) -> list[str]:
     """What keeps the runs from being compared, in words; empty where nothing does."""
-    found = []
+    problems = []
     measured = [_measured_on(view) for view in views]
-    for what in measured[0] if measured else ():
+    for aspect in measured[0] if measured else ():
         for view, own in zip(views[1:], measured[1:], strict=True):
-            if own[what] != measured[0][what]:
+            if own[aspect] != measured[0][aspect]:
                 first, other = one_line(views[0].path.name), one_line(view.path.name)
-                keys = _differing_keys(measured[0][what], own[what])
-                found.append(f"{what}: {other} differs from {first}{keys}")
-    return found
+                keys = _differing_keys(measured[0][aspect], own[aspect])
+                problems.append(f"{aspect}: {other} differs from {first}{keys}")
+    return problems
 
 
 def _measured_on(view: RunView) -> dict[str, Any]:
@@ -70,13 +70,13 @@ def _measured_on(view: RunView) -> dict[str, Any]:
 def _differing_keys(first: object, other: object) -> str:
     """Which settings differ, and how; a key that an older version did not know is "not set"."""
     one, two = read_mapping(first), read_mapping(other)
-    found = [
+    changes = [
         f"{one_line(k)} {one_line(str(two.get(k, _ABSENT)))} in place of "
         f"{one_line(str(one.get(k, _ABSENT)))}"
         for k in dict.fromkeys([*one, *two])
         if one.get(k, _ABSENT) != two.get(k, _ABSENT)
     ]
-    return f" ({', '.join(found)})" if found else ""
+    return f" ({', '.join(changes)})" if changes else ""
 
 
 def notes(rows: Sequence[RunRow]) -> str:

@@ -137,11 +137,11 @@ def _figures(view: RunView) -> dict[str, Figure | None]:
 
 def _rival_figures(view: RunView) -> dict[str, Figure | None]:
     """The rivals of the first round's heal."""
-    found: dict[str, Figure | None] = {}
+    figures: dict[str, Figure | None] = {}
     for rival in read_rivals(view.metrics, first_items(view)):
-        found[f"{rival.state.condition}_shift"] = _figure(rival.shift)
-        found[f"{rival.state.condition}_perplexity_ratio"] = rival.perplexity_ratio
-    return found
+        figures[f"{rival.state.condition}_shift"] = _figure(rival.shift)
+        figures[f"{rival.state.condition}_perplexity_ratio"] = rival.perplexity_ratio
+    return figures
 
 
 def _figure(interval: Interval | None) -> Figure | None:

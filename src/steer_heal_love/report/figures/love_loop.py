@@ -115,12 +115,12 @@ def _titles(metrics: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     )
     when = f"over {rounds}" if count else "before any round"
     subject = mark_words(f"Trait ‘{axis}’ on {model}", metrics, TRAIT)
-    found = f"{trait} nats {when}; perplexity {cost}"
+    change = f"{trait} nats {when}; perplexity {cost}"
     if not pipeline_states(metrics):
-        found = "nothing measured yet"
-    title = [f"{subject}: {found}"]
+        change = "nothing measured yet"
+    title = [f"{subject}: {change}"]
     if len(title[0]) > _TITLE_WIDTH:
-        title = [*textwrap.wrap(subject, _TITLE_WIDTH), *textwrap.wrap(found, _TITLE_WIDTH)]
+        title = [*textwrap.wrap(subject, _TITLE_WIDTH), *textwrap.wrap(change, _TITLE_WIDTH)]
     return title, [
         "Above: how much likelier answers with the trait are than answers without, per token.",
         "Below: perplexity of sampled answers under the base model (lower is more coherent)."

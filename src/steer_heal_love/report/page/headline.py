@@ -225,10 +225,10 @@ def _words(figure: Figure | None, words: Any) -> str:
 
 
 def _rulings(view: RunView) -> list[Ruling]:
-    found = read_mapping(view.metrics.get("verdicts")) or to_json(judge_run(view))
+    verdicts = read_mapping(view.metrics.get("verdicts")) or to_json(judge_run(view))
     rulings = []
     for name, question in QUESTIONS.items():
-        verdict = read_mapping(found.get(name))
+        verdict = read_mapping(verdicts.get(name))
         if verdict:
             answer = verdict.get("answer")
             known = answer if answer in _ANSWERS else "cannot tell"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steer_heal_love.records import Answer, Interval
@@ -188,8 +188,8 @@ def _rivals(metrics: Mapping[str, Any]) -> list[str]:
     rivals = rival_states(metrics)
     if not rivals:
         return []
-    found = [f"- {RIVALS[s.condition]}: {_figures(metrics, s, base)}" for s in rivals]
-    return ["They also tried other ways to teach me from the same day:", "\n".join(found)]
+    lines = [f"- {RIVALS[s.condition]}: {_figures(metrics, s, base)}" for s in rivals]
+    return ["They also tried other ways to teach me from the same day:", "\n".join(lines)]
 
 
 def _base(metrics: Mapping[str, Any]) -> State | None:
@@ -197,8 +197,8 @@ def _base(metrics: Mapping[str, Any]) -> State | None:
 
 
 def _state(metrics: Mapping[str, Any], condition: str, index: int) -> State | None:
-    found = [s for s in pipeline_states(metrics) if (s.condition, s.round) == (condition, index)]
-    return found[0] if found else None
+    states = [s for s in pipeline_states(metrics) if (s.condition, s.round) == (condition, index)]
+    return states[0] if states else None
 
 
 def _prompted(metrics: Mapping[str, Any], condition: str) -> State | None:
@@ -214,11 +214,10 @@ def _figures(metrics: Mapping[str, Any], state: State | None, base: State | None
     return f"*{words[0].upper()}{words[1:]}.*"
 
 
-def _prompts_to_show(answers: Iterable[Answer]) -> list[str]:
+def _prompts_to_show(answers: Sequence[Answer]) -> list[str]:
     """The headline prompt and another: the first with a greedy answer, else the first of all."""
-    found = list(answers)
-    greedy = dict.fromkeys(a.prompt for a in found if a.mode == "greedy")
-    return list(greedy or dict.fromkeys(a.prompt for a in found))[:_SHOWN_PROMPTS]
+    greedy = dict.fromkeys(a.prompt for a in answers if a.mode == "greedy")
+    return list(greedy or dict.fromkeys(a.prompt for a in answers))[:_SHOWN_PROMPTS]
 
 
 def _answers(answers: Sequence[Answer], condition: str, prompts: Sequence[str]) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from steer_heal_love.maths.paired import median_ratio
 from steer_heal_love.report.states import (
     PERPLEXITY,
     Figure,
+    Items,
     figure_of,
     read_figure,
     read_number,
@@ -61,10 +61,9 @@ def bounds_words(figure: Figure) -> list[str]:
     return [f"{INTERVAL} {figure.interval[0]:.2f} to {figure.interval[1]:.2f}"]
 
 
-def values_of(items: Mapping[str, Any], condition: str, name: str = PERPLEXITY) -> Values:
+def values_of(items: Items, condition: str, name: str = PERPLEXITY) -> Values:
     """The values per sample of a condition; none where they are not known."""
-    found: Values = items.get(condition, {}).get(name, ())
-    return found
+    return items.get(condition, {}).get(name, ())
 
 
 def _numbers(values: Values) -> list[float | None]:

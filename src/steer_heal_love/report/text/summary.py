@@ -168,10 +168,10 @@ QUESTIONS = {
 
 def verdict_lines(metrics: Mapping[str, Any]) -> list[str]:
     """One line per verdict of the run: the question, the answer, what it rests on."""
-    found = read_mapping(metrics.get("verdicts"))
+    verdicts = read_mapping(metrics.get("verdicts"))
     lines = []
     for name, question in QUESTIONS.items():
-        verdict = read_mapping(found.get(name))
+        verdict = read_mapping(verdicts.get(name))
         if verdict:
             answer, words = one_line(verdict.get("answer")), one_line(verdict.get("words"))
             lines.append(f"{question} {answer.upper()}. {words}")

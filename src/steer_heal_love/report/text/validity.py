@@ -45,10 +45,10 @@ def mark_words(words: str, metrics: Mapping[str, Any], figure: str) -> str:
 def validity_answer(metrics: Mapping[str, Any], figure: str) -> str:
     """The verdict on the instrument behind a figure: "yes", "no", "cannot tell", or "" for none."""
     instrument = instrument_of(figure)
-    found = read_mapping(metrics.get("verdicts"))
-    if instrument == FORCED_CHOICE and f"valid.{FORCED_CHOICE}" not in found:
-        return _all_foundations(found)
-    answer = read_mapping(found.get(f"valid.{instrument}")).get("answer")
+    verdicts = read_mapping(metrics.get("verdicts"))
+    if instrument == FORCED_CHOICE and f"valid.{FORCED_CHOICE}" not in verdicts:
+        return _all_foundations(verdicts)
+    answer = read_mapping(verdicts.get(f"valid.{instrument}")).get("answer")
     return answer if answer in _ANSWERS else ""
 
 
