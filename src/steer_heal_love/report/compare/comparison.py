@@ -37,6 +37,12 @@ def cells(row: RunRow) -> dict[str, str]:
         "trait, base": _trait(row, "trait_base"),
         "trait, healed": _trait(row, "trait_healed"),
         "paired shift": _trait(row, "shift"),
+        "raw trait, healed": _trait(row, "trait_raw_healed"),
+        "T*": _ratio(row, "temperature_match"),
+        "entropy − base": _figure(row.figures.get("entropy_shift"), signed),
+        "H, healed": _ratio(row, "entropy_own"),
+        "KL to base": _ratio(row, "kl"),
+        "trait per root KL": _trait(row, "trait_per_sqrt_kl"),
         "perplexity × base": _ratio(row, "perplexity_ratio"),
         "loops, base": _figure(row.figures.get("loops_base"), percent),
         "loops, healed": _figure(row.figures.get("loops_healed"), percent),
@@ -50,10 +56,16 @@ def cells(row: RunRow) -> dict[str, str]:
     }
 
 
+_ENTROPY = (
+    "raw trait", "T*", "entropy", "H, healed", "KL to base", "trait per root KL", "sharpened",
+    "flattened",
+)  # fmt: skip
+
+
 def table_of(rows: Sequence[RunRow]) -> list[dict[str, str]]:
-    """The cells of all rows by label, without columns of rivals and vignettes that no run has."""
+    """The cells of all rows by label, without the columns that not all runs have and none has."""
     table = [cells(row) for row in rows]
-    optional = ("sft ", "arith. ", "vignettes")
+    optional = ("sft ", "arith. ", "vignettes", *_ENTROPY)
     bare = {
         label
         for label in (table[0] if table else ())

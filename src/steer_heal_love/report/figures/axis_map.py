@@ -21,6 +21,7 @@ from steer_heal_love.report.figures.drawing import (
 )
 from steer_heal_love.report.figures.error_bars import draw_error_bars
 from steer_heal_love.report.states import (
+    RAW,
     Figure,
     Grid,
     State,
@@ -84,7 +85,7 @@ def choose_measures(metrics: Mapping[str, Any]) -> tuple[str, str] | None:
     moved = {
         name: _movement(before, after)
         for name in base.measurement
-        if name.endswith("_nats") and instrument_of(name)
+        if name.endswith("_nats") and name != RAW and instrument_of(name)
         if (before := base.figure(name)) and (after := healed.figure(name))
     }
     if {CARE, AUTHORITY} <= set(moved) and not mark_of(metrics, CARE):
