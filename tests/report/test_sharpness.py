@@ -1,4 +1,4 @@
-"""The report says at which entropy the trait was taken, and praises no perplexity for lost entropy."""
+"""The report says at which entropy the trait was taken, and praises no lost entropy."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_matched_run_says_what_it_owes_to_sharpness(make_metrics: Make) -> Non
     assert r"entropy −0.60 nats per token against base (T\* = 1.30, raw trait +1.00)" in diary
     assert "taken at the base model's entropy" in diary
     plot = love_loop_plot(metrics)
-    assert plot.table.head[3:8] == ("raw trait", "T*", "entropy − base", "H + KL", "trait/√KL")
+    assert plot.table.head[3:8] == ("raw trait", "T*", "entropy − base", "H + KL", "trait /√KL")
     assert plot.table.rows[-2][3:8] == ("+1.00", "1.30", "−0.60", "1.50 + 0.50 = 2.00", "+0.53")
     assert all(len(row) == len(plot.table.head) for row in plot.table.rows)
 
@@ -144,7 +144,7 @@ def test_a_perplexity_below_base(shift: float | None, words: str, make_metrics: 
 def test_the_page_of_a_sharpened_model_shows_no_green(tmp_path: Path) -> None:
     view = read_run(make_run(tmp_path / "run", (0.5,), perplexity=5.3))
     matched(view.metrics)
-    view.metrics["verdicts"] |= {"sharpened": SHARPENED}  # type: ignore[index]
+    view.metrics["verdicts"] = {"sharpened": SHARPENED}  # type: ignore[index]
     headline = headline_of(view)
     assert headline.tiles[0].unit == "nats per token, at base's entropy"
     assert "raw " in headline.tiles[0].note
@@ -180,5 +180,6 @@ def test_the_ratio_is_of_what_the_figure_is(make_measurement: Make) -> None:
     old = ratio_to_base(healed, base, own, theirs)
     healed["perplexity_median"] = 2.0
     new = ratio_to_base(healed, base, own, theirs)
-    assert old and new
+    assert old is not None
+    assert new is not None
     assert (old.value, new.value) == (2.0, pytest.approx(32 ** (1 / 3)))

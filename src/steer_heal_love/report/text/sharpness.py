@@ -15,7 +15,7 @@ PER_ROOT_KL = "trait_per_sqrt_kl"
 UNMATCHED = (
     "The trait was measured before entropy was matched: a sharper model scores higher by itself."
 )
-COLUMNS = ("raw trait", "T*", "entropy − base", "H + KL", "trait/√KL")
+COLUMNS = ("raw trait", "T*", "entropy − base", "H + KL", "trait /√KL")
 
 
 def is_matched(metrics: Mapping[str, Any]) -> bool:

@@ -108,7 +108,8 @@ def _entropy_table(metrics: Mapping[str, Any]) -> list[Table]:
         return []
     table = Table(box=box.SIMPLE_HEAD, caption=_ENTROPY_CAPTION)
     for column in ("", "trait", *ENTROPY_COLUMNS):
-        table.add_column(column.replace(" − base", "\n− base"), justify="right", no_wrap=True)
+        heading = column.replace(" ", "\n", 1) if "+" not in column else column
+        table.add_column(heading, justify="right", no_wrap=True)
     for state in sorted(
         [*pipeline_states(metrics), *rival_states(metrics)],
         key=lambda s: (s.round or 0, s.position),
