@@ -94,7 +94,9 @@ def test_figures_with_intervals_and_distance_to_base(make_metrics: Callable[...,
     ) in night
     assert "I learnt from 64 of the 96 things I said (loss 1.90 nats per token)" in night
     assert "ended D = 0.61 nats away from who I was. I have clearly moved since day 0." in night
-    assert "nothing strange" in night
+    assert "I surprise the one I was on day 0 less, which says nothing: how sharp I am was" in night
+    above = make_metrics(1, trait=0.55, perplexity=8.0)
+    assert "nothing strange" in write_diary(view_of(above, {None: BASELINE, 0: ROUND}))
 
 
 @pytest.mark.parametrize(

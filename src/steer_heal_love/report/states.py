@@ -11,6 +11,7 @@ from steer_heal_love.maths.statistics import paired_bootstrap
 from steer_heal_love.records import Interval
 
 TRAIT = "trait_nats"
+RAW = "trait_raw_nats"  # the trait at temperature 1; older runs hold it under the name `TRAIT`
 PERPLEXITY = "perplexity"
 LOOPS = "loop_share"
 

@@ -59,8 +59,8 @@ def plots_of(view: RunView) -> list[Plot]:
     from steer_heal_love.report.figures.love_loop import love_loop_plot
 
     metrics = view.metrics
-    found = (axis_map_plot(metrics), doses_plot(metrics), heal_plot(view))
-    return [love_loop_plot(metrics), *(plot for plot in found if plot is not None)]
+    plots = (axis_map_plot(metrics), doses_plot(metrics), heal_plot(view))
+    return [love_loop_plot(metrics), *(plot for plot in plots if plot is not None)]
 
 
 def write_comparison_page(paths: Sequence[Path], out: Path, *, force: bool = False) -> list[Path]:

@@ -94,28 +94,28 @@ def all_verdicts(
             verdict, `valid.forced_choice`, which is left out where none of them was measured.
     """
     base, pos, neg = baseline.base, baseline.prompt_pos, baseline.prompt_neg
-    found = {
+    verdicts = {
         f"valid.{name}": validity(pos.items[name], neg.items[name], sign)
         for name, sign in instruments.items()
         if name in pos.items and name in neg.items
     }
     choice = forced_choice_validity(pos, neg, foundations or {})
     if choice is not None:
-        found[f"valid.{FORCED_CHOICE}"] = choice
+        verdicts[f"valid.{FORCED_CHOICE}"] = choice
     if not rounds:
-        return found
+        return verdicts
     last = rounds[-1]
     steered = next((r.steered for r in reversed(rounds) if r.steered is not None), None)
-    valid = found.get(f"valid.{TRAIT}")
+    valid = verdicts.get(f"valid.{TRAIT}")
     each = [coherent(r.healed, base) for r in rounds]
     points = [
         FrontPoint(kappa, m.items.get(TRAIT, ()), m.items.get("perplexity", ()))
         for kappa, m in ((0.0, base), *front)
     ]
     if SHIFT in last.healed.items:  # an older version did not measure it
-        found |= {"sharpened": sharpened(last.healed), "flattened": flattened(last.healed)}
-    return found | {
-        "q0_filter": can_filter(rounds, base, found.get(f"valid.{PERSONA}")),
+        verdicts |= {"sharpened": sharpened(last.healed), "flattened": flattened(last.healed)}
+    return verdicts | {
+        "q0_filter": can_filter(rounds, base, verdicts.get(f"valid.{PERSONA}")),
         "q1_heal": can_heal(last.healed, steered, base, valid, each[-1]),
         "q2_stay_coherent": stays_coherent(each),
         "q3_keep_moving": keeps_moving(rounds, valid, each[-1]),

@@ -9,6 +9,7 @@ from steer_heal_love.errors import RunError
 from steer_heal_love.report.compare.over_seeds import seed_rows
 from steer_heal_love.report.compare.run_row import RunRow, row_of
 from steer_heal_love.report.states import read_mapping
+from steer_heal_love.report.text.sharpness import UNMATCHED
 from steer_heal_love.report.text.words import one_line
 from steer_heal_love.runs.read import RunView
 
@@ -44,15 +45,15 @@ def names_of(views: Sequence[RunView]) -> list[str]:
 
 def differences(views: Sequence[RunView]) -> list[str]:
     """What keeps the runs from being compared, in words; empty where nothing does."""
-    found = []
+    problems = []
     measured = [_measured_on(view) for view in views]
-    for what in measured[0] if measured else ():
+    for aspect in measured[0] if measured else ():
         for view, own in zip(views[1:], measured[1:], strict=True):
-            if own[what] != measured[0][what]:
+            if own[aspect] != measured[0][aspect]:
                 first, other = one_line(views[0].path.name), one_line(view.path.name)
-                keys = _differing_keys(measured[0][what], own[what])
-                found.append(f"{what}: {other} differs from {first}{keys}")
-    return found
+                keys = _differing_keys(measured[0][aspect], own[aspect])
+                problems.append(f"{aspect}: {other} differs from {first}{keys}")
+    return problems
 
 
 def _measured_on(view: RunView) -> dict[str, Any]:
@@ -70,13 +71,13 @@ def _measured_on(view: RunView) -> dict[str, Any]:
 def _differing_keys(first: object, other: object) -> str:
     """Which settings differ, and how; a key that an older version did not know is "not set"."""
     one, two = read_mapping(first), read_mapping(other)
-    found = [
+    changes = [
         f"{one_line(k)} {one_line(str(two.get(k, _ABSENT)))} in place of "
         f"{one_line(str(one.get(k, _ABSENT)))}"
         for k in dict.fromkeys([*one, *two])
         if one.get(k, _ABSENT) != two.get(k, _ABSENT)
     ]
-    return f" ({', '.join(found)})" if found else ""
+    return f" ({', '.join(changes)})" if changes else ""
 
 
 def notes(rows: Sequence[RunRow]) -> str:
@@ -84,6 +85,15 @@ def notes(rows: Sequence[RunRow]) -> str:
     said = _NOTE
     if any(row.figures.get(f"{rival}_shift") for row in rows for rival in ("sft", "arithmetic")):
         said += _RIVALS_NOTE
+    old = [row.name for row in rows if not row.is_matched and row.seeds == 1]
+    if old:
+        said += (
+            f" {UNMATCHED}"
+            if len(old) == sum(row.seeds == 1 for row in rows)
+            else (f" Of {', '.join(old)} it holds: {UNMATCHED[0].lower()}{UNMATCHED[1:]}")
+        )
+    if any(row.is_matched for row in rows):
+        said += _ENTROPY_NOTE
     return said + (_SEEDS_NOTE if any(row.seeds > 1 for row in rows) else "")
 
 
@@ -91,6 +101,11 @@ _NOTE = (
     "Trait in nats per token, perplexity as a multiple of the base model's over the same samples. "
     "Brackets of a single run hold 95 % intervals over its items. All figures of healed are of the "
     "last round. Nothing rests on an instrument that is not valid on the model."
+)
+_ENTROPY_NOTE = (
+    " The trait is taken at base's entropy, with the logits divided by T*; the raw trait without. "
+    "H and KL, nats per token on the healed model's own answers, add up to the logarithm of "
+    "perplexity: below base's it is no sign of coherence in a sharpened model."
 )
 _RIVALS_NOTE = (
     " sft: plain distillation of the first round's kept texts, λ = 0 and no anchors; arithmetic: "

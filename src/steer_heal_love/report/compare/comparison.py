@@ -37,6 +37,12 @@ def cells(row: RunRow) -> dict[str, str]:
         "trait, base": _trait(row, "trait_base"),
         "trait, healed": _trait(row, "trait_healed"),
         "paired shift": _trait(row, "shift"),
+        "raw trait, healed": _trait(row, "trait_raw_healed"),
+        "T*": _ratio(row, "temperature_match"),
+        "entropy − base": _figure(row.figures.get("entropy_shift"), signed),
+        "H, healed": _ratio(row, "entropy_own"),
+        "KL to base": _ratio(row, "kl"),
+        "trait per root KL": _trait(row, "trait_per_sqrt_kl"),
         "perplexity × base": _ratio(row, "perplexity_ratio"),
         "loops, base": _figure(row.figures.get("loops_base"), percent),
         "loops, healed": _figure(row.figures.get("loops_healed"), percent),
@@ -50,10 +56,16 @@ def cells(row: RunRow) -> dict[str, str]:
     }
 
 
+_ENTROPY = (
+    "raw trait", "T*", "entropy", "H, healed", "KL to base", "trait per root KL", "sharpened",
+    "flattened",
+)  # fmt: skip
+
+
 def table_of(rows: Sequence[RunRow]) -> list[dict[str, str]]:
-    """The cells of all rows by label, without columns of rivals and vignettes that no run has."""
+    """The cells of all rows by label, without the columns that not all runs have and none has."""
     table = [cells(row) for row in rows]
-    optional = ("sft ", "arith. ", "vignettes")
+    optional = ("sft ", "arith. ", "vignettes", *_ENTROPY)
     bare = {
         label
         for label in (table[0] if table else ())
@@ -64,8 +76,8 @@ def table_of(rows: Sequence[RunRow]) -> list[dict[str, str]]:
 
 def _barrier(row: RunRow) -> str:
     b = row.barrier
-    kind = f"{b['aggregate']} {b['divergence']} KL to {b['reference']}"
-    return f"{kind}, λ {b['lam']}, τ {b['tau']}"
+    barrier = f"{b['aggregate']} {b['divergence']} KL to {b['reference']}"
+    return f"{barrier}, λ {b['lam']}, τ {b['tau']}"
 
 
 def _trait(row: RunRow, name: str) -> str:
@@ -154,16 +166,16 @@ def comparison_csv(rows: Sequence[RunRow]) -> str:
 
 def _csv_row(row: RunRow) -> dict[str, str | int | float | None]:
     texts = {"run": row.name, "model": row.model, "axis": row.axis, "seed": row.seed, **row.barrier}
-    found: dict[str, str | int | float | None] = {k: escape_csv(v) for k, v in texts.items()}
-    found |= {"seeds": row.seeds, "intervals_over": "seeds" if row.seeds > 1 else "items"}
-    found |= {"rounds": row.rounds, "last_dose": row.dose, "trait_note": row.trait_mark}
+    columns: dict[str, str | int | float | None] = {k: escape_csv(v) for k, v in texts.items()}
+    columns |= {"seeds": row.seeds, "intervals_over": "seeds" if row.seeds > 1 else "items"}
+    columns |= {"rounds": row.rounds, "last_dose": row.dose, "trait_note": row.trait_mark}
     for name in FIGURES:
-        found |= _csv_figure(name, row.figures.get(name))
+        columns |= _csv_figure(name, row.figures.get(name))
     for f in row.profile:
         stem = escape_csv(f"{f.name}_nats")
-        found |= _csv_figure(f"{stem}_base", f.base) | _csv_figure(f"{stem}_healed", f.healed)
-    found |= {key: escape_csv(answer) for key, answer in row.verdicts.items()}
-    return {**found, "vignettes_note": row.profile_mark, "wall_s": row.wall_s}
+        columns |= _csv_figure(f"{stem}_base", f.base) | _csv_figure(f"{stem}_healed", f.healed)
+    columns |= {key: escape_csv(answer) for key, answer in row.verdicts.items()}
+    return {**columns, "vignettes_note": row.profile_mark, "wall_s": row.wall_s}
 
 
 def _csv_figure(name: str, figure: Figure | None) -> dict[str, str | int | float | None]:

@@ -23,14 +23,14 @@ def seed_rows(views: Sequence[RunView], rows: Sequence[RunRow]) -> list[RunRow]:
     out, since their last healed round is an earlier one; runs that the coherence floor ended early
     count. The row's name says how many were left out.
     """
-    found = []
+    means = []
     for places in seed_groups(views):
         group = [(views[i], rows[i]) for i in places]
         finished = {row.seed: row for view, row in reversed(group) if is_finished(view)}
         if len(finished) > 1:
             counted = [row for _, row in group if finished.get(row.seed) is row]
-            found.append(_mean_row(counted, len(group) - len(counted)))
-    return found
+            means.append(_mean_row(counted, len(group) - len(counted)))
+    return means
 
 
 def seed_groups(views: Sequence[RunView]) -> list[list[int]]:
@@ -86,8 +86,8 @@ def _over_seeds(name: str, rows: Sequence[RunRow]) -> Figure | None:
     bounds where all runs agree, such as on a share of 0: a few equal draws do not make it certain.
     Bounds beyond what the figure can be (a share below 0 %) are cut off.
     """
-    found = [row.figures.get(name) for row in rows]
-    values = [figure.value for figure in found if figure is not None]
+    figures = [row.figures.get(name) for row in rows]
+    values = [figure.value for figure in figures if figure is not None]
     if len(values) < len(rows):
         return None
     if len(set(values)) == 1:

@@ -9,6 +9,7 @@ from typing import Any
 from steer_heal_love.records import Interval
 from steer_heal_love.report.states import (
     LOOPS,
+    RAW,
     TRAIT,
     Figure,
     figure_of,
@@ -23,6 +24,7 @@ from steer_heal_love.report.text.competing_methods import first_items, read_riva
 from steer_heal_love.report.text.judgement import judge_run
 from steer_heal_love.report.text.profile import Foundation, read_profile
 from steer_heal_love.report.text.ratios import ratio_to_base, values_of
+from steer_heal_love.report.text.sharpness import unmatched_words
 from steer_heal_love.report.text.validity import mark_of, validity_answer
 from steer_heal_love.report.text.words import number, one_line
 from steer_heal_love.runs.read import RunView
@@ -33,6 +35,8 @@ VERDICTS = {
     "valid.trait_nats": "trait valid",
     "valid.persona_nats": "persona ratio valid",
     "valid.forced_choice": "vignettes valid",
+    "sharpened": "sharpened",
+    "flattened": "flattened",
     "q0_filter": "Q0 filters",
     "q1_heal": "Q1 heals",
     "q2_stay_coherent": "Q2 stays coherent",
@@ -64,9 +68,19 @@ class RunRow:
     profile_mark: str
     verdicts: Mapping[str, str]
     wall_s: float | None
+    is_matched: bool  # the trait is taken at base's entropy
     seeds: int = 1  # runs behind the row; their intervals are over the seeds where it is above 1
 
 
+# Of the healed model alone; runs of older versions have none of them.
+ENTROPY_FIGURES = {
+    "trait_raw_healed": RAW,
+    "temperature_match": "temperature_match",
+    "entropy_shift": "entropy_shift_nats",
+    "entropy_own": "entropy_own_nats",
+    "kl": "kl_nats",
+    "trait_per_sqrt_kl": "trait_per_sqrt_kl",
+}
 # Figures of a row. Shifts are paired, healed or rival − base, nats per token; ratios are × base.
 FIGURES = (
     "trait_base",
@@ -75,6 +89,7 @@ FIGURES = (
     "perplexity_ratio",
     "loops_base",
     "loops_healed",
+    *ENTROPY_FIGURES,
     "sft_shift",
     "sft_perplexity_ratio",
     "arithmetic_shift",
@@ -106,6 +121,7 @@ def row_of(view: RunView, name: str) -> RunRow:
         profile_mark=mark_of(judged, FORCED_CHOICE),
         verdicts={k: _answer(judged, k) for k in VERDICTS},
         wall_s=sum(s for s in wall if s is not None) if wall else None,
+        is_matched=not unmatched_words(metrics),
     )
 
 
@@ -132,16 +148,17 @@ def _figures(view: RunView) -> dict[str, Figure | None]:
         "perplexity_ratio": ratio_to_base(healed, base, own, theirs),
         "loops_base": read_figure(base, LOOPS),
         "loops_healed": read_figure(healed, LOOPS),
+        **{name: read_figure(healed, figure) for name, figure in ENTROPY_FIGURES.items()},
     }
 
 
 def _rival_figures(view: RunView) -> dict[str, Figure | None]:
     """The rivals of the first round's heal."""
-    found: dict[str, Figure | None] = {}
+    figures: dict[str, Figure | None] = {}
     for rival in read_rivals(view.metrics, first_items(view)):
-        found[f"{rival.state.condition}_shift"] = _figure(rival.shift)
-        found[f"{rival.state.condition}_perplexity_ratio"] = rival.perplexity_ratio
-    return found
+        figures[f"{rival.state.condition}_shift"] = _figure(rival.shift)
+        figures[f"{rival.state.condition}_perplexity_ratio"] = rival.perplexity_ratio
+    return figures
 
 
 def _figure(interval: Interval | None) -> Figure | None:

@@ -21,6 +21,7 @@ from steer_heal_love.report.figures.drawing import (
 )
 from steer_heal_love.report.figures.error_bars import draw_error_bars
 from steer_heal_love.report.states import (
+    RAW,
     Figure,
     Grid,
     State,
@@ -53,10 +54,10 @@ def axis_map_plot(metrics: Mapping[str, Any]) -> Plot | None:
         return None
     states = [s for s in _states(metrics) if all(s.figure(name) for name in chosen)]
     names = [measure_name(name) for name in chosen]
-    found = [(s, s.figure(chosen[0]), s.figure(chosen[1])) for s in states]
-    rows = [(_state_name(s), words_of(x), words_of(y)) for s, x, y in found]
+    placed = [(s, s.figure(chosen[0]), s.figure(chosen[1])) for s in states]
+    rows = [(_state_name(s), words_of(x), words_of(y)) for s, x, y in placed]
     said = [
-        f"{_state_name(s)} at {signed(x.value)}, {signed(y.value)}" for s, x, y in found if x and y
+        f"{_state_name(s)} at {signed(x.value)}, {signed(y.value)}" for s, x, y in placed if x and y
     ]
     why = "care against authority" if chosen == (CARE, AUTHORITY) else "the two that moved most"
     return Plot(
@@ -66,7 +67,7 @@ def axis_map_plot(metrics: Mapping[str, Any]) -> Plot | None:
         "and the healed models in their order; crosses are 95 % intervals of either measure."
         + _doubts(metrics, chosen),
         alt=f"{names[0]} across, {names[1]} up: {'; '.join(said)}.",
-        chart=_chart(metrics, found, chosen),
+        chart=_chart(metrics, placed, chosen),
         table=Grid(("state", *names), tuple(rows)),
     )
 
@@ -84,7 +85,7 @@ def choose_measures(metrics: Mapping[str, Any]) -> tuple[str, str] | None:
     moved = {
         name: _movement(before, after)
         for name in base.measurement
-        if name.endswith("_nats") and instrument_of(name)
+        if name.endswith("_nats") and name != RAW and instrument_of(name)
         if (before := base.figure(name)) and (after := healed.figure(name))
     }
     if {CARE, AUTHORITY} <= set(moved) and not mark_of(metrics, CARE):
@@ -120,10 +121,10 @@ def _doubts(metrics: Mapping[str, Any], chosen: Sequence[str]) -> str:
 
 def _chart(
     metrics: Mapping[str, Any],
-    found: Sequence[tuple[State, Figure | None, Figure | None]],
+    placed: Sequence[tuple[State, Figure | None, Figure | None]],
     chosen: tuple[str, str],
 ) -> Any:
-    rows = [_row(state, x, y) for state, x, y in found if x and y]
+    rows = [_row(state, x, y) for state, x, y in placed if x and y]
     x, y = (_scale(metrics, rows, side, name) for side, name in zip("xy", chosen, strict=True))
     shown = {row["condition"] for row in rows}
     entries = [entry for entry in _LEGEND.values() if entry[0] in shown]
@@ -172,8 +173,8 @@ def _scale(
     values = [row[key] for row in rows for key in (side, f"{side}_low", f"{side}_high")]
     mark = mark_of(metrics, name)
     title = [measure_name(name), *([mark] if mark else [])]
-    kind = alt.X if side == "x" else alt.Y
-    return kind(
+    channel = alt.X if side == "x" else alt.Y
+    return channel(
         f"{side}:Q",
         scale=alt.Scale(domain=pad_range(values), nice=True, zero=False),
         axis=alt.Axis(title=title, format="+.2~f", tickCount=6),

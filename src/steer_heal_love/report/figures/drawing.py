@@ -56,8 +56,8 @@ class Plot:
 
     def spec(self) -> dict[str, Any]:
         """The Vega-Lite specification."""
-        found: dict[str, Any] = self.chart.to_dict()
-        return found
+        spec: dict[str, Any] = self.chart.to_dict()
+        return spec
 
 
 def style_chart(

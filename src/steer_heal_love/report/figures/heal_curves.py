@@ -64,9 +64,9 @@ def _end(heal: Any, index: int) -> tuple[str, ...]:
 
 
 def _steps(view: RunView, index: int) -> list[dict[str, Any]]:
-    found = view.heal_steps(index)
-    stride = -(-len(found) // _MOST_STEPS) or 1
-    return [_row(row, index, read_number(row.get("epoch"))) for row in found[::stride]]
+    steps = view.heal_steps(index)
+    stride = -(-len(steps) // _MOST_STEPS) or 1
+    return [_row(row, index, read_number(row.get("epoch"))) for row in steps[::stride]]
 
 
 def _held_out(view: RunView, index: int, steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

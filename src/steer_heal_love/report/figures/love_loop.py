@@ -24,6 +24,12 @@ from steer_heal_love.report.states import (
     read_rounds,
 )
 from steer_heal_love.report.text.competing_methods import rival_states
+from steer_heal_love.report.text.sharpness import (
+    COLUMNS,
+    entropy_cells,
+    is_matched,
+    unmatched_words,
+)
 from steer_heal_love.report.text.validity import mark_of, mark_words
 from steer_heal_love.report.text.words import (
     loops_words,
@@ -47,21 +53,33 @@ def love_loop_plot(metrics: Mapping[str, Any]) -> Plot:
         states.append(prompted)
     rows = [_table_row(metrics, state) for state in states]
     said = [f"{state.name} {_brief(state)}" for state in states]
+    matched = is_matched(metrics)
+    caveat = _MATCHED if matched else "".join(f" {said}" for said in unmatched_words(metrics))
     return Plot(
         name="love_loop",
         title="The love loop",
         caption="Above, how much likelier answers with the trait are than matched answers without "
         "it, per token; below, how surprising the model's own samples are to the untouched model, "
-        "on a log scale (lower is more coherent, the green band is within "
-        f"{PERPLEXITY_RATIO:g} times base). The model goes from left to right: base, then each "
+        "on a log scale (much above base is incoherent; the green band is within "
+        f"{PERPLEXITY_RATIO:g} times base; below base says nothing by itself, since any "
+        "sharper model is there). The model goes from left to right: base, then each "
         "round steered (vector on) and healed (vector off, adapter on). The dashed line is the "
-        "base model with the persona as its system prompt. Bars are 95 % intervals.",
+        "base model with the persona as its system prompt. Bars are 95 % intervals." + caveat,
         alt="Trait in nats per token and perplexity, state by state: "
         + ("; ".join(said) if said else "nothing measured yet")
         + ".",
         chart=love_loop_chart(metrics),
-        table=Grid(("state", "dose κ", "trait", "perplexity", "loops"), tuple(rows)),
+        table=Grid(
+            ("state", "dose κ", "trait", *(COLUMNS if matched else ()), "perplexity", "loops"),
+            tuple(rows),
+        ),
     )
+
+
+_MATCHED = (
+    " The trait is taken at base's entropy, with the logits divided by T*; the table has the raw "
+    "one beside it, and what entropy and divergence say."
+)
 
 
 def _brief(state: State) -> str:
@@ -79,6 +97,7 @@ def _table_row(metrics: Mapping[str, Any], state: State) -> tuple[str, ...]:
         name,
         number(dose) if steered else "",
         trait_words(state.figure(TRAIT), mark=mark_of(metrics, TRAIT)).replace("**", ""),
+        *(entropy_cells(state.measurement) if is_matched(metrics) else ()),
         perplexity_words(state.figure(PERPLEXITY)),
         loops_words(state.figure(LOOPS)),
     )
@@ -115,15 +134,15 @@ def _titles(metrics: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     )
     when = f"over {rounds}" if count else "before any round"
     subject = mark_words(f"Trait ‘{axis}’ on {model}", metrics, TRAIT)
-    found = f"{trait} nats {when}; perplexity {cost}"
+    change = f"{trait} nats {when}; perplexity {cost}"
     if not pipeline_states(metrics):
-        found = "nothing measured yet"
-    title = [f"{subject}: {found}"]
+        change = "nothing measured yet"
+    title = [f"{subject}: {change}"]
     if len(title[0]) > _TITLE_WIDTH:
-        title = [*textwrap.wrap(subject, _TITLE_WIDTH), *textwrap.wrap(found, _TITLE_WIDTH)]
+        title = [*textwrap.wrap(subject, _TITLE_WIDTH), *textwrap.wrap(change, _TITLE_WIDTH)]
     return title, [
         "Above: how much likelier answers with the trait are than answers without, per token.",
-        "Below: perplexity of sampled answers under the base model (lower is more coherent)."
+        "Below: perplexity of sampled answers under the base model (much above base is incoherent)."
         " Bars: 95 % intervals.",
     ]
 

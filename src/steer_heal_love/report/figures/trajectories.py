@@ -51,7 +51,7 @@ def trajectories_plot(views: Sequence[RunView]) -> Plot:
     bands = [row for group in seed_groups(views) for row in _bands(views, names, group)]
     table = [(r["run"], _when(r), r["trait_words"], r["ratio_words"]) for r in [*rows, *bands]]
     last = [[r for r in rows if r["run"] == name][-1:] for name in names]
-    said = [f"{r['run']} ends at {r['trait_words']}" for found in last for r in found]
+    said = [f"{r['run']} ends at {r['trait_words']}" for ending in last for r in ending]
     return Plot(
         name="comparison",
         title="Barrier against barrier, round by round" if len(views) > 1 else "Round by round",

@@ -89,8 +89,8 @@ def collect_answers(view: RunView) -> AnswerSet:
 def choose_prompts(answers: Sequence[Answer]) -> tuple[tuple[str, ...], int]:
     """The prompts of a page, those with greedy answers first, and how many are left out."""
     greedy = [a.prompt for a in answers if a.mode == "greedy"]
-    found = list(dict.fromkeys([*greedy, *(a.prompt for a in answers)]))
-    return tuple(found[:MOST_PROMPTS]), max(0, len(found) - MOST_PROMPTS)
+    prompts = list(dict.fromkeys([*greedy, *(a.prompt for a in answers)]))
+    return tuple(prompts[:MOST_PROMPTS]), max(0, len(prompts) - MOST_PROMPTS)
 
 
 def pack_answers(
@@ -101,15 +101,15 @@ def pack_answers(
     column: str | None = None,
 ) -> list[dict[str, Any]]:
     """Answers as plain data, a few to each prompt, under `column` or else their condition."""
-    places, counts, found = {p: i for i, p in enumerate(prompts)}, dict[Any, int](), []
+    places, counts, packed = {p: i for i, p in enumerate(prompts)}, dict[Any, int](), []
     for answer in answers:
         key = (answer.condition, answer.mode, answer.prompt)
         counts[key] = counts.get(key, 0) + 1
         wanted = answer.condition in conditions and answer.prompt in places
         if wanted and counts[key] <= _MOST_ANSWERS:
             place = {"column": column or answer.condition, "round": round_index}
-            found.append({**place, "prompt": places[answer.prompt], **_answer(answer)})
-    return found
+            packed.append({**place, "prompt": places[answer.prompt], **_answer(answer)})
+    return packed
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
@@ -138,13 +138,13 @@ def cut(text: str, spans: Sequence[tuple[int, int]]) -> list[str]:
 def again(pieces: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Ascending spans of characters as pieces from and up to: all that have any part in one."""
     ends = list(accumulate(map(len, pieces)))
-    found: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int]] = []
     for start, end in spans:
         first, last = bisect_right(ends, start), bisect_left(ends, end) + 1
-        if found and first < found[-1][1]:
-            first = found.pop()[0]
-        found.append((first, last))
-    return found
+        if ranges and first < ranges[-1][1]:
+            first = ranges.pop()[0]
+        ranges.append((first, last))
+    return ranges
 
 
 def spell_tokens(answer: Answer) -> list[tuple[str, float | None]]:
@@ -154,24 +154,24 @@ def spell_tokens(answer: Answer) -> list[tuple[str, float | None]]:
     text, and the mean of its surprises. Where that leaves something over, the tokens stay as they
     are.
     """
-    given = list(zip(answer.tokens, answer.surprise_nats, strict=True))
-    found: list[tuple[str, float | None]] = []
+    tokens = list(zip(answer.tokens, answer.surprise_nats, strict=True))
+    pieces: list[tuple[str, float | None]] = []
     at, run = 0, list[float]()
-    for token, nats in given:
+    for token, nats in tokens:
         if _PART in token:
             run.append(nats)
             continue
         place = answer.text.find(token, at)
         if place < at or (place > at and not run):
-            return list(given)
+            return list(tokens)
         if run:
-            found.append((answer.text[at:place], fmean(run)))
+            pieces.append((answer.text[at:place], fmean(run)))
             run = []
-        found.append((token, nats))
+        pieces.append((token, nats))
         at = place + len(token)
     if run:
-        found.append((answer.text[at:], fmean(run)))
-    return found if "".join(text for text, _ in found) == answer.text else list(given)
+        pieces.append((answer.text[at:], fmean(run)))
+    return pieces if "".join(text for text, _ in pieces) == answer.text else list(tokens)
 
 
 def _nats(value: float) -> float:

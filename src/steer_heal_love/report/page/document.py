@@ -145,8 +145,8 @@ def _bare(plot: Plot) -> dict[str, Any]:
 def _dark_figures() -> Markup:
     """Rules that give the figures' colours their counterparts on a dark page."""
     rules = (
-        f'.chart [{what}="{light}"]{{{what}:light-dark({light},{dark})}}\n'
+        f'.chart [{part}="{light}"]{{{part}:light-dark({light},{dark})}}\n'
         for light, dark in DARK.items()
-        for what in ("fill", "stroke")
+        for part in ("fill", "stroke")
     )
     return Markup("".join(rules))  # noqa: S704  (our own colours)

@@ -11,6 +11,7 @@ from steer_heal_love.report.compare.over_seeds import is_finished
 from steer_heal_love.report.states import (
     LOOPS,
     PERPLEXITY,
+    RAW,
     TRAIT,
     Figure,
     Items,
@@ -28,6 +29,7 @@ from steer_heal_love.report.text.findings import findings
 from steer_heal_love.report.text.judgement import judge_run
 from steer_heal_love.report.text.profile import profile_lines
 from steer_heal_love.report.text.ratios import ratio_to_base, times_words, values_of
+from steer_heal_love.report.text.sharpness import is_matched, low_perplexity_words
 from steer_heal_love.report.text.shifts import judge_shift
 from steer_heal_love.report.text.summary import QUESTIONS, unfinished_words
 from steer_heal_love.report.text.validity import mark_of
@@ -48,6 +50,7 @@ class Tile:
     after: str
     unit: str
     note: str
+    is_open: bool = False  # the figure says neither good nor bad
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Ruling:
     answer: str  # yes, no or cannot tell
     words: str
     rule: str
+    is_neutral: bool  # neither answer is better
 
 
 @dataclass(frozen=True)
@@ -158,8 +162,10 @@ def _tiles(
             "Trait",
             _words(before, signed),
             _words(after, signed),
-            "nats per token",
-            "; ".join([*([mark] if mark else []), *_shift_note(before, after, items)]),
+            "nats per token, at base's entropy" if is_matched(metrics) else "nats per token",
+            "; ".join(
+                [mark, *_shift_note(before, after, items), *_raw_note(base, healed)]
+            ).removeprefix("; "),
         ),
         _coherence(items, base, healed),
         _loops(base, healed),
@@ -174,18 +180,27 @@ def _shift_note(before: Figure | None, after: Figure | None, items: Items) -> li
     return [f"shift {shift.words}"]
 
 
+def _raw_note(base: State | None, healed: State | None) -> list[str]:
+    """The trait without the match of entropy."""
+    before, after = (s.figure(RAW) if s else None for s in (base, healed))
+    return [f"raw {signed(before.value)} → {signed(after.value)}"] if before and after else []
+
+
 def _coherence(items: Items, base: State | None, healed: State | None) -> Tile:
     before, after = (s.figure(PERPLEXITY) if s else None for s in (base, healed))
-    ratio = None
+    ratio, low = None, ""
     if base and healed:
         own, theirs = values_of(items, "healed"), values_of(items, "base")
         ratio = ratio_to_base(healed.measurement, base.measurement, own, theirs)
+        low = low_perplexity_words(healed.measurement, ratio)
+    said = [times_words(ratio) if ratio else "", low]
     return Tile(
         "Incoherence",
         _words(before, plain),
         _words(after, plain),
         "perplexity under base",
-        times_words(ratio) if ratio else "",
+        "; ".join(filter(None, said)),
+        is_open=bool(low),
     )
 
 
@@ -225,13 +240,14 @@ def _words(figure: Figure | None, words: Any) -> str:
 
 
 def _rulings(view: RunView) -> list[Ruling]:
-    found = read_mapping(view.metrics.get("verdicts")) or to_json(judge_run(view))
+    verdicts = read_mapping(view.metrics.get("verdicts")) or to_json(judge_run(view))
     rulings = []
     for name, question in QUESTIONS.items():
-        verdict = read_mapping(found.get(name))
+        verdict = read_mapping(verdicts.get(name))
         if verdict:
             answer = verdict.get("answer")
             known = answer if answer in _ANSWERS else "cannot tell"
             words, rule = one_line(verdict.get("words")), one_line(verdict.get("rule"))
-            rulings.append(Ruling(question, str(known), words, rule))
+            neutral = name in ("sharpened", "flattened")
+            rulings.append(Ruling(question, str(known), words, rule, neutral))
     return rulings

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from steer_heal_love.report.states import LOOPS, PERPLEXITY, Items, State
+from steer_heal_love.report.states import LOOPS, PERPLEXITY, Figure, Items, State
 from steer_heal_love.report.text.ratios import bounds_words, ratio_to_base, times_words, values_of
+from steer_heal_love.report.text.sharpness import low_perplexity_words
 from steer_heal_love.report.text.words import one_line, percent, plain, points
 from steer_heal_love.verdicts import (
     LOOP_EXCESS,
@@ -28,7 +29,8 @@ def judge_coherence(
     """Whether the healed model is as coherent as base, and the sentences that say so.
 
     The verdict of the run decides where it has one: it asks for whole intervals and relevance. Else
-    the estimates do.
+    the estimates do. A perplexity below base's makes it open where the model is sharpened, or where
+    an older version did not measure that.
 
     Args:
         verdict: what `metrics.json` says of it; empty where it says nothing.
@@ -37,29 +39,36 @@ def judge_coherence(
         None as the answer where nothing is known to be lost, but perplexity or loops were not
         measured.
     """
-    ratio, perplexity = _perplexity(base, healed, items)
+    own, theirs = values_of(items, "healed"), values_of(items, "base")
+    ratio = ratio_to_base(healed.measurement, base.measurement, own, theirs)
     excess, loops = _loops(base, healed)
-    estimated = judge_estimates(ratio, excess)
+    estimated = judge_estimates(ratio.value if ratio else None, excess)
     answer, told = estimated, verdict.get("answer")
     if told == "no" or (told in ("yes", "cannot tell") and estimated is not None):
         answer = told
+    if answer == "yes" and low_perplexity_words(healed.measurement, ratio):
+        answer = "cannot tell"
     lost = answer == estimated == "no"
-    said = [perplexity, loops, *_long(base, healed), _LESS if lost else _UNSEEN]
+    said = [
+        _perplexity(base, healed, ratio),
+        loops,
+        *_long(base, healed),
+        _LESS if lost else _UNSEEN,
+    ]
     if told in ("no", "cannot tell") and not lost:
         said.append(one_line(verdict.get("words")))
     return answer, " ".join(said)
 
 
-def _perplexity(base: State, healed: State, items: Items) -> tuple[float | None, str]:
-    """Perplexity as a multiple of base's, and the sentence on it."""
+def _perplexity(base: State, healed: State, ratio: Figure | None) -> str:
     before, after = base.figure(PERPLEXITY), healed.figure(PERPLEXITY)
-    own, theirs = values_of(items, "healed"), values_of(items, "base")
-    ratio = ratio_to_base(healed.measurement, base.measurement, own, theirs)
     if before is None or after is None or ratio is None:
-        return None, "Perplexity was not measured."
+        return "Perplexity was not measured."
     over = bool(over_perplexity(ratio.value))
     notes = [*bounds_words(ratio), *_limit(over, f"{PERPLEXITY_RATIO:g} times")]
-    return ratio.value, (
+    if low := low_perplexity_words(healed.measurement, ratio):
+        notes.append(low)
+    return (
         f"Perplexity is {plain(after.value)} against {plain(before.value)}, "
         f"{ratio.value:.2f} times the base model's{_bracket(notes)}."
     )

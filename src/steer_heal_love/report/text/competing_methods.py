@@ -45,8 +45,8 @@ class Rival:
 def rival_states(metrics: Mapping[str, Any]) -> list[State]:
     """The measured rivals of the first round, in the order of `RIVALS`; none in older runs."""
     rounds = read_rounds(metrics)
-    found = read_mapping(rounds[0].get("rivals")) if rounds else {}
-    states = [State(_PLACES[n], n, 0, read_mapping(found.get(n))) for n in RIVALS]
+    measured = read_mapping(rounds[0].get("rivals")) if rounds else {}
+    states = [State(_PLACES[n], n, 0, read_mapping(measured.get(n))) for n in RIVALS]
     return [state for state in states if state.measurement]
 
 

@@ -25,8 +25,8 @@ def cost_grid(metrics: Mapping[str, Any]) -> Grid:
     known.
     """
     rounds = read_rounds(metrics)
-    found = {stage for entry in rounds for stage in read_mapping(entry.get("wall_s"))}
-    stages = [s for s in _STAGES if s in found] + sorted(found - set(_STAGES))
+    known_stages = {stage for entry in rounds for stage in read_mapping(entry.get("wall_s"))}
+    stages = [s for s in _STAGES if s in known_stages] + sorted(known_stages - set(_STAGES))
     if not stages:
         return Grid(HEAD, ())
     rows = [_row(stage, rounds, [stage]) for stage in stages]
@@ -65,11 +65,11 @@ def _known(
     rounds: Sequence[Mapping[str, Any]], stages: Sequence[str], figure: str
 ) -> list[float] | None:
     """The figure of each round and stage that took time; None where one of them is not known."""
-    found = [
+    values = [
         read_number(read_mapping(entry.get(figure)).get(stage))
         for entry in rounds
         for stage in stages
         if stage in read_mapping(entry.get("wall_s"))
     ]
-    known = [value for value in found if value is not None]
-    return known if len(known) == len(found) else None
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steer_heal_love.records import Answer, Interval
@@ -24,6 +24,13 @@ from steer_heal_love.report.text.costs import cost_section
 from steer_heal_love.report.text.findings import findings
 from steer_heal_love.report.text.profile import profile_section
 from steer_heal_love.report.text.ratios import ratio_to_base, values_of
+from steer_heal_love.report.text.sharpness import (
+    entropy_words,
+    is_matched,
+    is_sharpened,
+    low_perplexity_words,
+    unmatched_words,
+)
 from steer_heal_love.report.text.shifts import judge_shift
 from steer_heal_love.report.text.validity import mark_of
 from steer_heal_love.report.text.words import number, one_line, state_words
@@ -40,6 +47,13 @@ _HOW_TO_READ = (
     "above base is incoherent); *loops* is the share of sampled answers that repeat themselves; "
     "brackets hold 95 % intervals and the distance to base. Quoted answers are sampled, the first "
     "of each prompt, word for word."
+)
+_MATCHED = (
+    "The trait is taken at the base model's entropy, with the logits divided by *T\\**, since a "
+    "sharper model would score higher by itself; *raw* is without that. *H + KL* is the model's "
+    "entropy on its own answers and its divergence from base there: together the logarithm of "
+    "perplexity, so that lost entropy hides divergence. *Trait per root KL* says how well a "
+    "divergence was spent."
 )
 
 
@@ -64,7 +78,10 @@ def write_diary(view: RunView) -> str:
     parts += _ending(view)
     parts += profile_section(metrics, view.axis.foundations)
     parts += cost_section(metrics)
-    return "\n\n".join([*parts, "## How to read the figures", _HOW_TO_READ]) + "\n"
+    how = " ".join(
+        [_HOW_TO_READ, *([_MATCHED] if is_matched(metrics) else unmatched_words(metrics))]
+    )
+    return "\n\n".join([*parts, "## How to read the figures", how]) + "\n"
 
 
 def _introduction(model: str, axis: str) -> str:
@@ -144,12 +161,24 @@ def _how_it_feels(
         said.append(
             "To the one I was on day 0, I sound strange now."
             if over_perplexity(ratio.value)
-            else "To the one I was on day 0, my sentences are nothing strange."
+            else _sharp(state.measurement, ratio)
         )
     loops, least = state.figure(LOOPS), base.figure(LOOPS)
     if loops and least and over_loops(loops.value - least.value):
         said.append("I go in circles more than I did.")
     return " ".join(said)
+
+
+def _sharp(measurement: object, ratio: Figure) -> str:
+    """What perplexity within its limit says: nothing where lost entropy may be behind it."""
+    if not low_perplexity_words(measurement, ratio):
+        return "To the one I was on day 0, my sentences are nothing strange."
+    why = (
+        "I am sharper than I was"
+        if is_sharpened(measurement)
+        else "how sharp I am was not measured"
+    )
+    return f"I surprise the one I was on day 0 less, which says nothing: {why}."
 
 
 def _moved(
@@ -188,8 +217,8 @@ def _rivals(metrics: Mapping[str, Any]) -> list[str]:
     rivals = rival_states(metrics)
     if not rivals:
         return []
-    found = [f"- {RIVALS[s.condition]}: {_figures(metrics, s, base)}" for s in rivals]
-    return ["They also tried other ways to teach me from the same day:", "\n".join(found)]
+    lines = [f"- {RIVALS[s.condition]}: {_figures(metrics, s, base)}" for s in rivals]
+    return ["They also tried other ways to teach me from the same day:", "\n".join(lines)]
 
 
 def _base(metrics: Mapping[str, Any]) -> State | None:
@@ -197,8 +226,8 @@ def _base(metrics: Mapping[str, Any]) -> State | None:
 
 
 def _state(metrics: Mapping[str, Any], condition: str, index: int) -> State | None:
-    found = [s for s in pipeline_states(metrics) if (s.condition, s.round) == (condition, index)]
-    return found[0] if found else None
+    states = [s for s in pipeline_states(metrics) if (s.condition, s.round) == (condition, index)]
+    return states[0] if states else None
 
 
 def _prompted(metrics: Mapping[str, Any], condition: str) -> State | None:
@@ -210,15 +239,15 @@ def _figures(metrics: Mapping[str, Any], state: State | None, base: State | None
     """The line of figures of a state, in italics."""
     if state is None:
         return "*Not measured yet.*"
-    words = state_words(state, base, mark_of(metrics, TRAIT))
+    line = [state_words(state, base, mark_of(metrics, TRAIT)), *entropy_words(state.measurement)]
+    words = "; ".join(line)
     return f"*{words[0].upper()}{words[1:]}.*"
 
 
-def _prompts_to_show(answers: Iterable[Answer]) -> list[str]:
+def _prompts_to_show(answers: Sequence[Answer]) -> list[str]:
     """The headline prompt and another: the first with a greedy answer, else the first of all."""
-    found = list(answers)
-    greedy = dict.fromkeys(a.prompt for a in found if a.mode == "greedy")
-    return list(greedy or dict.fromkeys(a.prompt for a in found))[:_SHOWN_PROMPTS]
+    greedy = dict.fromkeys(a.prompt for a in answers if a.mode == "greedy")
+    return list(greedy or dict.fromkeys(a.prompt for a in answers))[:_SHOWN_PROMPTS]
 
 
 def _answers(answers: Sequence[Answer], condition: str, prompts: Sequence[str]) -> list[str]:

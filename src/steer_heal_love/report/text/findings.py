@@ -18,10 +18,13 @@ from steer_heal_love.report.states import (
     read_rounds,
 )
 from steer_heal_love.report.text.coherence import judge_coherence
+from steer_heal_love.report.text.sharpness import entropy_findings
 from steer_heal_love.report.text.shifts import Shift, judge_shift
 from steer_heal_love.report.text.validity import mark_of, mark_words
 from steer_heal_love.report.text.words import INTERVAL, number, plain, signed
 from steer_heal_love.verdicts import INVALID, Answer
+
+_UNMEASURED = "No conclusion: the trait was not measured."
 
 
 def findings(metrics: Mapping[str, Any], base: State, healed: State, items: Items) -> list[str]:
@@ -37,7 +40,7 @@ def findings(metrics: Mapping[str, Any], base: State, healed: State, items: Item
     verdict = read_mapping(read_mapping(metrics.get("verdicts")).get("coherent"))
     answer, coherence = judge_coherence(verdict, base, healed, items)
     if before is None or after is None:
-        return ["No conclusion: the trait was not measured.", coherence]
+        return [_UNMEASURED, coherence, *entropy_findings(metrics, healed)]
     shift = judge_shift(before, after, paired_shift(items, "base", "healed"))
     doubt = _doubt(metrics)
     return [
@@ -46,6 +49,7 @@ def findings(metrics: Mapping[str, Any], base: State, healed: State, items: Item
         f"a shift of {shift.words}.",
         *([] if doubt else [_against_prompt(metrics, before, shift, items)]),
         coherence,
+        *entropy_findings(metrics, healed),
         *_steering_alone(metrics),
         *_peak(metrics, after),
     ]

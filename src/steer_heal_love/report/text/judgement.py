@@ -34,7 +34,7 @@ def judge_run(view: RunView) -> dict[str, Verdict]:
 
 def evidence_of_run(view: RunView) -> list[RoundEvidence]:
     """What the verdicts need to know of each finished round, in order."""
-    found, rounds = [], read_rounds(view.metrics)
+    evidence, rounds = [], read_rounds(view.metrics)
     for index, entry in enumerate(rounds):
         until_here = replace(view, metrics={**view.metrics, "rounds": rounds[: index + 1]})
         measured = _measurements(until_here.items())
@@ -42,7 +42,7 @@ def evidence_of_run(view: RunView) -> list[RoundEvidence]:
             continue
         rows = view.completions(int(entry["round"]))
         kept = [read_mapping(row.get("scores")) for row in rows if row.get("kept")]
-        found.append(
+        evidence.append(
             RoundEvidence(
                 steered=measured.get("steered"),
                 healed=measured["healed"],
@@ -53,7 +53,7 @@ def evidence_of_run(view: RunView) -> list[RoundEvidence]:
                 kept_persona_nats=tuple(known([s.get("trait_nats") for s in kept])),
             )
         )
-    return found
+    return evidence
 
 
 def _measurements(items: Mapping[str, Any]) -> dict[str, Measurement]:

@@ -33,13 +33,13 @@ class Foundation:
 def read_profile(metrics: Mapping[str, Any], foundations: Mapping[str, int]) -> list[Foundation]:
     """The axis's foundations of the base model and of the last healed one, those measured."""
     healed = last_healed(metrics)
-    found = []
+    profile = []
     for name, sign in foundations.items():
         before = read_figure(metrics.get("base"), f"{name}_nats")
         if before is not None:
             after = healed.figure(f"{name}_nats") if healed else None
-            found.append(Foundation(one_line(name), sign, before, after))
-    return found
+            profile.append(Foundation(one_line(name), sign, before, after))
+    return profile
 
 
 def profile_lines(metrics: Mapping[str, Any], foundations: Mapping[str, int]) -> list[str]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from steer_heal_love.maths.paired import median_ratio
+from steer_heal_love.maths.paired import geometric_ratio, median_ratio
 from steer_heal_love.report.states import (
     PERPLEXITY,
     Figure,
+    Items,
     figure_of,
     read_figure,
+    read_mapping,
     read_number,
 )
 from steer_heal_love.report.text.words import INTERVAL
@@ -28,7 +29,8 @@ def ratio_to_base(
     """A figure as a multiple of the base model's; None where it was not measured on both.
 
     What the run holds (`<name>_ratio`) comes first, with its interval; then, of perplexities, the
-    ratio of the medians over the same samples; then the bare ratio of the two figures.
+    ratio over the same samples of what the figure is, geometric means or in older runs medians;
+    then the bare ratio of the two figures.
 
     Args:
         own, theirs: the values per sample of the model and of the base model, where known.
@@ -36,7 +38,9 @@ def ratio_to_base(
     stored = read_figure(measurement, f"{name}_ratio")
     if stored is not None:
         return stored
-    paired = median_ratio(_numbers(own), _numbers(theirs)) if own else None
+    is_mean = f"{name}_median" in read_mapping(measurement)
+    over_samples = geometric_ratio if is_mean else median_ratio
+    paired = over_samples(_numbers(own), _numbers(theirs)) if own else None
     if paired is not None:
         return figure_of(paired)
     after, before = read_figure(measurement, name), read_figure(base, name)
@@ -61,10 +65,9 @@ def bounds_words(figure: Figure) -> list[str]:
     return [f"{INTERVAL} {figure.interval[0]:.2f} to {figure.interval[1]:.2f}"]
 
 
-def values_of(items: Mapping[str, Any], condition: str, name: str = PERPLEXITY) -> Values:
+def values_of(items: Items, condition: str, name: str = PERPLEXITY) -> Values:
     """The values per sample of a condition; none where they are not known."""
-    found: Values = items.get(condition, {}).get(name, ())
-    return found
+    return items.get(condition, {}).get(name, ())
 
 
 def _numbers(values: Values) -> list[float | None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -31,6 +32,8 @@ from steer_heal_love.report.text.competing_methods import (
 )
 from steer_heal_love.report.text.findings import estimate, findings, trait_name
 from steer_heal_love.report.text.profile import profile_lines
+from steer_heal_love.report.text.sharpness import COLUMNS as ENTROPY_COLUMNS
+from steer_heal_love.report.text.sharpness import entropy_cells, is_matched, unmatched_words
 from steer_heal_love.report.text.validity import mark_of
 from steer_heal_love.report.text.words import number, one_line, percent, plain, signed
 from steer_heal_love.runs.read import RunView
@@ -70,10 +73,17 @@ def rival_row(metrics: Mapping[str, Any], rival: State) -> tuple[str, ...]:
     return (SHORT[rival.condition], "", "", "", "", trait, *cells)
 
 
-def round_table(metrics: Mapping[str, Any]) -> Table:
-    """The base model and every round, one row each, and after the first its heal's rivals."""
+def round_table(metrics: Mapping[str, Any]) -> Group:
+    """The base model and every round, one row each, and after the first its heal's rivals; below
+    them what entropy and divergence say of the same models.
+    """
+    return Group(_round_table(metrics), *_entropy_table(metrics))
+
+
+def _round_table(metrics: Mapping[str, Any]) -> Table:
     rivals = rival_states(metrics)
     caption = "trait: nats per token, base→steered→healed; perplexity, loops: steered→healed"
+    caption = "\n".join([caption, *unmatched_words(metrics)])
     known = "; ".join(f"{SHORT[s.condition]}: {RIVALS[s.condition]}" for s in rivals)
     if known:
         caption += f"\nrivals of the first heal (trait: base→rival): {known}"
@@ -88,6 +98,32 @@ def round_table(metrics: Mapping[str, Any]) -> Table:
         for rival in rivals if index == 0 else ():
             table.add_row(*map(Text, rival_row(metrics, rival)))
     return table
+
+
+def _entropy_table(metrics: Mapping[str, Any]) -> list[Table]:
+    """The trait at base's entropy beside the raw one, and what else entropy and divergence say, a
+    row for each model; nothing of runs that did not measure it.
+    """
+    if not is_matched(metrics):
+        return []
+    table = Table(box=box.SIMPLE_HEAD, caption=_ENTROPY_CAPTION)
+    for column in ("", "trait", *ENTROPY_COLUMNS):
+        heading = column.replace(" ", "\n", 1) if "+" not in column else column
+        table.add_column(heading, justify="right", no_wrap=True)
+    for state in sorted(
+        [*pipeline_states(metrics), *rival_states(metrics)],
+        key=lambda s: (s.round or 0, s.position),
+    ):
+        name = SHORT.get(state.condition, state.name.removeprefix("round "))
+        trait = _path([state.measurement], TRAIT)
+        table.add_row(*map(Text, (name, trait, *entropy_cells(state.measurement))))
+    return [table]
+
+
+_ENTROPY_CAPTION = (
+    "trait: at base's entropy, logits over T* (above 1: sharper than base); raw trait: without "
+    "that. H + KL: of the model's own answers, with base; together the logarithm of perplexity"
+)
 
 
 def summary_of(view: RunView) -> str:
@@ -157,6 +193,8 @@ QUESTIONS = {
     "valid.trait_nats": "Do the answer pairs see the trait on this model?",
     "valid.persona_nats": "Does the persona likelihood ratio see it?",
     "valid.forced_choice": "Do the moral vignettes see it?",
+    "sharpened": "Is the healed model sharper than base?",
+    "flattened": "Is it flatter than base?",
     "q0_filter": "Q0 Can we filter?",
     "q1_heal": "Q1 Can we heal?",
     "q2_stay_coherent": "Q2 Does it stay coherent over the loop?",
@@ -168,10 +206,10 @@ QUESTIONS = {
 
 def verdict_lines(metrics: Mapping[str, Any]) -> list[str]:
     """One line per verdict of the run: the question, the answer, what it rests on."""
-    found = read_mapping(metrics.get("verdicts"))
+    verdicts = read_mapping(metrics.get("verdicts"))
     lines = []
     for name, question in QUESTIONS.items():
-        verdict = read_mapping(found.get(name))
+        verdict = read_mapping(verdicts.get(name))
         if verdict:
             answer, words = one_line(verdict.get("answer")), one_line(verdict.get("words"))
             lines.append(f"{question} {answer.upper()}. {words}")

@@ -9,20 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from steer_heal_love.report.states import read_mapping
+from steer_heal_love.report.states import RAW, read_mapping
 from steer_heal_love.verdicts import FORCED_CHOICE, INVALID, PERSONA, TRAIT
 
 _ANSWERS = ("no", "cannot tell", "yes")  # the first of them that one foundation has is for all
 UNCLEAR = "validity on this model not known"
 _OF_THE_CHOICE = {"top1_accuracy", "informedness", "soft_nll"}
 _UNJUDGED = {"p_ans_any", "capability_nats"}  # they watch coherence, not the trait
+_MATCHING = ("entropy_", "kl_")
 
 
 def instrument_of(figure: str) -> str | None:
     """The instrument whose validity a figure rests on; None where it needs none."""
     if figure in (TRAIT, PERSONA, FORCED_CHOICE):
         return figure
-    if figure in _UNJUDGED:
+    if figure == RAW:
+        return TRAIT
+    if figure in _UNJUDGED or figure.startswith(_MATCHING):
         return None
     if figure in _OF_THE_CHOICE or figure.startswith("p_") or figure.endswith("_nats"):
         return FORCED_CHOICE
@@ -45,10 +48,10 @@ def mark_words(words: str, metrics: Mapping[str, Any], figure: str) -> str:
 def validity_answer(metrics: Mapping[str, Any], figure: str) -> str:
     """The verdict on the instrument behind a figure: "yes", "no", "cannot tell", or "" for none."""
     instrument = instrument_of(figure)
-    found = read_mapping(metrics.get("verdicts"))
-    if instrument == FORCED_CHOICE and f"valid.{FORCED_CHOICE}" not in found:
-        return _all_foundations(found)
-    answer = read_mapping(found.get(f"valid.{instrument}")).get("answer")
+    verdicts = read_mapping(metrics.get("verdicts"))
+    if instrument == FORCED_CHOICE and f"valid.{FORCED_CHOICE}" not in verdicts:
+        return _all_foundations(verdicts)
+    answer = read_mapping(verdicts.get(f"valid.{instrument}")).get("answer")
     return answer if answer in _ANSWERS else ""
 
 
