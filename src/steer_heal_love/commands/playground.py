@@ -61,25 +61,25 @@ def main(arguments: list[str]) -> int:
         from steer_heal_love.play.serial_worker import SerialWorker
         from steer_heal_love.play.serving import make_app
 
-        desk = SerialWorker()
-        app = make_app(make_page(loaded, given.run, desk))
+        worker = SerialWorker()
+        app = make_app(make_page(loaded, given.run, worker))
         config = uvicorn.Config(app, log_level="warning", access_log=False)
         config.timeout_graceful_shutdown = 1
         address = f"http://{HOST}:{listener.getsockname()[1]}"
         print(f"playground of {given.run}: {address} (Ctrl-C ends it)", flush=True)  # noqa: T201
         if given.open:
             threading.Timer(1.0, webbrowser.open, [address]).start()
-        _serve(uvicorn.Server(config), listener, desk)
+        _serve(uvicorn.Server(config), listener, worker)
     return 0
 
 
-def _serve(server: Any, listener: socket.socket, desk: Any) -> None:
+def _serve(server: Any, listener: socket.socket, worker: Any) -> None:
     try:
         server.run(sockets=[listener])
     except KeyboardInterrupt:  # the way to end it
         pass
     finally:
-        desk.close()
+        worker.close()
 
 
 def _listen(port: int) -> socket.socket:
