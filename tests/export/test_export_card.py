@@ -117,7 +117,7 @@ def test_the_licence_beside_the_weights_goes_along(run: Path, tmp_path: Path) ->
     folder.mkdir()
     assert find_licence(str(folder), None).id is None
     (folder / "LICENSE").write_text("Be kind.")
-    assert find_licence(str(folder), None).found == "only its files were found"
+    assert find_licence(str(folder), None).source == "only its files were found"
     (folder / "README.md").write_text(
         "---\nlicense: other\nlicense_name: kind\nlicense_link: https://example.org/k\n---\nx\n"
     )

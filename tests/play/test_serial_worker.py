@@ -17,13 +17,13 @@ def only(*items: int) -> Generator[int, None, None]:
 
 
 @pytest.fixture
-def desk() -> Iterator[SerialWorker]:
-    desk = SerialWorker()
-    yield desk
-    desk.close()
+def worker() -> Iterator[SerialWorker]:
+    worker = SerialWorker()
+    yield worker
+    worker.close()
 
 
-def test_turns_never_overlap_and_none_is_lost(desk: SerialWorker) -> None:
+def test_turns_never_overlap_and_none_is_lost(worker: SerialWorker) -> None:
     inside: list[int] = []
     most: list[int] = []
 
@@ -38,7 +38,7 @@ def test_turns_never_overlap_and_none_is_lost(desk: SerialWorker) -> None:
             inside.remove(who)
 
     def ask(who: int) -> list[tuple[int, int]]:
-        return list(desk.follow(lambda: count(who)))
+        return list(worker.follow(lambda: count(who)))
 
     with ThreadPoolExecutor(8) as people:
         answers = list(people.map(ask, range(24)))
@@ -49,21 +49,21 @@ def test_turns_never_overlap_and_none_is_lost(desk: SerialWorker) -> None:
         assert {w for w, _ in items} == {who}
 
 
-def test_who_is_slow_gets_the_newest(desk: SerialWorker) -> None:
+def test_who_is_slow_gets_the_newest(worker: SerialWorker) -> None:
     finished = threading.Event()
 
     def count() -> Generator[int, None, None]:
         yield from range(100)
         finished.set()
 
-    items = desk.follow(count)
+    items = worker.follow(count)
     first = next(items)
     assert finished.wait(10)
     assert [first, *items][-1] == 99
-    assert len(list(desk.follow(lambda: only()))) == 0
+    assert len(list(worker.follow(lambda: only()))) == 0
 
 
-def test_who_goes_away_is_not_waited_for(desk: SerialWorker) -> None:
+def test_who_goes_away_is_not_waited_for(worker: SerialWorker) -> None:
     closed = threading.Event()
 
     def endless() -> Generator[int, None, None]:
@@ -74,14 +74,14 @@ def test_who_goes_away_is_not_waited_for(desk: SerialWorker) -> None:
         finally:
             closed.set()
 
-    gone = desk.follow(endless)
+    gone = worker.follow(endless)
     next(gone)
     gone.close()
     assert closed.wait(10)
-    assert list(desk.follow(lambda: only(7))) == [7]
+    assert list(worker.follow(lambda: only(7))) == [7]
 
 
-def test_who_left_the_queue_is_not_begun(desk: SerialWorker) -> None:
+def test_who_left_the_queue_is_not_begun(worker: SerialWorker) -> None:
     begun, go = threading.Event(), threading.Event()
 
     def wait() -> Generator[int, None, None]:
@@ -93,26 +93,26 @@ def test_who_left_the_queue_is_not_begun(desk: SerialWorker) -> None:
         yield 2
 
     with ThreadPoolExecutor(1) as other:
-        first = other.submit(lambda: list(desk.follow(wait)))
-        second = desk.follow(never)
+        first = other.submit(lambda: list(worker.follow(wait)))
+        second = worker.follow(never)
         thread = threading.Thread(target=lambda: next(second, None), daemon=True)
         thread.start()
         go.set()
         assert first.result(10) == [1]
         thread.join(10)
     assert begun.is_set()  # it was still there
-    later = desk.follow(never)
+    later = worker.follow(never)
     begun.clear()
     later.close()  # before it was ever asked for anything
-    assert list(desk.follow(lambda: only(3))) == [3]
+    assert list(worker.follow(lambda: only(3))) == [3]
     assert not begun.is_set()
 
 
-def test_an_error_comes_back_to_the_one_who_asked(desk: SerialWorker) -> None:
+def test_an_error_comes_back_to_the_one_who_asked(worker: SerialWorker) -> None:
     def fail() -> Generator[int, None, None]:
         yield 1
         raise ValueError("bad")
 
     with pytest.raises(ValueError, match="bad"):
-        list(desk.follow(fail))
-    assert list(desk.follow(lambda: only(5))) == [5]
+        list(worker.follow(fail))
+    assert list(worker.follow(lambda: only(5))) == [5]

@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> int:
     with Screen(quiet=options.quiet) as screen:
         if licence.id is None:
             screen.notes.print(
-                f"warning: the licence of {base.label} was {licence.found}; it holds for the "
+                f"warning: the licence of {base.label} was {licence.source}; it holds for the "
                 "export too: look it up and give it with --license",
                 markup=False,
             )

@@ -10,32 +10,32 @@ from steer_heal_love.export.fidelity import Fidelity
 from steer_heal_love.export.lora import compress, history_terms, one_adapter, rank_of, write_adapter
 
 
-def write_peft(task: ExportJob) -> ExportResult:
+def write_peft(job: ExportJob) -> ExportResult:
     """One plain LoRA with the whole history, compressed and padded as wished.
 
     Raises:
         ConfigError: the rank is out of bounds.
         ModelError: an adapter of the run is not plain LoRA.
     """
-    base, like, wish = task.student.base, task.student.adapters[-1], task.wish
-    terms = history_terms(task.student.adapters)
+    base, like, options = job.student.base, job.student.adapters[-1], job.options
+    terms = history_terms(job.student.adapters)
     costs: tuple[str, ...] = ()
     measured: dict[str, Any] = {}
     fidelity: Fidelity | None = None
-    if wish.rank is not None:
+    if options.rank is not None:
         whole = rank_of(terms)
-        terms, error = compress(terms, wish.rank)
+        terms, error = compress(terms, options.rank)
         costs = (
             f"The adapter was compressed from rank {whole} to {rank_of(terms)} by SVD: the "
             f"relative error of the update is {error.whole:.2g} over all weights (Frobenius norm) "
             f"and {error.worst:.2g} in the worst module, {error.module}.",
         )
         measured = {"weight_error": asdict(error)}
-    adapter = one_adapter(terms, like, base.name, served=wish.pad_rank)
-    if wish.rank is not None:
-        fidelity = adapter_fidelity(task, adapter)
-    task.tokenizer().save_pretrained(task.folder)
-    write_adapter(adapter, task.folder)
+    adapter = one_adapter(terms, like, base.name, served=options.pad_rank)
+    if options.rank is not None:
+        fidelity = adapter_fidelity(job, adapter)
+    job.tokenizer().save_pretrained(job.folder)
+    write_adapter(adapter, job.folder)
     rank = int(adapter.config["r"])
     return ExportResult(
         files={"adapter": "adapter_model.safetensors", "config": "adapter_config.json"},

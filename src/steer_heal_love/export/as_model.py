@@ -20,26 +20,26 @@ from steer_heal_love.lm.model.load import LanguageModel, save_model
 from steer_heal_love.runs.files import write_text
 
 
-def write_merged(task: ExportJob) -> ExportResult:
+def write_merged(job: ExportJob) -> ExportResult:
     """The whole model in safetensors.
 
     Raises:
         ModelError: the adapters do not fit the model, or a weight does not fit the dtype.
     """
-    dtype = task.wish.dtype or stored_dtype(task)
-    lm, fidelity = merged_model(task, dtype)
-    save_model(lm, task.folder)
+    dtype = job.options.dtype or stored_dtype(job)
+    lm, fidelity = merged_model(job, dtype)
+    save_model(lm, job.folder)
     name = str(dtype).removeprefix("torch.")
     return ExportResult(
         files={"model": "model.safetensors", "config": "config.json"},
         dtype=name,
         fidelity=fidelity,
-        notes=task.base_notes(lm),
+        notes=job.base_notes(lm),
         measured={"dtype": name},
     )
 
 
-def write_gguf(task: ExportJob) -> ExportResult:
+def write_gguf(job: ExportJob) -> ExportResult:
     """The whole model, the adapter as a LoRA and the base's direction, each as a GGUF file.
 
     Raises:
@@ -47,66 +47,66 @@ def write_gguf(task: ExportJob) -> ExportResult:
             scripts were not given.
         ModelError: as `write_merged`, or a script failed.
     """
-    dtype = task.wish.dtype or torch.float16
-    _check_ways(task)  # before minutes go into what could not be written
-    lm, fidelity = merged_model(task, dtype)
-    slug, short = task.student.slug, llama_cpp.OUT_TYPES[dtype]
+    dtype = job.options.dtype or torch.float16
+    _check_ways(job)  # before minutes go into what could not be written
+    lm, fidelity = merged_model(job, dtype)
+    slug, short = job.student.slug, llama_cpp.OUT_TYPES[dtype]
     files = {
         "model": f"{slug}-{short}.gguf",
         "lora": f"{slug}-lora-f32.gguf",
         "control_vector": f"{slug}-control-vector.gguf",
     }
-    lm.tokenizer.save_pretrained(task.folder)
-    task.say("writing GGUF …")
-    if task.wish.llama_cpp is None:
-        _write_here(task, lm, files)
+    lm.tokenizer.save_pretrained(job.folder)
+    job.say("writing GGUF …")
+    if job.options.llama_cpp is None:
+        _write_here(job, lm, files)
     else:
-        _convert(task, lm, files, dtype, task.wish.llama_cpp)
-    first = task.student.view.direction(0)
+        _convert(job, lm, files, dtype, job.options.llama_cpp)
+    first = job.student.view.direction(0)
     write_control_vector(
         first,
         lm.model.config.model_type,
-        task.folder / files["control_vector"],
-        task.about("The direction that was read from the untouched base model."),
+        job.folder / files["control_vector"],
+        job.about("The direction that was read from the untouched base model."),
     )
     name = str(dtype).removeprefix("torch.")
     return ExportResult(
         files=files,
         dtype=name,
         fidelity=fidelity,
-        notes=(*layer_notes(first.layers), *task.base_notes(lm)),
+        notes=(*layer_notes(first.layers), *job.base_notes(lm)),
         measured={"dtype": name},
     )
 
 
-def _check_ways(task: ExportJob) -> None:
-    if task.wish.llama_cpp is not None:
-        llama_cpp.check_scripts(task.wish.llama_cpp)
+def _check_ways(job: ExportJob) -> None:
+    if job.options.llama_cpp is not None:
+        llama_cpp.check_scripts(job.options.llama_cpp)
     else:
-        layout_of(task.config())
-        check_tokenizer(task.tokenizer())
+        layout_of(job.config())
+        check_tokenizer(job.tokenizer())
 
 
-def _write_here(task: ExportJob, lm: LanguageModel, files: Mapping[str, str]) -> None:
-    about = task.about(f"The student after round {task.student.round}.")
-    write_model(lm, task.folder / files["model"], about, task.folder)
-    terms = history_terms(task.student.adapters)
-    write_lora(terms, lm.model.config, task.folder / files["lora"], about)
+def _write_here(job: ExportJob, lm: LanguageModel, files: Mapping[str, str]) -> None:
+    about = job.about(f"The student after round {job.student.round}.")
+    write_model(lm, job.folder / files["model"], about, job.folder)
+    terms = history_terms(job.student.adapters)
+    write_lora(terms, lm.model.config, job.folder / files["lora"], about)
 
 
 def _convert(
-    task: ExportJob, lm: LanguageModel, files: Mapping[str, str], dtype: torch.dtype, source: Path
+    job: ExportJob, lm: LanguageModel, files: Mapping[str, str], dtype: torch.dtype, source: Path
 ) -> None:
     """Model and adapter by llama.cpp's own scripts, from a folder that is deleted again."""
-    with tempfile.TemporaryDirectory(prefix=".converting-", dir=task.folder) as name:
+    with tempfile.TemporaryDirectory(prefix=".converting-", dir=job.folder) as name:
         # The scripts name the files by these folders, and take the rest from the card in them.
-        model, adapter = Path(name) / task.student.slug, Path(name) / f"{task.student.slug}-lora"
+        model, adapter = Path(name) / job.student.slug, Path(name) / f"{job.student.slug}-lora"
         model.mkdir()
         save_model(lm, model)
-        card = f"---\n{front_matter('gguf', task.student, task.licence)}\n---\n"
+        card = f"---\n{front_matter('gguf', job.student, job.licence)}\n---\n"
         for folder in (model, adapter):
             write_text(folder / "README.md", card)
-        llama_cpp.convert_model(source, model, task.folder / files["model"], dtype)
-        terms = history_terms(task.student.adapters)
-        write_adapter(one_adapter(terms, task.student.adapters[-1], str(model)), adapter)
-        llama_cpp.convert_lora(source, adapter, model, task.folder / files["lora"])
+        llama_cpp.convert_model(source, model, job.folder / files["model"], dtype)
+        terms = history_terms(job.student.adapters)
+        write_adapter(one_adapter(terms, job.student.adapters[-1], str(model)), adapter)
+        llama_cpp.convert_lora(source, adapter, model, job.folder / files["lora"])

@@ -8,13 +8,13 @@ from steer_heal_love.runs.as_json import pack_direction
 from steer_heal_love.runs.files import write_bytes
 
 
-def write_vector(task: ExportJob) -> ExportResult:
+def write_vector(job: ExportJob) -> ExportResult:
     """The direction of the student's round.
 
     repeng's own format is llama.cpp's control vector, in GGUF. steering-vectors has no file
     format of its own (its vectors are pickled), so its layers go into safetensors.
     """
-    student = task.student
+    student = job.student
     direction = student.direction()
     files = {
         "control_vector": f"{student.slug}-control-vector.gguf",
@@ -22,12 +22,12 @@ def write_vector(task: ExportJob) -> ExportResult:
     }
     write_control_vector(
         direction,
-        task.config().model_type,
-        task.folder / files["control_vector"],
-        task.about(f"The direction of round {student.round}."),
+        job.config().model_type,
+        job.folder / files["control_vector"],
+        job.about(f"The direction of round {student.round}."),
     )
-    write_bytes(task.folder / files["direction"], pack_direction(direction))
-    task.tokenizer().save_pretrained(task.folder)
+    write_bytes(job.folder / files["direction"], pack_direction(direction))
+    job.tokenizer().save_pretrained(job.folder)
     return ExportResult(
         files=files,
         layers=direction.layers,

@@ -35,15 +35,15 @@ _FIGURES = (
     (TRAIT, "trait, nats per token", signed),
     (PERPLEXITY, "perplexity", plain),
     (LOOPS, "loops", percent),
-    ("relevance", "relevance to the question", lambda value: number(value)),
-    ("self_bleu", "likeness of the answers to each other", lambda value: number(value)),
+    ("relevance", "relevance to the question", number),
+    ("self_bleu", "likeness of the answers to each other", number),
     ("capability_perplexity", "perplexity of plain text", plain),
 )
 _RELATIONS = {"peft": "adapter", "merged": "finetune", "gguf": "finetune", "vector": "adapter"}
 _LIBRARIES = {"peft": "peft", "merged": "transformers"}
 
 
-def model_card(kind: str, student: Student, content: ExportResult, licence: Licence) -> str:
+def model_card(kind: str, student: Student, result: ExportResult, licence: Licence) -> str:
     """The text of the card. Everything that comes from the run is escaped."""
     environment = jinja2.Environment(  # noqa: S701  (Markdown: the filter `md` escapes it)
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=False
@@ -51,7 +51,7 @@ def model_card(kind: str, student: Student, content: ExportResult, licence: Lice
     environment.filters["md"] = lambda text: escape_markdown(str(text))
     source = resources.files("steer_heal_love.data").joinpath("model_card.md.jinja")
     template = environment.from_string(source.read_text(encoding="utf-8"))
-    text = template.render(_facts(kind, student, content, licence))
+    text = template.render(_facts(kind, student, result, licence))
     return re.sub(r"\n{3,}", "\n\n", text).rstrip("\n") + "\n"
 
 
@@ -71,7 +71,7 @@ def front_matter(kind: str, student: Student, licence: Licence) -> str:
     return str(data.to_yaml())
 
 
-def _facts(kind: str, student: Student, content: ExportResult, licence: Licence) -> dict[str, Any]:
+def _facts(kind: str, student: Student, result: ExportResult, licence: Licence) -> dict[str, Any]:
     view, base = student.view, student.base
     rounds = read_rounds(view.metrics)
     heal = read_mapping(view.config.get("heal"))
@@ -80,19 +80,19 @@ def _facts(kind: str, student: Student, content: ExportResult, licence: Licence)
         "title": f"{base.label} · {view.axis.name}",
         "what": f"{view.axis.description} Round {student.round} of a run of Steer Heal Love.",
         "kind": kind,
-        "rank": content.rank,
-        "dtype": content.dtype,
-        "files": content.files,
-        "layers": content.layers,
+        "rank": result.rank,
+        "dtype": result.dtype,
+        "files": result.files,
+        "layers": result.layers,
         "base": base.label,
         "rounds_words": "round 0" if student.round == 0 else f"rounds 0 to {student.round}",
         "read_from": _read_from(student),
         "dose": number(student.entry.get("dose")),
-        "usage": _usage(kind, student, content),
+        "usage": _usage(kind, student, result),
         "axis": view.axis,
         "round": student.round,
         "figures": _figure_rows(view.metrics, student.entry),
-        "fidelity": " ".join([*content.costs, *_fidelity_words(content.fidelity)]),
+        "fidelity": " ".join([*result.costs, *_fidelity_words(result.fidelity)]),
         "verdicts": verdict_lines(view.metrics)[2:],
         "barrier": f"{heal.get('aggregate')} of the {heal.get('divergence')} KL divergence, "
         f"τ = {heal.get('tau')} nats, λ = {heal.get('lam')}",
@@ -102,7 +102,7 @@ def _facts(kind: str, student: Student, content: ExportResult, licence: Licence)
         "generated": sum(int(entry.get("total") or 0) for entry in rounds),
         "weights": f" ({base.revision})" if base.revision else "",
         "computed_in": base.dtype or "an unknown precision",
-        "notes": content.notes,
+        "notes": result.notes,
         "licence": _licence_words(licence, base.label),
         "licence_files": [name for name, _ in licence.files],
         "reproduce": "shl run --config reproduce/config.toml --axis reproduce/axis.toml "
@@ -121,7 +121,8 @@ def _read_from(student: Student) -> str:
 
 
 def _figure_rows(metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[list[str]]:
-    measured = [metrics.get("base"), metrics.get("prompt_pos"), *map(entry.get, _CONDITIONS)]
+    conditions = map(entry.get, ("steered", "healed"))
+    measured = [metrics.get("base"), metrics.get("prompt_pos"), *conditions]
     rows = []
     for name, words, show in _FIGURES:
         figures = [read_figure(measurement, name) for measurement in measured]
@@ -130,9 +131,6 @@ def _figure_rows(metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[l
             head = f"{words} (**{mark}**)" if mark else words
             rows.append([head, *(_cell(figure, show) for figure in figures)])
     return rows
-
-
-_CONDITIONS = ("steered", "healed")
 
 
 def _cell(figure: Figure | None, show: Any) -> str:
@@ -170,13 +168,13 @@ def _fidelity_words(fidelity: Fidelity | None) -> Sequence[str]:
 def _licence_words(licence: Licence, base: str) -> str:
     if licence.id is None:
         return (
-            f"The licence of the base model {base} was not found ({licence.found}). It holds for "
+            f"The licence of the base model {base} was not found ({licence.source}). It holds for "
             "this export too: look it up before you pass anything on."
         )
     known = ", ".join(str(x) for x in (licence.name, licence.link) if x)
     return (
         f"{licence.id}{f' ({known})' if known else ''}, the licence of the base model {base} "
-        f"({licence.found}), holds for this export too."
+        f"({licence.source}), holds for this export too."
     )
 
 
@@ -187,13 +185,14 @@ def _versions(student: Student) -> str:
     return ", ".join(f"{name} {one_line(v)}" for name, v in known.items() if v)
 
 
-def _usage(kind: str, student: Student, content: ExportResult) -> str:
-    base, files = student.base.name, content.files
+def _usage(kind: str, student: Student, result: ExportResult) -> str:
+    base, files = student.base.name, result.files
     match kind:
         case "peft":
+            served = next((served for served in SERVED_RANKS if result.rank <= served), result.rank)
             return _code("python", _PEFT.format(base=base)) + _code(
                 "",
-                f"vllm serve {base} --enable-lora --max-lora-rank {_served(content.rank)} \\\n"
+                f"vllm serve {base} --enable-lora --max-lora-rank {served} \\\n"
                 "    --lora-modules healed=DIR",
             )
         case "merged":
@@ -201,15 +200,11 @@ def _usage(kind: str, student: Student, content: ExportResult) -> str:
         case "gguf":
             return _code("", _GGUF.format(**files))
         case _:
-            return _code("python", _VECTOR.format(**files, layers=list(content.layers)))
+            return _code("python", _VECTOR.format(**files, layers=list(result.layers)))
 
 
 def _code(language: str, text: str) -> str:
     return f"```{language}\n{text}\n```\n\n"
-
-
-def _served(rank: int) -> int:
-    return next((served for served in SERVED_RANKS if rank <= served), rank)
 
 
 _PEFT = """\

@@ -10,12 +10,7 @@ from typing import Any
 import torch
 
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.export.fidelity import (
-    Fidelity,
-    measure_fidelity,
-    probe_texts,
-    read_logits,
-)
+from steer_heal_love.export.fidelity import Fidelity, measure_fidelity, probe_texts, read_logits
 from steer_heal_love.export.gguf.files import About
 from steer_heal_love.export.licence import Licence
 from steer_heal_love.export.lora import history_terms
@@ -45,18 +40,18 @@ class ExportJob:
 
     student: Student
     folder: Path
-    wish: ExportOptions
+    options: ExportOptions
     licence: Licence
     say: Callable[[str], None]
 
     def tokenizer(self) -> Any:
         """The base model's tokenizer."""
-        trust = self.wish.trust_remote_code
+        trust = self.options.trust_remote_code
         return load_tokenizer(self.student.base.spec, trust_remote_code=trust)
 
     def config(self) -> Any:
         """The base model's configuration."""
-        trust = self.wish.trust_remote_code
+        trust = self.options.trust_remote_code
         return load_config(self.student.base.spec, trust_remote_code=trust)
 
     def load_base(self) -> LanguageModel:
@@ -64,9 +59,9 @@ class ExportJob:
         self.say(f"loading {self.student.base.spec} …")
         return load_model(
             self.student.base.spec,
-            device=self.wish.device,
+            device=self.options.device,
             dtype="float32",
-            trust_remote_code=self.wish.trust_remote_code,
+            trust_remote_code=self.options.trust_remote_code,
         )
 
     def base_notes(self, lm: LanguageModel) -> tuple[str, ...]:
@@ -99,10 +94,10 @@ class ExportResult:
     measured: Mapping[str, Any] = field(default_factory=dict)  # the same, as plain data
 
 
-def merged_model(task: ExportJob, dtype: torch.dtype) -> tuple[LanguageModel, Fidelity | None]:
+def merged_model(job: ExportJob, dtype: torch.dtype) -> tuple[LanguageModel, Fidelity | None]:
     """The merged model in `dtype`, and how far its rounded weights are from the student."""
-    lm, student = task.load_base(), task.student
-    check_space(task.folder, lm.identity.parameters * dtype.itemsize)
+    lm, student = job.load_base(), job.student
+    check_space(job.folder, lm.identity.parameters * dtype.itemsize)
     probes = probe_texts(lm, student.view, student.round)
     with put_on(lm, student.adapters):
         exact = read_logits(lm, probes)
@@ -113,9 +108,9 @@ def merged_model(task: ExportJob, dtype: torch.dtype) -> tuple[LanguageModel, Fi
     return lm, fidelity
 
 
-def adapter_fidelity(task: ExportJob, adapter: Adapter) -> Fidelity | None:
+def adapter_fidelity(job: ExportJob, adapter: Adapter) -> Fidelity | None:
     """How far another adapter is from the student's own, on the same float32 base."""
-    lm, student = task.load_base(), task.student
+    lm, student = job.load_base(), job.student
     probes = probe_texts(lm, student.view, student.round)
     with put_on(lm, student.adapters):
         exact = read_logits(lm, probes)
@@ -123,13 +118,13 @@ def adapter_fidelity(task: ExportJob, adapter: Adapter) -> Fidelity | None:
         return measure_fidelity(lm, probes, exact)
 
 
-def stored_dtype(task: ExportJob) -> torch.dtype:
+def stored_dtype(job: ExportJob) -> torch.dtype:
     """The dtype of the base model's stored weights.
 
     Raises:
         ConfigError: its configuration does not say.
     """
-    stored = getattr(task.config(), "dtype", None)
+    stored = getattr(job.config(), "dtype", None)
     if not isinstance(stored, torch.dtype):
         raise ConfigError("the base model does not say its dtype: give one with --dtype")
     return stored

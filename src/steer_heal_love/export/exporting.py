@@ -34,7 +34,7 @@ def export(
     kind: Kind,
     student: Student,
     target: Path,
-    wish: ExportOptions,
+    options: ExportOptions,
     licence: Licence,
     say: Callable[[str], None],
 ) -> ExportResult:
@@ -45,14 +45,14 @@ def export(
         ConfigError, ModelError: what is wished for is not possible with this model.
     """
     with whole_folder(target) as folder:
-        content = _WRITERS[kind](ExportJob(student, folder, wish, licence, say))
+        result = _WRITERS[kind](ExportJob(student, folder, options, licence, say))
         for name, data in licence.files:
             write_bytes(folder / name, data)
         _write_reproduce(student, folder)
-        write_text(folder / "README.md", model_card(kind, student, content, licence))
-        cost = {"fidelity": asdict(content.fidelity)} if content.fidelity else {}
-        write_sidecar(folder, kind, student, content.files, {**content.measured, **cost})
-    return content
+        write_text(folder / "README.md", model_card(kind, student, result, licence))
+        cost = {"fidelity": asdict(result.fidelity)} if result.fidelity else {}
+        write_sidecar(folder, kind, student, result.files, {**result.measured, **cost})
+    return result
 
 
 def _write_reproduce(student: Student, folder: Path) -> None:

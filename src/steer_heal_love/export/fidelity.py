@@ -44,12 +44,12 @@ def probe_texts(lm: LanguageModel, view: RunView, round_index: int) -> list[Prob
         for a in view.answers(round_index)
         if a.condition == "healed" and a.mode == "sampled" and a.text
     ]
-    probes, room = [], MAX_LOGITS // lm.head.weight.shape[0]
+    probes, tokens_left = [], MAX_LOGITS // lm.head.weight.shape[0]
     for answer in answers[:MAX_TEXTS]:
         ids = encode_text(lm, answer.text)[:MAX_TOKENS]
-        if ids and len(ids) <= room:
+        if ids and len(ids) <= tokens_left:
             probes.append(Probe(tuple(encode_chat(lm, answer.prompt)), tuple(ids)))
-            room -= len(ids)
+            tokens_left -= len(ids)
     return probes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ class Licence:
     """A licence by the name that the hub's cards use, and the files that state it."""
 
     id: str | None  # apache-2.0, gemma, other, …; None where nothing was found
-    found: str  # where, in words
+    source: str  # where it was found, in words
     name: str | None = None  # of a licence whose id is "other"
     link: str | None = None
     files: tuple[tuple[str, bytes], ...] = ()
 
 
-def find_licence(spec: str, hub_id: str | None, given: str | None = None) -> Licence:
+def find_licence(spec: str, hub_id: str | None, stated: str | None = None) -> Licence:
     """The licence of the model that `spec` loads.
 
     Looked for in the metadata of a GGUF file, beside the weights of a folder, and in the card of
@@ -40,12 +40,12 @@ def find_licence(spec: str, hub_id: str | None, given: str | None = None) -> Lic
 
     Args:
         hub_id: the model's name on the hub, where it has one.
-        given: what the user says it is; files that are found go along even so.
+        stated: what the user says it is; files that are found go along even so.
     """
-    found = _find(spec, hub_id)
-    if given is not None:
-        return Licence(given, "given by hand", found.name, found.link, found.files)
-    return found
+    licence = _find(spec, hub_id)
+    if stated is None:
+        return licence
+    return replace(licence, id=stated, source="given by hand")
 
 
 def _find(spec: str, hub_id: str | None) -> Licence:
@@ -87,11 +87,8 @@ def _licence_files(folder: Path) -> Iterator[Path]:
 
 
 def _of_hub(hub_id: str) -> Licence:
-    files = {}
-    for name in HUB_FILES:
-        path = _fetch(hub_id, name)
-        if path is not None:
-            files[name] = path.read_bytes()
+    paths = {name: _fetch(hub_id, name) for name in HUB_FILES}
+    files = {name: path.read_bytes() for name, path in paths.items() if path is not None}
     return _of_card(_fetch(hub_id, "README.md"), f"from the card of {hub_id}", files)
 
 
@@ -103,7 +100,7 @@ def _fetch(hub_id: str, name: str) -> Path | None:
         return None
 
 
-def _of_card(card: Path | None, found: str, files: Mapping[str, bytes]) -> Licence:
+def _of_card(card: Path | None, source: str, files: Mapping[str, bytes]) -> Licence:
     meta: dict[str, Any] = {}
     if card is not None and card.is_file():
         try:
@@ -116,7 +113,7 @@ def _of_card(card: Path | None, found: str, files: Mapping[str, bytes]) -> Licen
     name, link = meta.get("license_name"), meta.get("license_link")
     return Licence(
         str(meta["license"]),
-        found,
+        source,
         str(name) if name else None,
         str(link) if link else None,
         whole,

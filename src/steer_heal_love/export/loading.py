@@ -27,8 +27,8 @@ class Opened:
         if self.revision in (None, "unknown", revision) or revision == "unknown":
             return None
         return (
-            f"the adapter was made for weights {_short(str(self.revision))}, and {self.model} has "
-            f"{_short(revision)} here: what it does on these was never measured"
+            f"the adapter was made for weights {str(self.revision)[:19]}, and {self.model} has "
+            f"{revision[:19]} here: what it does on these was never measured"
         )
 
 
@@ -54,8 +54,8 @@ def holds_model(folder: Path) -> bool:
 def _reproduce(path: Path) -> Path | None:
     """Of an export's folder, or of a GGUF file in it, what the run is made again by."""
     folder = path.parent if path.suffix == ".gguf" else path
-    found = folder / REPRODUCE
-    return found if (folder / SIDECAR).is_file() and found.is_dir() else None
+    reproduce = folder / REPRODUCE
+    return reproduce if (folder / SIDECAR).is_file() and reproduce.is_dir() else None
 
 
 def _open(spec: str) -> Opened:
@@ -96,7 +96,3 @@ def _name_in(note: Mapping[str, Any], key: str) -> str | None:
     name = files.get(key) if isinstance(files, dict) else None
     inside = isinstance(name, str) and name == Path(name).name and name.endswith(".gguf")
     return str(name) if inside else None
-
-
-def _short(revision: str) -> str:
-    return revision[:19]

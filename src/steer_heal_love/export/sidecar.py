@@ -18,11 +18,7 @@ FORMAT = 1
 
 
 def write_sidecar(
-    folder: Path,
-    kind: str,
-    student: Student,
-    files: Mapping[str, str],
-    measured: Mapping[str, Any],
+    folder: Path, kind: str, student: Student, files: Mapping[str, str], measured: Mapping[str, Any]
 ) -> None:
     """Write the note.
 

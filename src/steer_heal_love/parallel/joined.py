@@ -40,11 +40,10 @@ class Joined(Team):
             dist.all_gather(sizes, torch.tensor([len(data)]))
             longest = int(max(sizes))
             padded = torch.nn.functional.pad(data, (0, longest - len(data)))
-            found = [torch.empty_like(padded) for _ in sizes]
-            dist.all_gather(found, padded)
-        return [
-            cast("T", _read(told[: int(size)])) for told, size in zip(found, sizes, strict=True)
-        ]
+            gathered = [torch.empty_like(padded) for _ in sizes]
+            dist.all_gather(gathered, padded)
+        told = zip(gathered, sizes, strict=True)
+        return [cast("T", _read(data[: int(size)])) for data, size in told]
 
     def add(self, tensor: Tensor) -> None:
         """Replace the tensor by its sum over the processes.

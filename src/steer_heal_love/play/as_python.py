@@ -8,7 +8,7 @@ from steer_heal_love.maths.schedule import Schedule
 from steer_heal_love.play.loaded import Loaded
 from steer_heal_love.play.turn import Setting
 
-_HEAD = """\
+_PROGRAM = """\
 from pathlib import Path
 
 from steer_heal_love import load_model, read_run, steering, student
@@ -31,12 +31,10 @@ def answer(system, dosing=None):
 answers = {{"base": answer(system)}}
 persona = run.axis.pos_system
 answers["prompted"] = answer(persona if system is None else persona + "\\n\\n" + system)
-"""
 
-_STEERED = """
 # What the round healed: the student before it, steered along its direction.
 kappa = {kappa!r}
-direction = run.direction({direction})
+direction = run.direction({before})
 with (
     student(lm, [run.adapter(r) for r in range({before})]),
     steering(lm, direction, kappa{options}){name},
@@ -58,7 +56,9 @@ def as_python(loaded: Loaded, setting: Setting, *, run: Path) -> str:
     """
     constant = setting.schedule.kind == "constant"
     imports = "" if constant else "from steer_heal_love.maths.schedule import Schedule\n"
-    head = _HEAD.format(
+    gate = "" if setting.gate == "none" else f", gate={setting.gate!r}"
+    operator = "" if setting.operator == "add" else f", operator={setting.operator!r}"
+    return _PROGRAM.format(
         names="Sampling" if constant else "Dosing, Sampling",
         imports=imports,
         run=str(run),
@@ -69,22 +69,13 @@ def as_python(loaded: Loaded, setting: Setting, *, run: Path) -> str:
         system=setting.system,
         sampling=setting.sampling,
         seed=setting.seed,
-    )
-    return head + _STEERED.format(
         kappa=setting.kappa,
-        direction=max(0, setting.round - 1),
         before=max(0, setting.round - 1),
         round=setting.round,
-        options=_options(setting),
+        options=gate + operator,
         name="" if constant else " as patch",
         dosing="" if constant else f", Dosing(patch, kappa, {_schedule(setting.schedule)})",
     )
-
-
-def _options(setting: Setting) -> str:
-    gate = "" if setting.gate == "none" else f", gate={setting.gate!r}"
-    operator = "" if setting.operator == "add" else f", operator={setting.operator!r}"
-    return gate + operator
 
 
 def _schedule(schedule: Schedule) -> str:

@@ -45,12 +45,8 @@ def show_growing(
     """
     columns: tuple[Column, ...] = ()
     drawn = console.is_terminal and not console.no_color
-    live = (
-        Live(console=console, refresh_per_second=PER_SECOND, transient=True)
-        if drawn
-        else nullcontext()
-    )
-    with closing(snapshots), live as screen:
+    live = Live(console=console, refresh_per_second=PER_SECOND, transient=True)
+    with closing(snapshots), live if drawn else nullcontext() as screen:
         for snapshot in snapshots:
             columns = snapshot
             if screen is not None:

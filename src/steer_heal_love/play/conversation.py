@@ -9,14 +9,7 @@ from dataclasses import dataclass, field, replace
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.lm.sampler.sampling import Sampling
 from steer_heal_love.play.loaded import Loaded
-from steer_heal_love.play.turn import (
-    CONDITIONS,
-    Column,
-    Condition,
-    Setting,
-    check_kappa,
-    take_turn,
-)
+from steer_heal_love.play.turn import CONDITIONS, Column, Condition, Setting, check_kappa, take_turn
 
 HELP = """\
 /round N      talk to the student after N healed rounds; 0 is the base model

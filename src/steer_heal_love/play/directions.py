@@ -52,7 +52,7 @@ def find_direction(
 
 
 def _key(lm: LanguageModel, axis: Axis, contexts: Sequence[Context], config: SteerConfig) -> str:
-    what = {
+    parts = {
         "model": asdict(lm.identity) | {"source": ""},
         "device": [lm.device.type, torch.backends.cpu.get_cpu_capability()],
         "libraries": [torch.__version__, version("transformers")],
@@ -61,7 +61,7 @@ def _key(lm: LanguageModel, axis: Axis, contexts: Sequence[Context], config: Ste
         "settings": config.model_dump(),
         "code": _code_hash(),
     }
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _code_hash() -> str:

@@ -30,7 +30,7 @@ PERSONA_DOSE = 1.0  # the shift that the persona itself causes; an export names 
 
 
 def open_any(
-    what: str,
+    spec: str,
     *,
     axis: str | None = None,
     device: str | None = None,
@@ -43,16 +43,16 @@ def open_any(
         RunError, ConfigError, AxisError, ModelError: there is no such thing, or it is broken; or
             a run is given an axis.
     """
-    path = Path(what).expanduser()
+    path = Path(spec).expanduser()
     if (path / "config.toml").is_file():
         if axis is not None:
             raise ConfigError("--axis goes with an export or a model, and a run has its own")
         return open_run(path, device=device, dtype=dtype, trust=trust)
     if _is_nothing(path):
         raise RunError(
-            f"{what} is not a run directory (no config.toml), and holds no model: check the path"
+            f"{spec} is not a run directory (no config.toml), and holds no model: check the path"
         )
-    return _open_model(what, axis, device, dtype, trust)
+    return _open_model(spec, axis, device, dtype, trust)
 
 
 def open_run(
@@ -98,10 +98,10 @@ def _is_nothing(path: Path) -> bool:
 
 
 def _open_model(
-    what: str, named: str | None, device: str | None, dtype: DType | None, trust: bool
+    spec: str, axis_name: str | None, device: str | None, dtype: DType | None, trust: bool
 ) -> Loaded:
-    opened = open_exported(what)
-    axis = _axis_of(opened, named)
+    opened = open_exported(spec)
+    axis = _axis_of(opened, axis_name)
     changed = {"model": opened.model, "trust_remote_code": trust}
     changed |= {"device": device or "auto", "dtype": dtype or "auto"}
     with Screen(1, quiet=True) as screen:
@@ -120,10 +120,10 @@ def _open_model(
     )
 
 
-def _axis_of(opened: Opened, named: str | None) -> Axis | None:
+def _axis_of(opened: Opened, axis_name: str | None) -> Axis | None:
     """The axis that the user names, else the export's own copy."""
-    if named is not None:
-        return load_axis(named)
+    if axis_name is not None:
+        return load_axis(axis_name)
     own = None if opened.reproduce is None else opened.reproduce / "axis.toml"
     return load_axis(str(own)) if own is not None and own.is_file() else None
 

@@ -89,17 +89,17 @@ def read_setting(
     if not 0 <= temperature <= 10 or not 1 <= tokens <= MAX_TOKENS:
         raise ConfigError(f"temperature must lie in 0 to 10, tokens in 1 to {MAX_TOKENS}")
     known = ((schedule, ScheduleKind), (gate, Gate), (operator, Operator))
-    if any(value not in get_args(kind) for value, kind in known):
+    if any(value not in get_args(choices) for value, choices in known):
         raise ConfigError("schedule, gate or operator is not one that there is")
     try:
         dosing = Schedule() if schedule == "constant" else Schedule(schedule, int(length), floor)
         drawn = abs(int(seed)) % 2**31
-        where = int(round_index)
+        rounds = int(round_index)
     except (ValueError, OverflowError) as error:
         raise ConfigError(str(error)) from None
     return Setting(
         str(prompt or ""),
-        where,
+        rounds,
         float(kappa),
         gate,
         operator,
@@ -110,17 +110,17 @@ def read_setting(
     )
 
 
-def make_page(loaded: Loaded, path: Path, desk: SerialWorker) -> Any:
+def make_page(loaded: Loaded, path: Path, worker: SerialWorker) -> Any:
     """The page over a loaded run.
 
     Nothing of a visitor is kept: each request brings its whole setting, and answers wait their
-    turn at the desk. So a second tab, or a second visitor, changes nothing for the first.
+    turn with the worker. So a second tab, or a second visitor, changes nothing for the first.
     """
 
     def ask(*values: Any) -> Iterator[list[str]]:
         try:
             setting = read_setting(*values)
-            for columns in desk.follow(lambda: take_turn(loaded, setting)):
+            for columns in worker.follow(lambda: take_turn(loaded, setting)):
                 yield [column_html(loaded, setting, column) for column in columns]
         except SteerHealLoveError as error:
             raise gr.Error(str(escape(one_line(error))), print_exception=False) from None
@@ -189,12 +189,7 @@ def _inputs(loaded: Loaded) -> tuple[_Inputs, Any]:
     probes = loaded.known_axis().probes
     with gr.Row(equal_height=True):
         prompt = gr.Textbox(
-            probes[0],
-            label="Message",
-            lines=2,
-            scale=5,
-            max_length=20_000,
-            elem_id="message",
+            probes[0], label="Message", lines=2, scale=5, max_length=20_000, elem_id="message"
         )
         button = gr.Button("Ask", variant="primary", scale=1, min_width=120, elem_id="ask")
     gr.Examples([[probe] for probe in probes[1 : 1 + EXAMPLES]], prompt, label="Or ask")

@@ -42,14 +42,14 @@ def column_html(loaded: Loaded, setting: Setting | None, column: Column) -> str:
             '<p class="figures">{figures}</p></div>'
         ).format(
             name=column.condition,
-            what=_what(loaded, setting, column.condition),
+            what=_describe(loaded, setting, column.condition),
             answer=answer,
             figures=figures,
         )
     )
 
 
-def _what(loaded: Loaded, setting: Setting | None, condition: str) -> str:
+def _describe(loaded: Loaded, setting: Setting | None, condition: str) -> str:
     """What is on in a column, in a few words."""
     n = loaded.rounds if setting is None else setting.round
     match condition:

@@ -34,30 +34,30 @@ class SerialWorker:
 
     def follow(self, begin: Callable[[], Generator[T, None, None]]) -> Iterator[T]:
         """Yield what the generator yields; of what piled up meanwhile only the newest."""
-        found: SimpleQueue[T | _Ended[T]] = SimpleQueue()
+        queue: SimpleQueue[T | _Ended[T]] = SimpleQueue()
         gone = Event()
 
         def work() -> None:
             error: BaseException | None = None
             try:
                 if not gone.is_set():
-                    self._pump(begin(), found, gone)
+                    self._pump(begin(), queue, gone)
             except BaseException as problem:  # it is raised again where it was asked for
                 error = problem
-            found.put(_Ended(error))
+            queue.put(_Ended(error))
 
         self._worker.submit(work)
         try:
-            yield from _newest(found)
+            yield from _newest(queue)
         finally:
             gone.set()
 
     def _pump(
-        self, items: Generator[T, None, None], found: SimpleQueue[T | _Ended[T]], gone: Event
+        self, items: Generator[T, None, None], queue: SimpleQueue[T | _Ended[T]], gone: Event
     ) -> None:
         with closing(items):
             for item in items:
-                found.put(item)
+                queue.put(item)
                 if gone.is_set() or self._closed.is_set():
                     return
 
@@ -67,9 +67,9 @@ class SerialWorker:
         self._worker.shutdown(wait=False, cancel_futures=True)
 
 
-def _newest(found: SimpleQueue[T | _Ended[T]]) -> Iterator[T]:
+def _newest(queue: SimpleQueue[T | _Ended[T]]) -> Iterator[T]:
     while True:
-        waiting = [found.get(), *_drain(found)]
+        waiting = [queue.get(), *_drain(queue)]
         end = waiting[-1] if isinstance(waiting[-1], _Ended) else None
         items = [item for item in waiting if not isinstance(item, _Ended)]
         if items:
@@ -80,10 +80,10 @@ def _newest(found: SimpleQueue[T | _Ended[T]]) -> Iterator[T]:
             return
 
 
-def _drain(found: SimpleQueue[T]) -> list[T]:
+def _drain(queue: SimpleQueue[T]) -> list[T]:
     items = []
     try:
         while True:
-            items.append(found.get_nowait())
+            items.append(queue.get_nowait())
     except Empty:
         return items

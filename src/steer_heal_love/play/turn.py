@@ -90,9 +90,15 @@ def take_turn(
         ModelError: the conversation exceeds the model's context.
         DivergedError: at this dose the model's numbers go bad.
     """
-    _check(loaded, setting)
+    if not setting.prompt.strip():
+        raise ConfigError("the message is empty: write something")
+    loaded.check_round(setting.round)
+    check_kappa(setting.kappa)
     rows = [_row(loaded, setting, condition) for condition in conditions]
-    how = _intervention(loaded, setting) if any(row.kappa for row in rows) else None
+    intervention = None
+    if any(row.kappa for row in rows):
+        direction = loaded.direction(setting.round)
+        intervention = Intervention(direction, setting.gate, setting.operator, setting.schedule)
     columns = [Column(condition) for condition in conditions]
     ids: list[list[int]] = [[] for _ in conditions]
     yield tuple(columns)
@@ -102,25 +108,13 @@ def take_turn(
         setting.sampling,
         seed=setting.seed,
         adapters=loaded.adapters,
-        intervention=how,
+        intervention=intervention,
     ):
         for token in tokens:
             if not token.ends:
                 ids[token.row].append(token.id)
             columns[token.row] = _grown(loaded.lm, columns[token.row], token, ids[token.row])
         yield tuple(columns)
-
-
-def _intervention(loaded: Loaded, setting: Setting) -> Intervention:
-    direction = loaded.direction(setting.round)
-    return Intervention(direction, setting.gate, setting.operator, setting.schedule)
-
-
-def _check(loaded: Loaded, setting: Setting) -> None:
-    if not setting.prompt.strip():
-        raise ConfigError("the message is empty: write something")
-    loaded.check_round(setting.round)
-    check_kappa(setting.kappa)
 
 
 def check_kappa(kappa: float) -> None:

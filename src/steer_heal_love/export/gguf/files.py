@@ -45,7 +45,7 @@ def write_model(lm: LanguageModel, path: Path, about: About, tokenizer_folder: P
     """
     config = lm.model.config
     layout = layout_of(config)
-    kind, file_type = _FILE_TYPES[lm.dtype]
+    quantization, file_type = _FILE_TYPES[lm.dtype]
     with _writer(path, gguf.MODEL_ARCH_NAMES[layout.arch]) as writer:
         writer.add_type(gguf.GGUFType.MODEL)
         _describe(writer, about)
@@ -55,8 +55,8 @@ def write_model(lm: LanguageModel, path: Path, about: About, tokenizer_folder: P
         name_of = namer(layout, config.num_hidden_layers)
         for name, tensor in _tensors(lm):
             arranged = arrange(tensor, name, layout, config)
-            which = kind if arranged.ndim > 1 else gguf.GGMLQuantizationType.F32
-            _add(writer, name_of(name), arranged, which)
+            of_tensor = quantization if arranged.ndim > 1 else gguf.GGMLQuantizationType.F32
+            _add(writer, name_of(name), arranged, of_tensor)
         if rope_type(config) == "llama3":
             factors = _rope_factors(lm, config)
             _add(writer, "rope_freqs.weight", factors, gguf.GGMLQuantizationType.F32)
@@ -148,13 +148,7 @@ def _tensors(lm: LanguageModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def _add_factors(
-    writer: Any,
-    name: str,
-    module: str,
-    term: LowRank,
-    rank: int,
-    layout: Layout,
-    config: Any,
+    writer: Any, name: str, module: str, term: LowRank, rank: int, layout: Layout, config: Any
 ) -> None:
     # llama.cpp scales by alpha over each factor's own rank: B makes up for a lower one
     b = arrange(term.B * (term.A.shape[0] / rank), module, layout, config)
@@ -162,9 +156,9 @@ def _add_factors(
     _add(writer, f"{name}.lora_b", b, gguf.GGMLQuantizationType.F32)
 
 
-def _add(writer: Any, name: str, tensor: Tensor, kind: gguf.GGMLQuantizationType) -> None:
+def _add(writer: Any, name: str, tensor: Tensor, quantization: gguf.GGMLQuantizationType) -> None:
     data: np.ndarray[Any, Any] = tensor.detach().float().cpu().contiguous().numpy()
-    writer.add_tensor(name, gguf.quants.quantize(data, kind), raw_dtype=kind)
+    writer.add_tensor(name, gguf.quants.quantize(data, quantization), raw_dtype=quantization)
 
 
 def _rope_factors(lm: LanguageModel, config: Any) -> Tensor:

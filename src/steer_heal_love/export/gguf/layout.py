@@ -74,10 +74,10 @@ def namer(layout: Layout, n_layers: int) -> Callable[[str], str]:
 
 
 def _gguf_name(names: Any, name: str) -> str:
-    found = names.get_name(name, try_suffixes=(".weight", ".bias"))
-    if found is None:
+    gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
+    if gguf_name is None:
         raise ConfigError(f"tensor {name!r} has no name in GGUF: {SCRIPTS_REMEDY}")
-    return str(found)
+    return str(gguf_name)
 
 
 def arrange(tensor: Tensor, name: str, layout: Layout, config: Any) -> Tensor:

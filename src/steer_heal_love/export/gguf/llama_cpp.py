@@ -34,8 +34,8 @@ def convert_model(source: Path, model: Path, out: Path, dtype: torch.dtype) -> N
     Raises:
         ModelError: the script failed; its last line is told.
     """
-    kind = OUT_TYPES[dtype]
-    _run(source / MODEL_SCRIPT, [str(model), "--outfile", str(out), "--outtype", kind], out)
+    out_type = OUT_TYPES[dtype]
+    _run(source / MODEL_SCRIPT, [str(model), "--outfile", str(out), "--outtype", out_type], out)
 
 
 def convert_lora(source: Path, adapter: Path, base: Path, out: Path) -> None:
@@ -47,8 +47,8 @@ def convert_lora(source: Path, adapter: Path, base: Path, out: Path) -> None:
     Raises:
         ModelError: the script failed; its last line is told.
     """
-    given = [str(adapter), "--base", str(base), "--outfile", str(out), "--outtype", "f32"]
-    _run(source / LORA_SCRIPT, given, out)
+    arguments = [str(adapter), "--base", str(base), "--outfile", str(out), "--outtype", "f32"]
+    _run(source / LORA_SCRIPT, arguments, out)
 
 
 def _run(script: Path, arguments: Sequence[str], out: Path) -> None:

@@ -26,7 +26,7 @@ SPLITS: Mapping[tuple[str, ...], str] = {
 
 
 def add_tokenizer(writer: Any, tokenizer: Any, folder: Path, vocabulary: int) -> None:
-    """Enter a tokenizer in a GGUF file: tokens, kinds, merges, special ids, chat template.
+    """Enter a tokenizer in a GGUF file: tokens, their types, merges, special ids, chat template.
 
     Args:
         writer: a `gguf.GGUFWriter`.
@@ -38,19 +38,19 @@ def add_tokenizer(writer: Any, tokenizer: Any, folder: Path, vocabulary: int) ->
             more tokens than the model.
     """
     split = check_tokenizer(tokenizer)
-    tokens, kinds = token_list(tokenizer, vocabulary)
+    tokens, types = token_list(tokenizer, vocabulary)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(split)
     writer.add_token_list(tokens)
-    writer.add_token_types(kinds)
+    writer.add_token_types(types)
     begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
     special = gguf.SpecialVocab(folder, load_merges=True, n_vocab=vocabulary)
     special.add_special_token = {"bos": begins}
     special.chat_template = tokenizer.chat_template
     special.special_token_ids = {
-        kind: int(found)
-        for kind in ("bos", "eos", "unk", "pad")
-        if (found := getattr(tokenizer, f"{kind}_token_id", None)) is not None
+        role: int(token_id)
+        for role in ("bos", "eos", "unk", "pad")
+        if (token_id := getattr(tokenizer, f"{role}_token_id", None)) is not None
     }
     special.add_to_gguf(writer, quiet=True)
 
@@ -101,7 +101,7 @@ def _words(step: Mapping[str, Any]) -> str:
 
 
 def token_list(tokenizer: Any, vocabulary: int) -> tuple[list[str], list[int]]:
-    """Every token of the model by its id, and what kind it is."""
+    """Every token of the model by its id, and its type."""
     known = {int(i): str(token) for token, i in tokenizer.get_vocab().items()}
     if max(known, default=0) >= vocabulary:
         raise ConfigError(
@@ -109,12 +109,14 @@ def token_list(tokenizer: Any, vocabulary: int) -> tuple[list[str], list[int]]:
             "the two do not belong together"
         )
     added = tokenizer.added_tokens_decoder
-    kinds = [_kind(i, known, added) for i in range(vocabulary)]
+    types = [_token_type(i, known, added) for i in range(vocabulary)]
     tokens = [known.get(i, f"[PAD{i}]") for i in range(vocabulary)]
-    return tokens, kinds
+    return tokens, types
 
 
-def _kind(index: int, known: Mapping[int, str], added: Mapping[int, Any] | Sequence[Any]) -> int:
+def _token_type(
+    index: int, known: Mapping[int, str], added: Mapping[int, Any] | Sequence[Any]
+) -> int:
     if index not in known:
         return int(gguf.TokenType.UNUSED)
     if index not in added:
