@@ -66,50 +66,50 @@ def run_loop(
         >>> baseline.prompt_pos.figures.keys() >= {"trait_nats", "perplexity", "loop_share"}
         True
     """
-    work = RunContext(lm, axis, contexts, config, pieces or NoPieces(), report)
-    limits = base_limits(work)
-    baseline = measure_baseline(work, limits)
+    run = RunContext(lm, axis, contexts, config, pieces or NoPieces(), report)
+    limits = base_limits(run)
+    baseline = measure_baseline(run, limits)
     yield baseline
 
     history: list[Adapter] = []
     first: Direction | None = None
     kappa = config.dose.kappa_start
     for r in range(config.rounds):
-        work.begin_round()
+        run.begin_round()
         rivals: Mapping[str, Measurement] = {}
         with student(lm, history):
-            direction = extract(work, r)
+            direction = extract(run, r)
             first = first or direction
-            front = measure_front(work, direction) if r == 0 else ()
-            harvest = collect(work, r, direction, limits, kappa)
-            healed_result = heal_round(work, r, harvest)
-            with steer_as_set(work, direction, harvest.kappa) as dosing:
+            front = measure_front(run, direction) if r == 0 else ()
+            collected = collect(run, r, direction, limits, kappa)
+            healed_result = heal_round(run, r, collected)
+            with steer_as_set(run, direction, collected.kappa) as dosing:
                 name = of_round(r) / "steered"
-                steered = measure(work, name, "steered", limits, dosing=dosing)
+                steered = measure(run, name, "steered", limits, dosing=dosing)
             if r == 0:
-                rivals = measure_rivals(work, direction, harvest, limits, baseline.base)
+                rivals = measure_rivals(run, direction, collected, limits, baseline.base)
         history.append(healed_result.adapter)
         with student(lm, history):
-            healed = measure(work, of_round(r) / "healed", "healed", limits)
-            shift = measure_shift(work, r, direction, first)
+            healed = measure(run, of_round(r) / "healed", "healed", limits)
+            shift = measure_shift(run, r, direction, first)
         stopped = evaluate.incoherent(healed, baseline.base, config.evaluate)
         yield RoundRecord(
             round=r,
             direction=direction,
-            dose=harvest.kappa,
-            judged=harvest.judged,
+            dose=collected.kappa,
+            judged=collected.judged,
             healed_result=healed_result,
             cosine_first=float(cosine(direction.vectors, first.vectors).mean()),
             steered=with_ratios(steered, baseline.base),
             healed=with_ratios(healed, baseline.base),
-            cost=work.account.stages,
+            cost=run.account.stages,
             front=front,
             shift=shift,
             rivals=rivals,
-            effort=harvest.effort,
-            notes=tuple(work.notes),
+            effort=collected.effort,
+            notes=tuple(run.notes),
             stopped=stopped,
         )
         if stopped:
             return
-        kappa = warm_start(harvest.kappa, config.dose)
+        kappa = warm_start(collected.kappa, config.dose)

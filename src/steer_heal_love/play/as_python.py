@@ -56,7 +56,7 @@ def as_python(loaded: Loaded, setting: Setting, *, run: Path) -> str:
     It samples one row at a time, so in bfloat16 the last bits of a logit, and with them now and
     then a token, may differ from what the playground drew in one batch.
     """
-    constant = setting.schedule.kind == "constant"
+    constant = setting.schedule.shape == "constant"
     imports = "" if constant else "from steer_heal_love.maths.schedule import Schedule\n"
     head = _HEAD.format(
         names="Sampling" if constant else "Dosing, Sampling",
@@ -88,4 +88,4 @@ def _options(setting: Setting) -> str:
 
 
 def _schedule(schedule: Schedule) -> str:
-    return f"Schedule({schedule.kind!r}, {schedule.length}, {schedule.floor!r})"
+    return f"Schedule({schedule.shape!r}, {schedule.length}, {schedule.floor!r})"
