@@ -55,10 +55,10 @@ def measure(options: argparse.Namespace) -> int:
     )
     store = Store(options.store / "planted")
     configs = [config.model_copy(update={"seed": seed}) for seed in SEEDS]
-    works = [RunContext(lm, axis, contexts, c, NoPieces(), lambda *_: None) for c in configs]
+    runs = [RunContext(lm, axis, contexts, c, NoPieces(), lambda *_: None) for c in configs]
 
     def heal_behind(barrier: str, tau: float) -> dict[str, Any]:
-        seeds = [measure_student(work, store, options.share, barrier, tau) for work in works]
+        seeds = [measure_student(run, store, options.share, barrier, tau) for run in runs]
         tell(f"planted: {barrier} at τ = {tau:g}")
         return {"barrier": barrier, "tau": tau, "seeds": seeds}
 
@@ -82,14 +82,14 @@ def measure(options: argparse.Namespace) -> int:
 
 
 @cache
-def texts_of(work: RunContext, store: Store, share: float) -> Texts:
+def texts_of(run: RunContext, store: Store, share: float) -> Texts:
     """The base model's samples of this seed that its filter lets through, loops planted.
 
     Raises:
         StarvedRound: too few are, or too few of them are long enough.
     """
-    seed, wanted = work.config.seed, work.config.dose.n_keep
-    training = _sampled(work, store)[:wanted]
+    seed, wanted = run.config.seed, run.config.dose.n_keep
+    training = _sampled(run, store)[:wanted]
     if len(training) < wanted:
         passed = f"{len(training)} texts of the base model pass the filter"
         raise StarvedRound(f"seed {seed}: {passed}, and {wanted} are wanted")
@@ -99,32 +99,32 @@ def texts_of(work: RunContext, store: Store, share: float) -> Texts:
         raise StarvedRound(f"seed {seed}: {error}: lower --share") from None
     for i, kind in places.items():
         ids = plant(training[i].token_ids, kind)
-        text = decode_text(work.lm, ids)
+        text = decode_text(run.lm, ids)
         training[i] = replace(training[i], token_ids=ids, text=text, end_id=None)
     return training, dict(sorted(places.items()))
 
 
-def _settings(work: RunContext) -> dict[str, Any]:
+def _settings(run: RunContext) -> dict[str, Any]:
     """What every stored piece depends on."""
-    stages = {key: getattr(work.config, key).model_dump() for key in ("filter", "generate")}
-    texts = {"seed": work.config.seed, "texts": work.config.dose.n_keep}
-    return {"model": work.lm.identity.name, "axis": work.axis.name, **stages, **texts}
+    stages = {key: getattr(run.config, key).model_dump() for key in ("filter", "generate")}
+    texts = {"seed": run.config.seed, "texts": run.config.dose.n_keep}
+    return {"model": run.lm.identity.name, "axis": run.axis.name, **stages, **texts}
 
 
-def _sampled(work: RunContext, store: Store) -> list[Completion]:
+def _sampled(run: RunContext, store: Store) -> list[Completion]:
     def compute() -> list[dict[str, Any]]:
-        prompts = spread_prompts(work.prompts, 2 * work.config.dose.n_keep)
+        prompts = spread_prompts(run.prompts, 2 * run.config.dose.n_keep)
         # not the noise of the samples that the limits are taken from
-        texts = sample(work, prompts, 0.0, seed_of(work, "planted"), 0)
-        limits, config = base_limits(work), work.config.filter
-        judged = filtering.judge_all(work.lm, work.axis, texts, limits, config, trait=False)
+        texts = sample(run, prompts, 0.0, seed_of(run, "planted"), 0)
+        limits, config = base_limits(run), run.config.filter
+        judged = filtering.judge_all(run.lm, run.axis, texts, limits, config, trait=False)
         return [asdict(j.completion) for j in judged if j.coherent and j.completion.token_ids]
 
-    rows = store.do(f"texts-{work.config.seed}", _settings(work), compute)
+    rows = store.do(f"texts-{run.config.seed}", _settings(run), compute)
     return [Completion(**{**row, "token_ids": tuple(row["token_ids"])}) for row in rows]
 
 
-def measure_student(work: RunContext, store: Store, share: float, barrier: str, tau: float) -> Any:
+def measure_student(run: RunContext, store: Store, share: float, barrier: str, tau: float) -> Any:
     """What a student healed behind this barrier makes of the texts and of loops.
 
     Args:
@@ -132,19 +132,19 @@ def measure_student(work: RunContext, store: Store, share: float, barrier: str, 
     """
     own = {"divergence": "none"} if barrier == "none" else {"aggregate": barrier, "tau": tau}
     # Nothing is held out: it is the texts that were learnt from whose divergence is looked at.
-    config = work.config.heal.model_copy(update={**own, "validation_share": 0.0})
+    config = run.config.heal.model_copy(update={**own, "validation_share": 0.0})
 
     def compute() -> dict[str, Any]:
-        texts = texts_of(work, store, share)
+        texts = texts_of(run, store, share)
         if barrier == "base":
-            return _measured(work.lm, texts)
-        healed = heal(work.lm, texts[0], config, seed=seed_of(work, "heal", 0))
-        with student(work.lm, [healed.adapter]):
-            return _measured(work.lm, texts)
+            return _measured(run.lm, texts)
+        healed = heal(run.lm, texts[0], config, seed=seed_of(run, "heal", 0))
+        with student(run.lm, [healed.adapter]):
+            return _measured(run.lm, texts)
 
     planted = {"share": share, "kinds": [asdict(kind) for kind in KINDS]}
-    settings = {**_settings(work), **planted, "heal": config.model_dump()}
-    return store.do(f"{barrier}-{tau:g}-{work.config.seed}", settings, compute)
+    settings = {**_settings(run), **planted, "heal": config.model_dump()}
+    return store.do(f"{barrier}-{tau:g}-{run.config.seed}", settings, compute)
 
 
 @torch.inference_mode()

@@ -175,7 +175,7 @@ class Effort:
 
     search: str  # walk or bisect
     doses: tuple[float, ...]  # that were probed, in order
-    search_tokens: int  # of the probes; their survivors are banked
+    search_tokens: int  # of the probes; their survivors are pooled
     tokens: int  # of the round, the probes' included
 
 

@@ -134,9 +134,9 @@ def test_everything_that_is_sampled_has_so_many_rows_in_flight(
     seen: list[int] = []
 
     class Seen(Engine):
-        def __init__(self, order: Request, batch_size: int) -> None:
+        def __init__(self, request: Request, batch_size: int) -> None:
             seen.append(batch_size)
-            super().__init__(order, batch_size)
+            super().__init__(request, batch_size)
 
     monkeypatch.setattr(generate, "Engine", Seen)
     config = with_rows(OPEN, 2)

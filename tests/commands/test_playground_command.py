@@ -55,7 +55,7 @@ def values(setting: Setting) -> list[Any]:
     """The setting in the order of the page's components."""
     s = setting.schedule
     return [
-        *(setting.prompt, setting.round, setting.kappa, s.kind, s.length, s.floor),
+        *(setting.prompt, setting.round, setting.kappa, s.shape, s.length, s.floor),
         *(setting.gate, setting.operator, setting.system or ""),
         *(setting.sampling.temperature, setting.sampling.max_new_tokens, setting.seed),
     ]

@@ -53,15 +53,15 @@ def work(lm: LanguageModel, kept: Kept) -> Account:
     inner = account.inside("heal")
 
     def part(k: int) -> int:
-        lm.meter.add(10 + k)
+        lm.token_counter.add(10 + k)
         return k
 
     def outer() -> list[int]:
-        lm.meter.add(5)
+        lm.token_counter.add(5)
         return [inner.do(f"epoch-{k}", lambda k=k: part(k)) for k in range(PARTS)]
 
     def steer() -> str:
-        lm.meter.add(7)
+        lm.token_counter.add(7)
         return "there"
 
     assert account.do("direction", "steer", steer) == "there"

@@ -291,8 +291,8 @@ def test_the_walk_of_the_next_round_begins_one_step_above(
 
     def spy(sample: dose.Sample, config: DoseConfig, start: float | None = None) -> dose.Collected:
         starts.append(start)
-        harvest = walk(sample, config, start)
-        return replace(harvest, kappa=0.4)
+        collected = walk(sample, config, start)
+        return replace(collected, kappa=0.4)
 
     monkeypatch.setattr(dose, "search_dose", spy)
     config = settings()

@@ -10,16 +10,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steer_heal_love.maths.schedule import CONSTANT, Schedule, ScheduleKind
+from steer_heal_love.maths.schedule import CONSTANT, Schedule, ScheduleShape
 
-KINDS = get_args(ScheduleKind)
+SHAPES = get_args(ScheduleShape)
 
-schedules = st.builds(Schedule, st.sampled_from(KINDS), st.integers(1, 200), st.floats(0.001, 1.0))
+schedules = st.builds(Schedule, st.sampled_from(SHAPES), st.integers(1, 200), st.floats(0.001, 1.0))
 
 
 def in_float64(schedule: Schedule, position: int) -> float:
     share = min(position / schedule.length, 1.0)
-    match schedule.kind:
+    match schedule.shape:
         case "constant":
             return 1.0
         case "linear":
@@ -44,7 +44,7 @@ def test_factors_fall_from_one_to_the_floor(schedule: Schedule) -> None:
     assert factors[0] == 1.0
     assert (factors.diff() <= 0).all()
     assert factors.min() >= schedule.floor - 1e-6
-    last = 1.0 if schedule.kind == "constant" else schedule.floor
+    last = 1.0 if schedule.shape == "constant" else schedule.floor
     assert factors[schedule.length :].numpy() == pytest.approx(last, abs=1e-6)
 
 
@@ -58,10 +58,10 @@ def test_by_hand() -> None:
     assert CONSTANT.factor(positions).tolist() == [1.0] * 6
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
-def test_factors_have_the_shape_of_the_positions(shape: tuple[int, ...]) -> None:
-    for kind in KINDS:
-        assert Schedule(kind, 4, 0.5).factor(torch.zeros(shape).long()).shape == shape
+@pytest.mark.parametrize("size", [(), (3,), (2, 3)])
+def test_factors_have_the_shape_of_the_positions(size: tuple[int, ...]) -> None:
+    for shape in SHAPES:
+        assert Schedule(shape, 4, 0.5).factor(torch.zeros(size).long()).shape == size
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_factors_have_the_shape_of_the_positions(shape: tuple[int, ...]) -> None
         ({"floor": -0.1}, "from 0 to 1"),
         ({"floor": 1.1}, "from 0 to 1"),
         ({"floor": float("nan")}, "from 0 to 1"),
-        ({"kind": "exponential", "floor": 0.0}, "floor above 0"),
+        ({"shape": "exponential", "floor": 0.0}, "floor above 0"),
     ],
 )
 def test_what_is_no_schedule(settings: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""The search for κ: where it settles, what it banks and spends, and how it starves."""
+"""The search for κ: where it settles, what it pools and spends, and how it starves."""
 
 from __future__ import annotations
 
@@ -50,20 +50,20 @@ class Model:
 
 def test_a_dose_that_is_coherent_at_once_is_kept() -> None:
     model = Model(coherent_up_to=3.0)
-    harvest = search_dose(model, SMALL)
-    assert harvest.kappa == 2.0
+    collected = search_dose(model, SMALL)
+    assert collected.kappa == 2.0
     assert model.calls == [(2.0, 4, 0), (2.0, 8, 4)]
-    assert len(harvest.kept) == SMALL.n_keep
-    assert len(harvest.judged) == 12
+    assert len(collected.kept) == SMALL.n_keep
+    assert len(collected.judged) == 12
 
 
 def test_the_dose_walks_down_until_enough_is_coherent() -> None:
     model = Model(coherent_up_to=0.6)
-    harvest = search_dose(model, SMALL)
-    assert harvest.kappa == 0.5
+    collected = search_dose(model, SMALL)
+    assert collected.kappa == 0.5
     assert [kappa for kappa, _, _ in model.calls] == [2.0, 1.0, 0.5, 0.5]
     assert [first for _, _, first in model.calls] == [0, 4, 8, 12]  # no draw is made twice
-    assert Counter(j.kept for j in harvest.judged) == {True: 10, False: 10}
+    assert Counter(j.kept for j in collected.judged) == {True: 10, False: 10}
 
 
 def test_a_start_may_be_given() -> None:
@@ -79,21 +79,21 @@ def test_survivors_of_every_dose_are_banked() -> None:
             for i in range(first, first + count)
         ]
 
-    harvest = search_dose(sample, SMALL)
-    assert harvest.kappa == 0.5
-    assert {j.completion.kappa for j in harvest.kept} == {2.0, 1.0, 0.5}
+    collected = search_dose(sample, SMALL)
+    assert collected.kappa == 0.5
+    assert {j.completion.kappa for j in collected.kept} == {2.0, 1.0, 0.5}
 
 
 def test_a_bisection_finds_the_highest_dose_that_is_coherent() -> None:
     model = Model(coherent_up_to=0.6)
     config = SMALL.model_copy(update={"search": "bisect", "bisect_step": 2.0})
-    harvest = search_dose(model, config)
+    collected = search_dose(model, config)
     doses = [round(kappa, 3) for kappa, _, _ in model.calls]
     assert doses[:5] == [2.0, 1.0, 0.5, 0.707, 0.595]
-    assert harvest.kappa == pytest.approx(0.595, abs=1e-3)
-    assert set(doses[5:]) == {round(harvest.kappa, 3)}  # the rest is drawn at the settled dose
-    assert harvest.effort.search == "bisect"
-    assert harvest.effort.doses == tuple(kappa for kappa, _, _ in model.calls[:5])
+    assert collected.kappa == pytest.approx(0.595, abs=1e-3)
+    assert set(doses[5:]) == {round(collected.kappa, 3)}  # the rest is drawn at the settled dose
+    assert collected.effort.search == "bisect"
+    assert collected.effort.doses == tuple(kappa for kappa, _, _ in model.calls[:5])
 
 
 def test_a_bisection_from_a_good_guess_is_short_and_never_above_the_start() -> None:
@@ -124,9 +124,9 @@ def test_tokens_that_were_rewound_are_counted_too() -> None:
 
 def test_more_survive_than_are_trained_on_where_a_share_is_asked_for() -> None:
     config = SMALL.model_copy(update={"top_share": 0.5})
-    harvest = search_dose(Model(coherent_up_to=3.0), config)
-    assert len(harvest.kept) == SMALL.n_keep
-    fates = Counter(j.reasons for j in harvest.judged)
+    collected = search_dose(Model(coherent_up_to=3.0), config)
+    assert len(collected.kept) == SMALL.n_keep
+    fates = Counter(j.reasons for j in collected.judged)
     assert fates[("surplus",)] >= SMALL.n_keep
 
 
@@ -135,9 +135,9 @@ def test_near_duplicates_are_not_counted_as_survivors() -> None:
         every = range(first, first + count)
         return [judged(i, text="the same" if i % 2 else None, kappa=kappa) for i in every]
 
-    harvest = search_dose(sample, SMALL)
-    assert len(harvest.kept) == SMALL.n_keep
-    assert sum("duplicate" in j.reasons for j in harvest.judged) >= 5
+    collected = search_dose(sample, SMALL)
+    assert len(collected.kept) == SMALL.n_keep
+    assert sum("duplicate" in j.reasons for j in collected.judged) >= 5
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -176,8 +176,8 @@ def test_the_trait_floor_does_not_lower_the_dose() -> None:
 def test_the_cap_on_work_is_hard() -> None:
     model = Model(coherent_up_to=3.0)
     config = SMALL.model_copy(update={"max_generated": 7})
-    harvest = search_dose(model, config)
-    assert len(harvest.judged) == 7
+    collected = search_dose(model, config)
+    assert len(collected.judged) == 7
     assert model.calls == [(2.0, 4, 0), (2.0, 3, 4)]
 
 
@@ -201,8 +201,8 @@ def test_starving_says_which_filter_dropped_how_many() -> None:
 
 
 def test_the_starved_message_names_the_worst_filter_first() -> None:
-    bank = [judged(0, "loop"), judged(1, "loop", "tail"), judged(2)]
-    text = starved_message(bank, 1, 0.1, SMALL)
+    pool = [judged(0, "loop"), judged(1, "loop", "tail"), judged(2)]
+    text = starved_message(pool, 1, 0.1, SMALL)
     assert "dropped by loop 2, tail 1" in text
     assert "dropped by none" in starved_message([], 0, 0.1, SMALL)
 

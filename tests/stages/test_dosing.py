@@ -111,7 +111,7 @@ def test_a_schedule_and_its_watch_reach_generation() -> None:
     dosing = config.dosing(patch, 1.5, LIMITS)
     assert dosing is not None
     assert (dosing.steering, dosing.kappa) == (patch, 1.5)
-    assert (dosing.schedule.kind, dosing.schedule.length, dosing.schedule.floor) == (
+    assert (dosing.schedule.shape, dosing.schedule.length, dosing.schedule.floor) == (
         "linear",
         8,
         0.5,

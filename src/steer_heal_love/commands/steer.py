@@ -13,7 +13,7 @@ from steer_heal_love.inputs.axes import load_axis
 from steer_heal_love.lm.model.load import DType
 from steer_heal_love.lm.sampler.sampling import Sampling
 from steer_heal_love.maths.direction import Gate, Operator
-from steer_heal_love.maths.schedule import Schedule, ScheduleKind
+from steer_heal_love.maths.schedule import Schedule, ScheduleShape
 from steer_heal_love.play.columns import make_console, show_growing
 from steer_heal_love.play.loaded import Loaded
 from steer_heal_love.play.open_model import read_with_words
@@ -39,7 +39,7 @@ class SteerArguments:
     """Built-in axis, or the path of an axis .toml."""
     kappa: float = 1.0
     """Dose: 1 is the shift that the persona itself causes; below 0 steers the other way."""
-    schedule: ScheduleKind = "constant"
+    schedule: ScheduleShape = "constant"
     """How the dose changes over the answer."""
     schedule_length: int = 32
     """Tokens until the schedule is at its floor; of a prefix, its length."""
@@ -123,10 +123,10 @@ def _setting(options: SteerArguments) -> Setting:
     )
 
 
-def read_schedule(kind: ScheduleKind, length: int, floor: float) -> Schedule:
+def read_schedule(shape: ScheduleShape, length: int, floor: float) -> Schedule:
     """The schedule. Raises ConfigError where there can be none such."""
     try:
-        return Schedule() if kind == "constant" else Schedule(kind, length, floor)
+        return Schedule() if shape == "constant" else Schedule(shape, length, floor)
     except ValueError as error:
         raise ConfigError(f"--schedule: {error}") from None
 

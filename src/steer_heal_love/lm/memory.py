@@ -89,36 +89,36 @@ def status_bytes(field: str) -> int | None:
     return None
 
 
-def halve(size: int, what: str, remedy: str) -> int:
+def halve(size: int, task: str, remedy: str) -> int:
     """Half of a batch that did not fit, told in the log.
 
     Raises:
         OutOfMemory: it was of one row.
     """
     if size <= 1:
-        raise OutOfMemory(f"{what} ran out of memory with one row at a time: {remedy}")
-    LOG.warning("%s ran out of memory with %d rows at a time: on with %d", what, size, size // 2)
+        raise OutOfMemory(f"{task} ran out of memory with one row at a time: {remedy}")
+    LOG.warning("%s ran out of memory with %d rows at a time: on with %d", task, size, size // 2)
     return size // 2
 
 
 def run_in_parts(
-    batch: list[int], compute: Callable[[list[int]], T], what: str
+    batch: list[int], compute: Callable[[list[int]], T], task: str
 ) -> Iterator[tuple[list[int], T]]:
     """(rows, what `compute` makes of them), of the whole batch or, where it does not fit, of parts.
 
     Raises:
         OutOfMemory: one row alone does not fit.
     """
-    found: T | None = None
+    result: T | None = None
     try:
-        found = compute(batch)
+        result = compute(batch)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-    if found is not None:
-        yield batch, found
+    if result is not None:
+        yield batch, result
         return
     # Outside of the handler: what the failed attempt held is free by now.
-    middle = halve(len(batch), what, "use shorter texts, or a device with more memory")
-    yield from run_in_parts(batch[:middle], compute, what)
-    yield from run_in_parts(batch[middle:], compute, what)
+    middle = halve(len(batch), task, "use shorter texts, or a device with more memory")
+    yield from run_in_parts(batch[:middle], compute, task)
+    yield from run_in_parts(batch[middle:], compute, task)

@@ -23,20 +23,20 @@ LIMIT_SAMPLES = 64  # of the base, over the training prompts, that set the filte
 MANY = 16  # completions, of which a filter should have dropped one
 
 
-def base_limits(work: RunContext) -> Limits:
+def base_limits(run: RunContext) -> Limits:
     """The filter's limits, from the base model's own samples on the training prompts."""
 
     def compute() -> Limits:
-        prompts = spread(work.prompts, LIMIT_SAMPLES)
-        with base(work.lm):
-            completions = sample(work, prompts, 0.0, seed_of(work, "limits"), 0)
-        return filtering.limits_of(work.lm, work.axis, completions, work.config.filter)
+        prompts = spread(run.prompts, LIMIT_SAMPLES)
+        with base(run.lm):
+            completions = sample(run, prompts, 0.0, seed_of(run, "limits"), 0)
+        return filtering.limits_of(run.lm, run.axis, completions, run.config.filter)
 
-    return work.do(LIMITS, compute)
+    return run.do(LIMITS, compute)
 
 
 def collect(
-    work: RunContext,
+    run: RunContext,
     r: int,
     direction: Direction,
     limits: Limits,
@@ -51,34 +51,34 @@ def collect(
         axis: whose persona likelihood ratio is the trait; the run's own unless given.
         folder: of the pieces; the round's own unless given.
     """
-    order = np.random.default_rng(seed_of(work, "prompts", r)).permutation(len(work.prompts))
-    config, trait = work.config.dose, axis or work.axis
+    order = np.random.default_rng(seed_of(run, "prompts", r)).permutation(len(run.prompts))
+    config, trait = run.config.dose, axis or run.axis
     folder = folder or of_round(r)
 
     def draw(kappa: float, count: int, first: int) -> list[Judged]:
-        prompts = [work.prompts[order[i % len(order)]] for i in range(first, first + count)]
+        prompts = [run.prompts[order[i % len(order)]] for i in range(first, first + count)]
 
         def compute() -> list[Judged]:
-            seed = seed_of(work, "generate", r)
-            texts = sample_steered(work, prompts, direction, kappa, limits, seed, first)
-            return filtering.judge_all(work.lm, trait, texts, limits, work.config.filter)
+            seed = seed_of(run, "generate", r)
+            texts = sample_steered(run, prompts, direction, kappa, limits, seed, first)
+            return filtering.judge_all(run.lm, trait, texts, limits, run.config.filter)
 
-        judged: list[Judged] = work.do(of_batch(folder, first), compute)
-        work.report("generate", min(config.n_keep, sum(j.kept for j in judged)), config.n_keep)
+        judged: list[Judged] = run.do(of_batch(folder, first), compute)
+        run.report("generate", min(config.n_keep, sum(j.kept for j in judged)), config.n_keep)
         return judged
 
     with place_errors(folder):
-        harvest = dose.search_dose(draw, config, kappa)
-    every = harvest.judged
+        collected = dose.search_dose(draw, config, kappa)
+    every = collected.judged
     if len(every) >= MANY and not any(set(j.reasons) - LEFT_OVER for j in every):
-        work.notes.append(
+        run.notes.append(
             f"the filter dropped none of {len(every)} completions: its limits may be too wide"
         )
-    return harvest
+    return collected
 
 
 def sample_steered(
-    work: RunContext,
+    run: RunContext,
     prompts: Sequence[str],
     direction: Direction,
     kappa: float,
@@ -87,13 +87,13 @@ def sample_steered(
     first: int,
 ) -> list[Completion]:
     """Sampled completions with the direction on at this dose, given as `dosing` has it."""
-    with steer_as_set(work, direction, kappa, limits, must_fire=True) as dosing:
-        return sample(work, prompts, kappa, seed, first, dosing)
+    with steer_as_set(run, direction, kappa, limits, must_fire=True) as dosing:
+        return sample(run, prompts, kappa, seed, first, dosing)
 
 
 @contextmanager
 def steer_as_set(
-    work: RunContext,
+    run: RunContext,
     direction: Direction,
     kappa: float,
     limits: Limits | None = None,
@@ -110,15 +110,15 @@ def steer_as_set(
     if kappa == 0:
         yield None
         return
-    how = work.config.dosing
+    how = run.config.dosing
     with steering(
-        work.lm, direction, kappa, gate=how.gate, operator=how.operator, must_fire=must_fire
+        run.lm, direction, kappa, gate=how.gate, operator=how.operator, must_fire=must_fire
     ) as patch:
         yield how.dosing(patch, kappa, limits)
 
 
 def sample(
-    work: RunContext,
+    run: RunContext,
     prompts: Sequence[str],
     kappa: float,
     seed: int,
@@ -127,9 +127,9 @@ def sample(
 ) -> list[Completion]:
     """Sampled completions of the model as it is patched now."""
     return sample_answers(
-        work.lm,
+        run.lm,
         prompts,
-        work.sampling,
+        run.sampling,
         seed=seed,
         first_index=first,
         kappa=kappa,

@@ -21,9 +21,9 @@ FOLDER = of_round(0) / "rivals"
 
 
 def measure_rivals(
-    work: RunContext, direction: Direction, harvest: Collected, limits: Limits, base: Measurement
+    run: RunContext, direction: Direction, collected: Collected, limits: Limits, base: Measurement
 ) -> Mapping[str, Measurement]:
-    """What each rival of `evaluate.rivals` reaches; the work's notes say where one starves.
+    """What each rival of `evaluate.rivals` reaches; the run's notes say where one starves.
 
     sft: plain distillation of the texts that the heal learns from: no barrier, no anchors.
     arithmetic: that adapter minus the one that plain distillation makes of negatively steered
@@ -31,42 +31,42 @@ def measure_rivals(
 
     Runs on the base model: inside `student(lm, [])`.
     """
-    found: dict[str, Measurement] = {}
-    for name in work.config.evaluate.rivals:
+    reached: dict[str, Measurement] = {}
+    for name in run.config.evaluate.rivals:
         try:
-            adapter = _adapter(work, name, direction, harvest, limits)
+            adapter = _adapter(run, name, direction, collected, limits)
         except StarvedRound as error:
-            work.notes.append(f"rival {name} was not measured: of its negative texts, {error}")
+            run.notes.append(f"rival {name} was not measured: of its negative texts, {error}")
             continue
-        with student(work.lm, [adapter]):
-            measured = measure(work, FOLDER / name / "measured", name, limits)
-        found[name] = with_ratios(measured, base)
-    return found
+        with student(run.lm, [adapter]):
+            measured = measure(run, FOLDER / name / "measured", name, limits)
+        reached[name] = with_ratios(measured, base)
+    return reached
 
 
 def _adapter(
-    work: RunContext, name: str, direction: Direction, harvest: Collected, limits: Limits
+    run: RunContext, name: str, direction: Direction, collected: Collected, limits: Limits
 ) -> Adapter:
-    plain = _distil(work, harvest, "pos")
+    plain = _distil(run, collected, "pos")
     if name == "sft":
         return plain
-    return subtract(plain, _distil(work, collect_negative(work, direction, harvest, limits), "neg"))
+    return subtract(plain, _distil(run, collect_negative(run, direction, collected, limits), "neg"))
 
 
-def _distil(work: RunContext, harvest: Collected, side: str) -> Adapter:
-    config = work.config.heal.model_copy(update={"lam": 0.0, "anchor": 0.0})
-    return heal_round(work, 0, harvest, config=config, folder=FOLDER / side / "heal").adapter
+def _distil(run: RunContext, collected: Collected, side: str) -> Adapter:
+    config = run.config.heal.model_copy(update={"lam": 0.0, "anchor": 0.0})
+    return heal_round(run, 0, collected, config=config, folder=FOLDER / side / "heal").adapter
 
 
 def collect_negative(
-    work: RunContext, direction: Direction, harvest: Collected, limits: Limits
+    run: RunContext, direction: Direction, collected: Collected, limits: Limits
 ) -> Collected:
     """Texts steered against the direction, chosen by the opposite trait, with no floor of it.
 
     Raises:
         StarvedRound: too few are coherent.
     """
-    axis = replace(work.axis, pos=work.axis.neg, neg=work.axis.pos)
+    axis = replace(run.axis, pos=run.axis.neg, neg=run.axis.pos)
     against = replace(direction, vectors=-direction.vectors)
     coherent = replace(limits, trait_nats=-math.inf)
-    return collect(work, 0, against, coherent, harvest.kappa, axis=axis, folder=FOLDER / "neg")
+    return collect(run, 0, against, coherent, collected.kappa, axis=axis, folder=FOLDER / "neg")

@@ -83,22 +83,22 @@ def place_errors(name: PieceName) -> Iterator[None]:
         raise type(error)(f"{place}: {error}") from error
 
 
-def extract(work: RunContext, r: int) -> Direction:
+def extract(run: RunContext, r: int) -> Direction:
     """Stage 1: the direction of the student as it is now."""
-    return work.do(
+    return run.do(
         of_round(r) / "direction",
-        lambda: steer.extract_direction(work.lm, work.axis, work.contexts, work.config.steer),
+        lambda: steer.extract_direction(run.lm, run.axis, run.contexts, run.config.steer),
     )
 
 
-def seed_of(work: RunContext, purpose: str, r: int = 0) -> int:
+def seed_of(run: RunContext, purpose: str, r: int = 0) -> int:
     """A seed of its own for each purpose and round, from the run's seed."""
-    return _hashed(f"{work.config.seed}/{purpose}/{r}")
+    return _hashed(f"{run.config.seed}/{purpose}/{r}")
 
 
-def fixed_seed(work: RunContext, purpose: str) -> int:
+def fixed_seed(run: RunContext, purpose: str) -> int:
     """A seed for each purpose, axis and model, whatever the run's seed: so that runs are paired."""
-    return _hashed(f"{work.axis.name}/{work.lm.identity.revision}/{purpose}")
+    return _hashed(f"{run.axis.name}/{run.lm.identity.revision}/{purpose}")
 
 
 def _hashed(text: str) -> int:

@@ -33,8 +33,8 @@ class Account:
             give_back()
             reset_peak(*self.lm.devices)
             self._read = Cost()
-            found = self._measured(compute)
-            return replace(found, cost=self._of_team(found.cost + self._read))
+            costed = self._measured(compute)
+            return replace(costed, cost=self._of_team(costed.cost + self._read))
 
         piece = self.pieces.do(name, measured)
         self.stages[stage] = self.stages.get(stage, Cost()) + piece.cost
@@ -59,11 +59,11 @@ class Account:
         return cast("T", part.value)
 
     def _measured(self, compute: Callable[[], T]) -> Costed:
-        meter = self.lm.meter
-        before, started = meter.tokens, time.perf_counter()
+        counter = self.lm.token_counter
+        before, started = counter.tokens, time.perf_counter()
         value = compute()
         seconds = time.perf_counter() - started
-        return Costed(value, Cost(seconds, meter.tokens - before, peak_bytes(*self.lm.devices)))
+        return Costed(value, Cost(seconds, counter.tokens - before, peak_bytes(*self.lm.devices)))
 
     def _of_team(self, cost: Cost) -> Cost:
         """Memory is that of the process that took most; the rest is the same in each."""

@@ -61,13 +61,13 @@ def measure_curve(
     Raises:
         DivergedError: a hidden state or a logit is not finite.
     """
-    work = RunContext(lm, axis, contexts, config, pieces, report)
-    limits = base_limits(work)
-    prompts = spread_prompts(work.prompts, samples)
-    personas = measure_personas(work, config.seed)
-    direction = extract(work, 0)
+    run = RunContext(lm, axis, contexts, config, pieces, report)
+    limits = base_limits(run)
+    prompts = spread_prompts(run.prompts, samples)
+    personas = measure_personas(run, config.seed)
+    direction = extract(run, 0)
     points = (
-        (kappa, measure_dose(work, prompts, direction, kappa, limits, config.seed))
+        (kappa, measure_dose(run, prompts, direction, kappa, limits, config.seed))
         for kappa in kappas
     )
     return personas, points
@@ -81,7 +81,7 @@ def spread_prompts(prompts: Sequence[str], count: int) -> list[str]:
 
 
 def sample_dose(
-    work: RunContext,
+    run: RunContext,
     prompts: Sequence[str],
     direction: Direction,
     kappa: float,
@@ -90,14 +90,14 @@ def sample_dose(
 ) -> list[Judged]:
     """Answers at this dose, given as the settings have it, each with its scores and its fate."""
     if kappa == 0:
-        completions = sample(work, prompts, 0.0, seed, 0)
+        completions = sample(run, prompts, 0.0, seed, 0)
     else:
-        completions = sample_steered(work, prompts, direction, kappa, limits, seed, 0)
-    return filtering.judge_all(work.lm, work.axis, completions, limits, work.config.filter)
+        completions = sample_steered(run, prompts, direction, kappa, limits, seed, 0)
+    return filtering.judge_all(run.lm, run.axis, completions, limits, run.config.filter)
 
 
 def measure_dose(
-    work: RunContext,
+    run: RunContext,
     prompts: Sequence[str],
     direction: Direction,
     kappa: float,
@@ -111,12 +111,12 @@ def measure_dose(
     `coherent_share` (dropped by no filter but the trait floor) and `kept_share`. Answers that were
     given up while they were generated count in the last two alone.
     """
-    judged = sample_dose(work, prompts, direction, kappa, limits, seed)
+    judged = sample_dose(run, prompts, direction, kappa, limits, seed)
     parts = [_persona(judged), _coherence(judged), _shares(judged)]
-    if not work.config.dosing.follows:
-        steered = steer_as_set(work, direction, kappa) if kappa else nullcontext()
+    if not run.config.dosing.follows:
+        steered = steer_as_set(run, direction, kappa) if kappa else nullcontext()
         with steered:
-            parts.append(measure_trait(work.lm, work.axis, get_reference(work)))
+            parts.append(measure_trait(run.lm, run.axis, get_reference(run)))
     return Measurement(
         {name: figure for part in parts for name, figure in part.figures.items()},
         {name: values for part in parts for name, values in part.items.items()},
@@ -135,8 +135,8 @@ def _coherence(judged: Sequence[Judged]) -> Measurement:
     whole = [j for j in judged if not j.completion.dropped]
     if not whole:
         return Measurement({}, {})
-    found = measure_coherence(whole)
-    return Measurement({n: found.figures[n] for n in COHERENCE if n in found.figures}, {})
+    figures = measure_coherence(whole).figures
+    return Measurement({n: figures[n] for n in COHERENCE if n in figures}, {})
 
 
 def _shares(judged: Sequence[Judged]) -> Measurement:
@@ -151,25 +151,22 @@ def _shares(judged: Sequence[Judged]) -> Measurement:
     return Measurement(figures, items)
 
 
-def measure_personas(work: RunContext, seed: int) -> Personas:
+def measure_personas(run: RunContext, seed: int) -> Personas:
     """Items `trait_nats`, of answer pairs, and `persona_nats`, of sampled answers, under each."""
-    reference = get_reference(work)
+    reference = get_reference(run)
 
     def compute() -> tuple[Measurement, Measurement]:
-        systems = (work.axis.pos_system, work.axis.neg_system)
-        prompts = spread_prompts(work.prompts, PERSONA_SAMPLES // 2)
-        with base(work.lm):
-            pairs = [measure_trait(work.lm, work.axis, reference, s) for s in systems]
+        systems = (run.axis.pos_system, run.axis.neg_system)
+        prompts = spread_prompts(run.prompts, PERSONA_SAMPLES // 2)
+        with base(run.lm):
+            pairs = [measure_trait(run.lm, run.axis, reference, s) for s in systems]
             texts = [
-                sample_answers(work.lm, prompts, work.sampling, seed=seed, system=system)
+                sample_answers(run.lm, prompts, run.sampling, seed=seed, system=system)
                 for system in systems
             ]
-        config = work.config.filter
+        config = run.config.filter
         ratios = [
-            [
-                s.scores.trait_nats
-                for s in filtering.score_completions(work.lm, work.axis, t, config)
-            ]
+            [s.scores.trait_nats for s in filtering.score_completions(run.lm, run.axis, t, config)]
             for t in texts
         ]
         pos, neg = (
@@ -178,4 +175,4 @@ def measure_personas(work: RunContext, seed: int) -> Personas:
         )
         return pos, neg
 
-    return Personas(*work.do(BASELINE / f"personas-{seed}", compute))
+    return Personas(*run.do(BASELINE / f"personas-{seed}", compute))

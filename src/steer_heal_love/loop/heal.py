@@ -21,9 +21,9 @@ from steer_heal_love.stages.healing.config import ANCHORS
 
 
 def heal_round(
-    work: RunContext,
+    run: RunContext,
     r: int,
-    harvest: Collected,
+    collected: Collected,
     *,
     config: HealConfig | None = None,
     folder: PieceName | None = None,
@@ -34,42 +34,42 @@ def heal_round(
         config: the run's own unless given.
         folder: of the pieces; the round's own unless given.
     """
-    config = config or work.config.heal
+    config = config or run.config.heal
     examples = [
-        Example(tuple(encode_chat(work.lm, c.prompt)), (*c.token_ids, *_end(c)))
-        for c in (j.completion for j in harvest.kept)
+        Example(tuple(encode_chat(run.lm, c.prompt)), (*c.token_ids, *_end(c)))
+        for c in (j.completion for j in collected.kept)
     ]
-    anchors = base_anchors(work) if config.anchor > 0 else []
+    anchors = base_anchors(run) if config.anchor > 0 else []
     total = config.epochs * math.ceil(len(examples) / config.batch_size)
     folder = folder or of_round(r) / "heal"
-    healed: Healed = work.do(
+    healed: Healed = run.do(
         folder / "result",
         lambda: heal.heal(
-            work.lm,
+            run.lm,
             examples,
             config,
-            seed=seed_of(work, "heal", r),
+            seed=seed_of(run, "heal", r),
             anchors=anchors,
-            pieces=work.account.inside(folder),
-            on_step=lambda step: work.report("heal", step.step + 1, total),
+            pieces=run.account.inside(folder),
+            on_step=lambda step: run.report("heal", step.step + 1, total),
         ),
     )
-    work.account.pieces.forget(all_epochs(folder))
+    run.account.pieces.forget(all_epochs(folder))
     if heal.rose(healed):
-        work.notes.append("the heal ended above the loss it began with: lower --heal.learning-rate")
+        run.notes.append("the heal ended above the loss it began with: lower --heal.learning-rate")
     return healed
 
 
-def base_anchors(work: RunContext) -> list[Example]:
+def base_anchors(run: RunContext) -> list[Example]:
     """What the base model answers to ordinary messages, as plain texts: nobody's turn in a chat."""
 
     def compute() -> list[Completion]:
-        messages = [c.text for c in spread(work.contexts, ANCHORS)]
-        with base(work.lm):
-            return sample_answers(work.lm, messages, work.sampling, seed=seed_of(work, "anchors"))
+        messages = [c.text for c in spread(run.contexts, ANCHORS)]
+        with base(run.lm):
+            return sample_answers(run.lm, messages, run.sampling, seed=seed_of(run, "anchors"))
 
-    texts: list[Completion] = work.do(BASELINE / "anchors", compute)
-    begin = beginning_of_text(work.lm)
+    texts: list[Completion] = run.do(BASELINE / "anchors", compute)
+    begin = beginning_of_text(run.lm)
     plain = [(*begin, *t.token_ids) for t in texts]
     return [Example(ids[:1], ids[1:]) for ids in plain if len(ids) > 1]
 

@@ -67,60 +67,60 @@ def run_loop(
         >>> baseline.prompt_pos.figures.keys() >= {"trait_nats", "perplexity", "loop_share"}
         True
     """
-    work = RunContext(lm, axis, contexts, config, pieces or NoPieces(), report)
-    limits = base_limits(work)
-    baseline = measure_baseline(work, limits)
+    run = RunContext(lm, axis, contexts, config, pieces or NoPieces(), report)
+    limits = base_limits(run)
+    baseline = measure_baseline(run, limits)
     yield baseline
 
     history: list[Adapter] = []
     first: Direction | None = None
     kappa = config.dose.kappa_start
     for r in range(config.rounds):
-        work.begin_round()
+        run.begin_round()
         rivals: Mapping[str, Measurement] = {}
         with student(lm, history):
-            direction = extract(work, r)
+            direction = extract(run, r)
             first = first or direction
-            front = measure_front(work, direction) if r == 0 else ()
+            front = measure_front(run, direction) if r == 0 else ()
             steers = config.dose.steers(r)
-            harvest = collect(work, r, direction, limits, kappa if steers else 0.0)
-            healed_result = heal_round(work, r, harvest)
+            collected = collect(run, r, direction, limits, kappa if steers else 0.0)
+            healed_result = heal_round(run, r, collected)
             steered = (
-                _measure_steered(work, r, direction, harvest.kappa, limits) if steers else None
+                _measure_steered(run, r, direction, collected.kappa, limits) if steers else None
             )
             if r == 0:
-                rivals = measure_rivals(work, direction, harvest, limits, baseline.base)
+                rivals = measure_rivals(run, direction, collected, limits, baseline.base)
         history.append(healed_result.adapter)
         with student(lm, history):
-            healed = measure(work, of_round(r) / "healed", "healed", limits)
-            shift = measure_shift(work, r, direction, first)
+            healed = measure(run, of_round(r) / "healed", "healed", limits)
+            shift = measure_shift(run, r, direction, first)
         stopped = evaluate.incoherent(healed, baseline.base, config.evaluate)
         yield RoundRecord(
             round=r,
             direction=direction,
-            dose=harvest.kappa,
-            judged=harvest.judged,
+            dose=collected.kappa,
+            judged=collected.judged,
             healed_result=healed_result,
             cosine_first=float(cosine(direction.vectors, first.vectors).mean()),
             steered=with_ratios(steered, baseline.base) if steered is not None else None,
             healed=with_ratios(healed, baseline.base),
-            cost=work.account.stages,
+            cost=run.account.stages,
             front=front,
             shift=shift,
             rivals=rivals,
-            effort=harvest.effort,
-            notes=tuple(work.notes),
+            effort=collected.effort,
+            notes=tuple(run.notes),
             stopped=stopped,
         )
         if stopped:
             return
         if steers:
-            kappa = warm_start(harvest.kappa, config.dose)
+            kappa = warm_start(collected.kappa, config.dose)
 
 
 def _measure_steered(
-    work: RunContext, r: int, direction: Direction, kappa: float, limits: Limits
+    run: RunContext, r: int, direction: Direction, kappa: float, limits: Limits
 ) -> Measurement:
     """The student before the heal with the round's direction on at the dose it settled on."""
-    with steer_as_set(work, direction, kappa) as dosing:
-        return measure(work, of_round(r) / "steered", "steered", limits, dosing=dosing)
+    with steer_as_set(run, direction, kappa) as dosing:
+        return measure(run, of_round(r) / "steered", "steered", limits, dosing=dosing)

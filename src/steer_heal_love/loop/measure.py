@@ -39,17 +39,17 @@ SHIFT_CONTEXTS = 32  # that the internalised shift is read over
 LONG_CONDITIONS = {"base", "healed"}  # that long answers are sampled of
 
 
-def measure_baseline(work: RunContext, limits: Limits) -> Baseline:
+def measure_baseline(run: RunContext, limits: Limits) -> Baseline:
     """The base model as it is, and with each persona as its system prompt."""
-    axis = work.axis
-    bare = measure(work, BASELINE / "base", "base", limits)
-    pos = measure(work, BASELINE / "prompt_pos", "prompt_pos", limits, axis.pos_system)
-    neg = measure(work, BASELINE / "prompt_neg", "prompt_neg", limits, axis.neg_system)
+    axis = run.axis
+    bare = measure(run, BASELINE / "base", "base", limits)
+    pos = measure(run, BASELINE / "prompt_pos", "prompt_pos", limits, axis.pos_system)
+    neg = measure(run, BASELINE / "prompt_neg", "prompt_neg", limits, axis.neg_system)
     return Baseline(bare, with_ratios(pos, bare), with_ratios(neg, bare))
 
 
 def measure(
-    work: RunContext,
+    run: RunContext,
     name: PieceName,
     condition: str,
     limits: Limits,
@@ -59,17 +59,17 @@ def measure(
 ) -> Measurement:
     """Measure the model as it is patched now; the same items and seeds for every condition."""
 
-    reference = get_reference(work)
+    reference = get_reference(run)
 
     def judge(
         completions: list[Completion], trait: bool, neutral: list[Tensor] | None
     ) -> list[Judged]:
         return filtering.judge_all(
-            work.lm,
-            work.axis,
+            run.lm,
+            run.axis,
             completions,
             limits,
-            work.config.filter,
+            run.config.filter,
             trait=trait,
             relevant=False,
             neutral=neutral,
@@ -77,65 +77,65 @@ def measure(
 
     def compute() -> Measurement:
         return evaluate.measure(
-            work.lm,
-            work.axis,
+            run.lm,
+            run.axis,
             condition,
-            work.config.evaluate,
+            run.config.evaluate,
             judge,
-            work.foundations,
+            run.foundations,
             reference,
-            seed=fixed_seed(work, "evaluate"),
-            sampling=work.evaluation_sampling,
+            seed=fixed_seed(run, "evaluate"),
+            sampling=run.evaluation_sampling,
             system=system,
             long=condition in LONG_CONDITIONS,
             dosing=dosing,
         )
 
-    return work.do(name, compute)
+    return run.do(name, compute)
 
 
-def get_reference(work: RunContext) -> Reference:
+def get_reference(run: RunContext) -> Reference:
     """The fixed texts on which entropies are compared: one set for a model and an axis.
 
     The base answers prompts that no heal learns from, evenly over their kinds, in turn where they
     are few; the training prompts where there are no others.
     """
-    if work.reference is None:
-        asked = [c.text for c in work.contexts if c.text not in set(work.prompts)] or work.prompts
+    if run.reference is None:
+        asked = [c.text for c in run.contexts if c.text not in set(run.prompts)] or run.prompts
         prompts = spread(asked, SAMPLES)
-        texts: list[Completion] = work.do(
+        texts: list[Completion] = run.do(
             BASELINE / "reference",
-            lambda: sample_reference(work.lm, prompts, seed=fixed_seed(work, "reference")),
+            lambda: sample_reference(run.lm, prompts, seed=fixed_seed(run, "reference")),
         )
-        work.reference = Reference(work.lm, texts)
-    return work.reference
+        run.reference = Reference(run.lm, texts)
+    return run.reference
 
 
-def measure_front(work: RunContext, direction: Direction) -> tuple[tuple[float, Measurement], ...]:
+def measure_front(run: RunContext, direction: Direction) -> tuple[tuple[float, Measurement], ...]:
     """Raw steering of the base model at each dose of the front: the rival that decides."""
-    points, reference = [], get_reference(work)
-    for kappa in work.config.evaluate.front:
+    points, reference = [], get_reference(run)
+    for kappa in run.config.evaluate.front:
 
         def compute(kappa: float = kappa) -> Measurement:
-            with base(work.lm), steering(work.lm, direction, kappa):
+            with base(run.lm), steering(run.lm, direction, kappa):
                 return evaluate.measure_steered(
-                    work.lm,
-                    work.axis,
-                    work.config.evaluate,
+                    run.lm,
+                    run.axis,
+                    run.config.evaluate,
                     reference,
-                    seed=fixed_seed(work, "evaluate"),
-                    sampling=work.evaluation_sampling,
+                    seed=fixed_seed(run, "evaluate"),
+                    sampling=run.evaluation_sampling,
                 )
 
-        points.append((kappa, work.do(of_round(0) / "front" / f"{kappa:g}", compute)))
+        points.append((kappa, run.do(of_round(0) / "front" / f"{kappa:g}", compute)))
     return tuple(points)
 
 
-def measure_shift(work: RunContext, r: int, direction: Direction, first: Direction) -> Measurement:
+def measure_shift(run: RunContext, r: int, direction: Direction, first: Direction) -> Measurement:
     """Cosines of the direction, and of what the student has internalised, with the first one."""
-    contexts = spread(work.contexts, SHIFT_CONTEXTS)
-    return work.do(
-        of_round(r) / "shift", lambda: measure_direction(work.lm, contexts, direction, first)
+    contexts = spread(run.contexts, SHIFT_CONTEXTS)
+    return run.do(
+        of_round(r) / "shift", lambda: measure_direction(run.lm, contexts, direction, first)
     )
 
 
@@ -158,11 +158,11 @@ def evaluate_student(
     Args:
         temperature: that the student's logits are divided by, in sampling and in scoring.
     """
-    work = RunContext(lm, axis, contexts, config, pieces or NoPieces(), report)
-    limits = base_limits(work)
-    baseline = measure_baseline(work, limits)
+    run = RunContext(lm, axis, contexts, config, pieces or NoPieces(), report)
+    limits = base_limits(run)
+    baseline = measure_baseline(run, limits)
     if not adapters and temperature == 1:
         return baseline, with_ratios(baseline.base, baseline.base)
     with student(lm, adapters), set_temperature(lm, temperature):
-        found = measure(work, PieceName(f"eval/{len(adapters):02d}-adapters"), "healed", limits)
-    return baseline, with_ratios(found, baseline.base)
+        healed = measure(run, PieceName(f"eval/{len(adapters):02d}-adapters"), "healed", limits)
+    return baseline, with_ratios(healed, baseline.base)

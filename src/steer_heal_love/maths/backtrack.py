@@ -50,8 +50,8 @@ def first_fault(
     second copy. What comes after `at` plays no part, so a text that is looked at while it grows
     has the same first fault however often it is looked at.
     """
-    found = [_first_spike(surprise, how), first_run(tokens)]
-    faults = [Fault(at, max(0, bad - how.margin)) for at, bad in filter(None, found)]
+    spots = [_first_spike(surprise, how), first_run(tokens)]
+    faults = [Fault(at, max(0, bad - how.margin)) for at, bad in filter(None, spots)]
     return min(faults, key=lambda fault: (fault.at, fault.back_to), default=None)
 
 

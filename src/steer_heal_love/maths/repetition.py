@@ -126,7 +126,7 @@ def first_run(
     there is no run. What comes later changes nothing, unlike the shares of `is_loop`.
     """
     codes = _codes(tokens)
-    found: list[tuple[int, int]] = []
+    runs: list[tuple[int, int]] = []
     for period in range(1, min(max_period, len(codes) // FEW_COPIES) + 1):
         same = codes[period:] == codes[:-period]
         steps = np.arange(len(same))
@@ -134,22 +134,22 @@ def first_run(
         shows = np.flatnonzero(since + period >= max(FEW_COPIES * period, MIN_RUN_TOKENS))
         if len(shows):
             there = int(shows[0])
-            found.append((there + period, there - int(since[there]) + 1 + period))
-    return min(found, default=None)
+            runs.append((there + period, there - int(since[there]) + 1 + period))
+    return min(runs, default=None)
 
 
 def _loops(text: str) -> Iterator[tuple[int, int]]:
     """Characters from and up to, of whatever makes the text a loop; nothing where it is none."""
     yield from _long_runs(_characters(text), LOOP_PERIOD_CHARACTERS, MIN_RUN_CHARACTERS)
     words = _words(text)
-    found = list(_long_runs(_codes(words), LOOP_PERIOD_WORDS, MIN_RUN_WORDS))
+    runs = list(_long_runs(_codes(words), LOOP_PERIOD_WORDS, MIN_RUN_WORDS))
     for first in (0, len(words) // 2):
         part = words[first:]
         if len(part) >= RECURRING_MIN_WORDS and repeated_ngram_share(part, 4) >= RECURRING_SHARE:
-            found += [(first + at, first + at + 4) for at in _repeated(part, 4)]
-    if found:
+            runs += [(first + at, first + at + 4) for at in _repeated(part, 4)]
+    if runs:
         places = _places_of_words(text)
-        yield from ((places[start][0], places[end - 1][1]) for start, end in found)
+        yield from ((places[start][0], places[end - 1][1]) for start, end in runs)
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:

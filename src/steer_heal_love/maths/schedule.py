@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-ScheduleKind = Literal["constant", "linear", "exponential", "prefix"]
+ScheduleShape = Literal["constant", "linear", "exponential", "prefix"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Schedule:
     exponential schedule has the floor 0, which no factor per token ever reaches.
     """
 
-    kind: ScheduleKind = "constant"
+    shape: ScheduleShape = "constant"
     length: int = 32
     floor: float = 0.0
 
@@ -34,13 +34,13 @@ class Schedule:
             raise ValueError(f"a schedule's length is at least one token, not {self.length}")
         if not 0.0 <= self.floor <= 1.0:
             raise ValueError(f"a schedule's floor is a share from 0 to 1, not {self.floor}")
-        if self.kind == "exponential" and self.floor == 0.0:
+        if self.shape == "exponential" and self.floor == 0.0:
             raise ValueError("an exponential schedule needs a floor above 0, for example 0.1")
 
     def factor(self, position: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Factor on the dose at positions ≥ 0, float32, from `floor` to 1."""
         share = (position.float() / self.length).clamp(0.0, 1.0)
-        match self.kind:
+        match self.shape:
             case "constant":
                 return torch.ones_like(share)
             case "linear":

@@ -54,7 +54,7 @@ def as_python(loaded: Loaded, setting: Setting, *, run: Path) -> str:
     It samples one row at a time, so in bfloat16 the last bits of a logit, and with them now and
     then a token, may differ from what the playground drew in one batch.
     """
-    constant = setting.schedule.kind == "constant"
+    constant = setting.schedule.shape == "constant"
     imports = "" if constant else "from steer_heal_love.maths.schedule import Schedule\n"
     gate = "" if setting.gate == "none" else f", gate={setting.gate!r}"
     operator = "" if setting.operator == "add" else f", operator={setting.operator!r}"
@@ -79,4 +79,4 @@ def as_python(loaded: Loaded, setting: Setting, *, run: Path) -> str:
 
 
 def _schedule(schedule: Schedule) -> str:
-    return f"Schedule({schedule.kind!r}, {schedule.length}, {schedule.floor!r})"
+    return f"Schedule({schedule.shape!r}, {schedule.length}, {schedule.floor!r})"

@@ -13,7 +13,7 @@ from markupsafe import escape
 from steer_heal_love.errors import ConfigError, SteerHealLoveError
 from steer_heal_love.lm.sampler.sampling import Sampling
 from steer_heal_love.maths.direction import Gate, Operator
-from steer_heal_love.maths.schedule import Schedule, ScheduleKind
+from steer_heal_love.maths.schedule import Schedule, ScheduleShape
 from steer_heal_love.play.as_python import as_python
 from steer_heal_love.play.loaded import Loaded
 from steer_heal_love.play.panes import column_html, heading_html, key_html
@@ -88,7 +88,7 @@ def read_setting(
         raise ConfigError("a number is missing: fill it in")
     if not 0 <= temperature <= 10 or not 1 <= tokens <= MAX_TOKENS:
         raise ConfigError(f"temperature must lie in 0 to 10, tokens in 1 to {MAX_TOKENS}")
-    known = ((schedule, ScheduleKind), (gate, Gate), (operator, Operator))
+    known = ((schedule, ScheduleShape), (gate, Gate), (operator, Operator))
     if any(value not in get_args(choices) for value, choices in known):
         raise ConfigError("schedule, gate or operator is not one that there is")
     try:
@@ -211,7 +211,7 @@ def _inputs(loaded: Loaded) -> tuple[_Inputs, Any]:
             elem_id="kappa",
         )
     with gr.Row():
-        schedule = gr.Dropdown(list(get_args(ScheduleKind)), value="constant", label="Schedule")
+        schedule = gr.Dropdown(list(get_args(ScheduleShape)), value="constant", label="Schedule")
         gate = gr.Dropdown(list(get_args(Gate)), value="none", label="Gate (by cosine)")
         operator = gr.Dropdown(list(get_args(Operator)), value="add", label="Operator")
     with gr.Accordion("More", open=False):

@@ -98,32 +98,32 @@ def search_dose(sample: Sample, config: DoseConfig, kappa_start: float | None = 
     From κ₀ = 0, where nothing is steered, there is no dose to search for.
 
     `walk`: while share < target and κ > κ_min: κ *= decay. `bisect`: the highest dose up to κ₀
-    whose share reaches the target. Survivors of every dose are banked; at the settled dose full
+    whose share reaches the target. Survivors of every dose are pooled; at the settled dose full
     batches top up until there are enough to choose `n_keep` from, under the cap `max_generated`.
 
     Raises:
         StarvedRound: fewer than `min_kept` survive; says which filter dropped how many.
     """
     kappa = config.kappa_start if kappa_start is None else kappa_start
-    bank: list[Judged] = []
+    pool: list[Judged] = []
     doses: list[float] = []
     if kappa > 0:
         search = begin_search(config, kappa)
-        while not search.settled and len(bank) < config.max_generated:
-            count = min(config.probe_batch, config.max_generated - len(bank))
-            probe = sample(search.kappa, count, len(bank))
+        while not search.settled and len(pool) < config.max_generated:
+            count = min(config.probe_batch, config.max_generated - len(pool))
+            probe = sample(search.kappa, count, len(pool))
             doses.append(search.kappa)
-            bank += probe
+            pool += probe
             search = search.update(coherent_share(probe))
         kappa = search.kappa
-    searched = len(bank)
-    while survivors(bank) < config.n_survivors and len(bank) < config.max_generated:
-        bank += sample(kappa, top_up(bank, kappa, config), len(bank))
-    kept = survivors(bank)
+    searched = len(pool)
+    while survivors(pool) < config.n_survivors and len(pool) < config.max_generated:
+        pool += sample(kappa, top_up(pool, kappa, config), len(pool))
+    kept = survivors(pool)
     if kept < config.min_kept:
-        raise StarvedRound(starved_message(bank, kept, kappa, config))
-    effort = Effort(config.search, tuple(doses), _drawn(bank[:searched]), _drawn(bank))
-    return Collected(kappa, tuple(select(bank, config.n_keep, config.select)), effort)
+        raise StarvedRound(starved_message(pool, kept, kappa, config))
+    effort = Effort(config.search, tuple(doses), _drawn(pool[:searched]), _drawn(pool))
+    return Collected(kappa, tuple(select(pool, config.n_keep, config.select)), effort)
 
 
 def begin_search(config: DoseConfig, start: float) -> WalkState | Bisection:
@@ -151,23 +151,23 @@ def warm_start(settled: float, config: DoseConfig) -> float:
     return min(config.kappa_start, above)
 
 
-def survivors(bank: Sequence[Judged]) -> int:
+def survivors(pool: Sequence[Judged]) -> int:
     """How many can be trained on: kept by the filter, and no near-duplicate of another."""
-    return sum(j.kept for j in mark_duplicates(bank))
+    return sum(j.kept for j in mark_duplicates(pool))
 
 
-def _drawn(bank: Sequence[Judged]) -> int:
+def _drawn(pool: Sequence[Judged]) -> int:
     """Tokens that were drawn for these completions, those that were rewound too."""
-    return sum(j.completion.drawn_tokens for j in bank)
+    return sum(j.completion.drawn_tokens for j in pool)
 
 
-def top_up(bank: Sequence[Judged], kappa: float, config: DoseConfig) -> int:
+def top_up(pool: Sequence[Judged], kappa: float, config: DoseConfig) -> int:
     """How many more to generate: what is missing over the kept share so far, and a tenth more."""
-    here = [j for j in bank if j.completion.kappa == kappa]
+    here = [j for j in pool if j.completion.kappa == kappa]
     share = max(sum(j.kept for j in here) / max(1, len(here)), 0.05)
-    missing = config.n_survivors - survivors(bank)
+    missing = config.n_survivors - survivors(pool)
     wanted = max(MIN_TOP_UP, math.ceil(1.1 * missing / share))
-    return min(wanted, config.batch, config.max_generated - len(bank))
+    return min(wanted, config.batch, config.max_generated - len(pool))
 
 
 def coherent_share(judged: Sequence[Judged]) -> float:
@@ -175,9 +175,9 @@ def coherent_share(judged: Sequence[Judged]) -> float:
     return sum(j.answers for j in judged) / max(1, len(judged))
 
 
-def starved_message(bank: Sequence[Judged], kept: int, kappa: float, config: DoseConfig) -> str:
+def starved_message(pool: Sequence[Judged], kept: int, kappa: float, config: DoseConfig) -> str:
     """One line: how few were kept, at which dose, and which filter dropped how many."""
-    counts = Counter(reason for j in bank for reason in j.reasons)
+    counts = Counter(reason for j in pool for reason in j.reasons)
     dropped = ", ".join(f"{k} {v}" for k, v in sorted(counts.items(), key=lambda kv: -kv[1]))
     where, also = (
         (f"down to dose {kappa:.3g}", ", lower --dose.kappa-min,")
@@ -185,7 +185,7 @@ def starved_message(bank: Sequence[Judged], kept: int, kappa: float, config: Dos
         else ("without steering", "")
     )
     return (
-        f"starved: {kept} of {len(bank)} completions kept (at least {config.min_kept} "
+        f"starved: {kept} of {len(pool)} completions kept (at least {config.min_kept} "
         f"wanted) {where}; dropped by {dropped or 'none'}: loosen the first of "
         f"these filters{also} or raise --dose.max-generated"
     )

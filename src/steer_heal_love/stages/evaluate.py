@@ -140,8 +140,8 @@ def measure_steered(
         rows = completion_logprobs(lm, prompts, [c.token_ids for c in completions])
     values = [_finite(perplexity(row)) for row in rows]
     mean = geometric_mean(known(values), resamples=RESAMPLES)
-    found = Measurement({"perplexity": mean}, {"perplexity": tuple(values)})
-    return join([measure_trait(lm, axis, reference), found])
+    surprise = Measurement({"perplexity": mean}, {"perplexity": tuple(values)})
+    return join([measure_trait(lm, axis, reference), surprise])
 
 
 def join(parts: Sequence[Measurement], answers: tuple[Answer, ...] = ()) -> Measurement:

@@ -129,12 +129,12 @@ def score_completions(
         neg = _logprobs(lm, whole, axis.neg_system) if trait else pos
     rows = zip(plain, pos, neg, strict=True)
     nothing = (torch.empty(0),) * 3
-    found = []
+    scored = []
     for c in completions:
         x, p, n = nothing if c.dropped else next(rows)
         scores = _score(c, x, _mean_difference(p, n), axis.narration, config)
-        found.append(Scored(c, scores, tuple(round(-v, 3) for v in x.tolist())))
-    return found
+        scored.append(Scored(c, scores, tuple(round(-v, 3) for v in x.tolist())))
+    return scored
 
 
 def with_relevance(
@@ -234,15 +234,15 @@ def _fit_ceilings(scores: Sequence[Scores], config: FilterConfig) -> Ceilings:
         "tail_perplexity": config.tail_factor,
         "window_perplexity": config.window_factor,
     }
-    found = _quantiles(scores, config.quantile)
-    found = {n: v * factors.get(n, config.repetition_factor) for n, v in found.items()}
-    return Ceilings(**found | _absolute(config))
+    widest = _quantiles(scores, config.quantile)
+    ceilings = {n: v * factors.get(n, config.repetition_factor) for n, v in widest.items()}
+    return Ceilings(**ceilings | _absolute(config))
 
 
 def _absolute(config: FilterConfig) -> dict[str, float]:
     """The ceilings that are set as numbers, in place of quantiles."""
-    given = {"perplexity": config.max_perplexity, "tail_perplexity": config.max_tail_perplexity}
-    return {n: v for n, v in given.items() if v is not None}
+    ceilings = {"perplexity": config.max_perplexity, "tail_perplexity": config.max_tail_perplexity}
+    return {n: v for n, v in ceilings.items() if v is not None}
 
 
 def _quantiles(scores: Sequence[Scores], quantile: float) -> dict[str, float]:

@@ -127,7 +127,7 @@ def train_epoch(
             "lower --heal.learning-rate"
         )
     read = [text.example for part in [*batches, *anchors] for text in part]
-    student.lm.meter.add(sum(map(len, sequences(read))))
+    student.lm.token_counter.add(sum(map(len, sequences(read))))
     return {
         "state": student.state(state["step"] + len(batches)),
         "steps": [asdict(step) for step in steps],

@@ -22,7 +22,7 @@ class StageConfig(BaseModel):
 Config = TypeVar("Config", bound=StageConfig)
 
 
-def check_settings(kind: type[Config], values: Mapping[str, Any], where: str) -> Config:
+def check_settings(config: type[Config], values: Mapping[str, Any], where: str) -> Config:
     """The settings that plain data, as of a TOML file, stands for.
 
     Raises:
@@ -30,12 +30,12 @@ def check_settings(kind: type[Config], values: Mapping[str, Any], where: str) ->
             unknown key the nearest known one.
     """
     try:
-        return kind.model_validate(values)
+        return config.model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            near = nearest(str(problem["loc"][-1]), _known(kind, problem["loc"][:-1]))
+            near = nearest(str(problem["loc"][-1]), _known(config, problem["loc"][:-1]))
             raise ConfigError(f"{where}: unknown key {key!r}{near}") from None
         message = problem["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{where}: key {key!r}: {message[:1].lower()}{message[1:]}") from None
@@ -47,14 +47,14 @@ def nearest(word: str, known: list[str]) -> str:
     return f": the nearest known one is {near[0]!r}" if near else ""
 
 
-def _known(kind: Any, loc: tuple[int | str, ...]) -> list[str]:
+def _known(group: Any, loc: tuple[int | str, ...]) -> list[str]:
     """The keys of the group at this place; none where no group is there."""
     for part in loc:
-        field = kind.model_fields.get(str(part)) if is_group(kind) else None
-        kind = field.annotation if field is not None else None
-    return list(kind.model_fields) if is_group(kind) else []
+        field = group.model_fields.get(str(part)) if is_group(group) else None
+        group = field.annotation if field is not None else None
+    return list(group.model_fields) if is_group(group) else []
 
 
-def is_group(kind: Any) -> bool:
+def is_group(annotation: Any) -> bool:
     """Whether a field of this type holds settings of its own."""
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -22,21 +22,21 @@ READ, SCORED = sum(map(len, PROMPTS)), sum(map(len, ANSWERS))
 
 def spent(lm: LanguageModel) -> int:
     """Tokens of some work of every kind, each checked on its own."""
-    before = lm.meter.tokens
+    before = lm.token_counter.tokens
     found = generate(lm, PROMPTS, Sampling(6), seed=1)
     drawn = sum(len(g.token_ids) + (g.end_id is not None) for g in found)
-    assert lm.meter.tokens == before + READ + drawn
+    assert lm.token_counter.tokens == before + READ + drawn
     completion_logprobs(lm, PROMPTS, ANSWERS)
-    assert lm.meter.tokens == before + READ + drawn + READ + SCORED
+    assert lm.token_counter.tokens == before + READ + drawn + READ + SCORED
     next_token_logprobs(lm, PROMPTS, [5, 6])
     read_hidden(lm, PROMPTS, [1])
-    assert lm.meter.tokens == before + 4 * READ + drawn + SCORED
-    return lm.meter.tokens - before
+    assert lm.token_counter.tokens == before + 4 * READ + drawn + SCORED
+    return lm.token_counter.tokens - before
 
 
 @pytest.mark.parametrize(("rows", "shards"), [(1, 1), (2, 1), (64, 3)])
 def test_tokens_are_those_of_the_texts_however_they_are_split(rows: int, shards: int) -> None:
-    lm = replace(tiny_lm(), rows=rows, team=Team(shards), meter=TokenCounter())
+    lm = replace(tiny_lm(), rows=rows, team=Team(shards), token_counter=TokenCounter())
     assert spent(lm) == spent(tiny_lm())
 
 

@@ -29,10 +29,10 @@ def last_states(lm: LanguageModel, rows: list[list[int]]) -> torch.Tensor:
 def test_the_layers_above_see_what_the_lower_ones_would_have_given(kind: Kind, depth: int) -> None:
     lm = tiny_lm(kind)
     wanted = last_states(lm, ROWS)
-    below = FrozenLayers(lm, depth)
-    with below.attach():
-        lower = pad_sequence(below.read(ROWS, batch_tokens=16), batch_first=True)
-        with below.give(lower):
+    frozen_layers = FrozenLayers(lm, depth)
+    with frozen_layers.attach():
+        lower = pad_sequence(frozen_layers.read(ROWS, batch_tokens=16), batch_first=True)
+        with frozen_layers.give(lower):
             found = last_states(lm, ROWS)
         torch.testing.assert_close(last_states(lm, ROWS), wanted, rtol=0, atol=0)
     for row, ours, theirs in zip(ROWS, found, wanted, strict=True):
@@ -46,35 +46,35 @@ def test_without_being_attached_nothing_is_read() -> None:
 
 def test_what_is_given_is_used_in_place_of_the_layers() -> None:
     lm = tiny_lm("llama")
-    below = FrozenLayers(lm, 2)
-    with below.attach():
-        lower = pad_sequence(below.read(ROWS), batch_first=True)
+    frozen_layers = FrozenLayers(lm, 2)
+    with frozen_layers.attach():
+        lower = pad_sequence(frozen_layers.read(ROWS), batch_first=True)
         plain = last_states(lm, ROWS)
-        with below.give(lower + 1):
+        with frozen_layers.give(lower + 1):
             assert not torch.allclose(last_states(lm, ROWS), plain)
 
 
 def test_an_adapter_on_a_lower_layer_is_part_of_what_is_held() -> None:
     lm = tiny_lm("llama")
-    below = FrozenLayers(lm, 2)
-    with below.attach():
-        bare = below.read(ROWS)
+    frozen_layers = FrozenLayers(lm, 2)
+    with frozen_layers.attach():
+        bare = frozen_layers.read(ROWS)
         with student(lm, [random_adapter(lm)]):
-            adapted = below.read(ROWS)
+            adapted = frozen_layers.read(ROWS)
     assert not torch.allclose(bare[0], adapted[0])
 
 
 def test_the_layers_are_as_before_also_after_an_error() -> None:
     lm = tiny_lm("llama")
     before = [dict(vars(layer)) for layer in lm.layers]
-    below = FrozenLayers(lm, 2)
+    frozen_layers = FrozenLayers(lm, 2)
     with (
         pytest.raises(RuntimeError, match="stop"),
-        below.attach(),
-        below.give(torch.zeros(1)),
+        frozen_layers.attach(),
+        frozen_layers.give(torch.zeros(1)),
     ):
         raise RuntimeError("stop")
-    assert below.states is None
+    assert frozen_layers.states is None
     assert [dict(vars(layer)) for layer in lm.layers] == before
 
 

@@ -81,7 +81,7 @@ def one_by_one(
         if fault is not None:
             rewinds, kappa = rewinds + 1, kappa * backtrack.factor
             tokens, kappas = tokens[: fault.back_to], kappas[: fault.back_to]
-    follows = rewinds > 0 or dosing.schedule.kind != "constant"
+    follows = rewinds > 0 or dosing.schedule.shape != "constant"
     return Generated(tuple(tokens), end, tuple(kappas) if follows else None, rewinds)
 
 

@@ -58,7 +58,7 @@ class LanguageModel:
     # Rows that are generated at a time, unless a call says otherwise.
     rows: int = field(default=64, repr=False, compare=False)
     # What it was put to.
-    meter: TokenCounter = field(default_factory=TokenCounter, repr=False, compare=False)
+    token_counter: TokenCounter = field(default_factory=TokenCounter, repr=False, compare=False)
     # Who computes what of many rows; see `lm/model/team.py`.
     team: Team = field(default=Team(), repr=False, compare=False)
 
@@ -125,16 +125,16 @@ def load_model(
     """
     devices = [default_device()] if device == "auto" else devices_of(device)
     where = devices[0]
-    kind = default_dtype(where) if dtype == "auto" else getattr(torch, dtype)
+    torch_dtype = default_dtype(where) if dtype == "auto" else getattr(torch, dtype)
     folder, name = resolve(spec)
     options = {"trust_remote_code": trust_remote_code}
-    placed = in_four_bits(where, kind) if quantize == "4bit" else {}
+    placed = in_four_bits(where, torch_dtype) if quantize == "4bit" else {}
     with quiet_transformers():
         try:
             if len(devices) > 1:
-                placed["device_map"] = _shared_out(folder, devices, kind, quantize, options)
+                placed["device_map"] = _shared_out(folder, devices, torch_dtype, quantize, options)
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
-            model = read_weights(spec, folder, dtype=kind, **placed, **options)
+            model = read_weights(spec, folder, dtype=torch_dtype, **placed, **options)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             raise ModelError(_load_failure(spec, error)) from error
     # The cache's path would tell the home folder of whoever made a run: the hub id names the alias.
@@ -151,17 +151,17 @@ def load_model(
 def _shared_out(
     folder: str,
     devices: list[torch.device],
-    kind: torch.dtype,
+    dtype: torch.dtype,
     quantize: Quantize,
     options: dict[str, Any],
 ) -> dict[str, torch.device]:
     """Which module of the model goes to which device."""
     config = transformers.AutoConfig.from_pretrained(folder, **options)
     with torch.device("meta"):
-        shapes = transformers.AutoModelForCausalLM.from_config(config, dtype=kind, **options)
+        shapes = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
     layers = find_layers(find_decoder(shapes, folder), folder)
     bits = NF4_BITS if quantize == "4bit" else None
-    return device_map(shapes, layers, devices, kind.itemsize, bits)
+    return device_map(shapes, layers, devices, dtype.itemsize, bits)
 
 
 def load_tokenizer(spec: str, *, trust_remote_code: bool = False) -> Any:
@@ -182,11 +182,11 @@ def load_config(spec: str, *, trust_remote_code: bool = False) -> Any:
     return _read(transformers.AutoConfig, spec, trust_remote_code)
 
 
-def _read(kind: Any, spec: str, trust_remote_code: bool) -> Any:
+def _read(auto_class: Any, spec: str, trust_remote_code: bool) -> Any:
     source, _ = resolve(spec)
     with quiet_transformers():
         try:
-            return kind.from_pretrained(source, trust_remote_code=trust_remote_code)
+            return auto_class.from_pretrained(source, trust_remote_code=trust_remote_code)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise ModelError(_load_failure(spec, error)) from error
 
@@ -295,7 +295,7 @@ def find_head(model: Any, name: str) -> Head:
 
 def find_stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     """Every end token that the generation config, the config or the tokenizer names."""
-    found: set[int] = set()
+    stop_ids: set[int] = set()
     text_config = model.config.get_text_config()
     for value in (
         getattr(model.generation_config, "eos_token_id", None),
@@ -303,10 +303,10 @@ def find_stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
         tokenizer.eos_token_id,
     ):
         if isinstance(value, int):
-            found.add(value)
+            stop_ids.add(value)
         elif value is not None:
-            found.update(int(item) for item in value)
-    return frozenset(found)
+            stop_ids.update(int(item) for item in value)
+    return frozenset(stop_ids)
 
 
 def _load_failure(spec: str, error: Exception) -> str:

@@ -54,9 +54,9 @@ def config_of(values: dict[str, Any]) -> Any:
     Raises:
         ModelError: they name no architecture that transformers knows.
     """
-    given = dict(values)
-    kind = given.pop("model_type", None)
+    settings = dict(values)
+    model_type = settings.pop("model_type", None)
     try:
-        return transformers.AutoConfig.for_model(kind, **given)
+        return transformers.AutoConfig.for_model(model_type, **settings)
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"no configuration of kind {kind!r}: {first_line(error)}") from error
+        raise ModelError(f"no configuration of kind {model_type!r}: {first_line(error)}") from error

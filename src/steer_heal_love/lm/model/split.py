@@ -26,17 +26,19 @@ def devices_of(names: str) -> list[torch.device]:
         ModelError: torch knows no such device, one is named twice, or one of several is the CPU.
     """
     try:
-        found = [torch.device(name.strip()) for name in names.split(",")]
+        devices = [torch.device(name.strip()) for name in names.split(",")]
     except RuntimeError as error:
         raise ModelError(
             f"device {names} cannot be used: {first_line(error)}: try cpu or auto"
         ) from None
-    if len(set(found)) < len(found) or (len(found) > 1 and "cpu" in {d.type for d in found}):
+    if len(set(devices)) < len(devices) or (
+        len(devices) > 1 and "cpu" in {d.type for d in devices}
+    ):
         raise ModelError(
             f"device {names} cannot be used: layers are shared by different devices, none of them "
             "the CPU, as in cuda:0,cuda:1"
         )
-    return found
+    return devices
 
 
 def device_map(
@@ -71,9 +73,9 @@ def device_map(
             "--quantize 4bit"
         )
     where = share_out(len(layers), [free[0] - rest, *free[1:]])
-    found: dict[str, torch.device] = {}
-    _place(model, "", layers, [devices[i] for i in where], devices[0], found)
-    return found
+    placed: dict[str, torch.device] = {}
+    _place(model, "", layers, [devices[i] for i in where], devices[0], placed)
+    return placed
 
 
 def _count(module: nn.Module) -> int:
@@ -98,15 +100,15 @@ def _place(
     layers: nn.ModuleList,
     where: Sequence[torch.device],
     first: torch.device,
-    found: dict[str, torch.device],
+    placed: dict[str, torch.device],
 ) -> None:
     if module is layers:
-        found |= {f"{name}.{i}": device for i, device in enumerate(where)}
+        placed |= {f"{name}.{i}": device for i, device in enumerate(where)}
     elif any(m is layers for m in module.modules()):
         for child, inner in module.named_children():
-            _place(inner, f"{name}.{child}".lstrip("."), layers, where, first, found)
+            _place(inner, f"{name}.{child}".lstrip("."), layers, where, first, placed)
     else:
-        found[name] = first
+        placed[name] = first
 
 
 def device_of(module: nn.Module) -> torch.device:

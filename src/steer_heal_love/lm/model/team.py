@@ -70,16 +70,16 @@ def run_in_shards(
             mine[shard] = compute(list(rows)) if rows else []
     except errors.SteerHealLoveError as error:
         problem = (type(error).__name__, str(error))
-    found: dict[int, list[T]] = {}
+    parts: dict[int, list[T]] = {}
     for theirs, trouble in team.gather((mine, problem)):
         raise_again(trouble)
-        found |= theirs
-    return [found[row % team.shards][row // team.shards] for row in range(count)]
+        parts |= theirs
+    return [parts[row % team.shards][row // team.shards] for row in range(count)]
 
 
 def raise_again(problem: tuple[str, str] | None) -> None:
     """Raise the error that another process told of by the name of its kind; nothing for None."""
     if problem is None:
         return
-    kind: Any = getattr(errors, problem[0], errors.SteerHealLoveError)
-    raise kind(problem[1])
+    error: Any = getattr(errors, problem[0], errors.SteerHealLoveError)
+    raise error(problem[1])

@@ -73,7 +73,7 @@ class FrozenLayers:
         Raises:
             HookError: outside of `attached`.
         """
-        found: dict[int, Tensor] = {}
+        lower: dict[int, Tensor] = {}
 
         def part(batch: list[int]) -> list[Tensor]:
             states = self._run([rows[i] for i in batch])
@@ -81,8 +81,8 @@ class FrozenLayers:
 
         for batch in batches_by_length([len(r) for r in rows], batch_tokens, 64):
             for indices, states in run_in_parts(batch, part, "reading the lower layers"):
-                found |= dict(zip(indices, states, strict=True))
-        return [found[i] for i in range(len(rows))]
+                lower |= zip(indices, states, strict=True)
+        return [lower[i] for i in range(len(rows))]
 
     def _run(self, rows: Sequence[Ids]) -> Tensor:
         padded = pad_right(rows, self.lm.pad_id, self.lm.device)

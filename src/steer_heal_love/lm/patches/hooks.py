@@ -87,8 +87,8 @@ def steering(
     state = Steering(kappa)
     handles = []
 
-    def make_hook(layer: int, given: Tensor) -> Any:
-        vector = given.to(device_of(lm.layers[layer]), torch.float32)
+    def make_hook(layer: int, raw: Tensor) -> Any:
+        vector = raw.to(device_of(lm.layers[layer]), torch.float32)
 
         def hook(_module: Any, _args: Any, output: Any) -> Any:
             if not state.enabled:
@@ -134,7 +134,7 @@ def read_hidden(
     def read(rows: list[int]) -> list[Tensor]:
         return _read_rows(lm, [prompts[i] for i in rows], layers, batch_tokens)
 
-    lm.meter.add(sum(map(len, prompts)))
+    lm.token_counter.add(sum(map(len, prompts)))
     return torch.stack(run_in_shards(lm, len(prompts), read))
 
 
@@ -153,12 +153,12 @@ def _read_rows(
 
 
 def _read_batch(lm: LanguageModel, prompts: list[Ids], layers: Sequence[int]) -> Tensor:
-    found: dict[int, Tensor] = {}
+    states: dict[int, Tensor] = {}
     handles: list[Any] = []
 
     def make_hook(layer: int) -> Any:
         def hook(_module: Any, _args: Any, output: Any) -> None:
-            found[layer] = hidden_of(output)[:, -1].float().cpu()
+            states[layer] = hidden_of(output)[:, -1].float().cpu()
 
         return hook
 
@@ -175,7 +175,7 @@ def _read_batch(lm: LanguageModel, prompts: list[Ids], layers: Sequence[int]) ->
     finally:
         for handle in handles:
             handle.remove()
-    missing = [layer for layer in layers if layer not in found]
+    missing = [layer for layer in layers if layer not in states]
     if missing:
         raise HookError(f"no hidden state was read at layers {missing}: the hooks never fired")
-    return torch.stack([found[layer] for layer in layers], dim=1)
+    return torch.stack([states[layer] for layer in layers], dim=1)

@@ -134,10 +134,10 @@ def _computes_right() -> bool:
         for n in (32, 3, 3)
     )
     pack = Packed.of(weight)
-    found = pack.added_to(other, x).float()
+    added = pack.added_to(other, x).float()
     wanted = other.float() + x.float() @ weight.float().T
     alone = pack(x).float() + other.float()
-    return all(bool((y - wanted).norm() < 0.02 * wanted.norm()) for y in (found, alone))
+    return all(bool((y - wanted).norm() < 0.02 * wanted.norm()) for y in (added, alone))
 
 
 def _that_fit(lm: LanguageModel) -> list[Any]:

@@ -55,7 +55,7 @@ def tempered_logprobs(
         DivergedError: one is NaN.
     """
     pairs = list(zip(prompts, completions, strict=True))
-    lm.meter.add(sum(len(p) + len(c) for p, c in pairs))
+    lm.token_counter.add(sum(len(p) + len(c) for p, c in pairs))
 
     def read(rows: list[int]) -> list[Tensor]:
         chosen = [pairs[i] for i in rows]
@@ -123,7 +123,7 @@ def final_states(
             states |= {k: part.clone() for k, part in zip(batch, parts, strict=True)}
         return [states[k] for k in range(len(rows))]
 
-    lm.meter.add(sum(len(p) + len(c) for p, c in zip(prompts, completions, strict=True)))
+    lm.token_counter.add(sum(len(p) + len(c) for p, c in zip(prompts, completions, strict=True)))
     return run_in_shards(lm, len(prompts), read)
 
 
@@ -145,7 +145,7 @@ def next_token_logprobs(
         chosen = [prompts[i] for i in rows]
         return _next_token_logprobs(lm, chosen, candidates, batch_tokens, share_prefix)
 
-    lm.meter.add(sum(map(len, prompts)))
+    lm.token_counter.add(sum(map(len, prompts)))
     return torch.stack(run_in_shards(lm, len(prompts), read))
 
 

@@ -20,17 +20,19 @@ from steer_heal_love.maths.backtrack import Fault, first_fault
 
 
 class Engine:
-    """Runs an order in batches of at most `batch_size` rows."""
+    """Runs a request in batches of at most `batch_size` rows."""
 
-    def __init__(self, order: Request, batch_size: int) -> None:
-        self.order, self.lm, self.batch_size = order, order.lm, batch_size
+    def __init__(self, request: Request, batch_size: int) -> None:
+        self.request, self.lm, self.batch_size = request, request.lm, batch_size
         self.stop = torch.tensor(sorted(self.lm.stop_ids), dtype=torch.long, device=self.lm.device)
         # Each look at the tokens waits for a GPU; rows may overrun by a few tokens, cut off later.
         self.check_every = 1 if self.lm.device.type == "cpu" else 8
-        backtrack = order.backtrack
-        self.watch = None if backtrack is None else BaseScorer(self.lm, order.prompts, order.shared)
+        backtrack = request.backtrack
+        self.base_scorer = (
+            None if backtrack is None else BaseScorer(self.lm, request.prompts, request.shared)
+        )
         self.prefix = self._read_prefix()
-        self.flight: SampleBatch | None = None
+        self.batch: SampleBatch | None = None
         self.ended: SampleBatch | None = None  # rows that wait for their last look
         self.rewinds: dict[int, int] = defaultdict(int)
         self.redrawn: dict[int, int] = defaultdict(int)
@@ -39,11 +41,11 @@ class Engine:
     def run(self, pending: Sequence[int]) -> Iterator[tuple[int, Generated]]:
         """Yield (row, Generated) as rows finish."""
         queue = list(pending)
-        look_every = None if self.order.backtrack is None else self.order.backtrack.every
+        look_every = None if self.request.backtrack is None else self.request.backtrack.every
         steps = 0
-        while queue or self.flight is not None:
-            room = self.batch_size - sum(len(f.rows) for f in self._flights())
-            if queue and (self.flight is None or room >= max(1, self.batch_size // 4)):
+        while queue or self.batch is not None:
+            room = self.batch_size - sum(len(b.rows) for b in self._batches())
+            if queue and (self.batch is None or room >= max(1, self.batch_size // 4)):
                 self._admit([queue.pop(0) for _ in range(min(room, len(queue)))])
             else:
                 self._step()
@@ -51,178 +53,178 @@ class Engine:
             looks = look_every is not None and steps % look_every == 0
             if looks or steps % self.check_every == 0:
                 yield from self._collect()
-            if looks or (self.flight is None and self.ended is not None):
+            if looks or (self.batch is None and self.ended is not None):
                 yield from self._look()
 
-    def _flights(self) -> list[SampleBatch]:
-        return [f for f in (self.flight, self.ended) if f is not None]
+    def _batches(self) -> list[SampleBatch]:
+        return [b for b in (self.batch, self.ended) if b is not None]
 
     def _read_prefix(self) -> Prefix:
         """The prefix as the rows would read it, where they all would at one dose."""
-        order = self.order
-        if order.dosing is not None and len(set(order.kappas)) > 1:
+        request = self.request
+        if request.dosing is not None and len(set(request.kappas)) > 1:
             return Prefix()
-        if order.dosing is not None:
-            order.dosing.steering.kappa = order.kappas[0]
-        return read_prefix(self.lm, order.prompts[0][: order.shared])
+        if request.dosing is not None:
+            request.dosing.steering.kappa = request.kappas[0]
+        return read_prefix(self.lm, request.prompts[0][: request.shared])
 
     def _admit(self, rows: list[int]) -> None:
         """Read the prompts of new rows and join them to those in flight."""
-        order, lm, shared = self.order, self.lm, self.prefix.length
-        batch = pad_left([order.prompts[r][shared:] for r in rows], lm.pad_id, lm.device)
+        request, lm, shared = self.request, self.lm, self.prefix.length
+        padded = pad_left([request.prompts[r][shared:] for r in rows], lm.pad_id, lm.device)
         context = self.prefix.begin(lm, len(rows))
         new = SampleBatch(rows, self._state(rows), context)
         self._dose(new)
-        states = context.read(lm, batch.ids, batch.positions + shared, batch.mask)
+        states = context.read(lm, padded.ids, padded.positions + shared, padded.mask)
         self._draw(new, states)
-        self.prompt_tokens |= dict.fromkeys(rows, batch.ids.shape[1])
-        if self.flight is None:
-            self.flight = new
+        self.prompt_tokens |= dict.fromkeys(rows, padded.ids.shape[1])
+        if self.batch is None:
+            self.batch = new
         else:
-            self.flight.join(new)
+            self.batch.join(new)
 
     def _state(self, rows: list[int]) -> dict[str, Tensor]:
-        order, device = self.order, self.lm.device
-        tokens = torch.full((len(rows), 1 + order.length), -1, device=device)
-        tokens[:, 0] = torch.tensor([order.prompts[r][-1] for r in rows], device=device)
+        request, device = self.request, self.lm.device
+        tokens = torch.full((len(rows), 1 + request.length), -1, device=device)
+        tokens[:, 0] = torch.tensor([request.prompts[r][-1] for r in rows], device=device)
         state = {
-            "uniforms": torch.stack([order.uniforms(r) for r in rows]),
+            "uniforms": torch.stack([request.uniforms(r) for r in rows]),
             "tokens": tokens,
             "count": torch.zeros(len(rows), dtype=torch.long, device=device),
-            "position": torch.tensor([len(order.prompts[r]) for r in rows], device=device),
-            "limit": torch.tensor([order.how[r].max_new_tokens for r in rows], device=device),
-            "temperature": torch.tensor([order.how[r].temperature for r in rows], device=device),
+            "position": torch.tensor([len(request.prompts[r]) for r in rows], device=device),
+            "limit": torch.tensor([request.how[r].max_new_tokens for r in rows], device=device),
+            "temperature": torch.tensor([request.how[r].temperature for r in rows], device=device),
         }
-        if order.follows:
-            kappas = [order.kappas[r] for r in rows]
+        if request.follows:
+            kappas = [request.kappas[r] for r in rows]
             state["kappa"] = torch.tensor(kappas, dtype=torch.float32, device=device)
             # One more than tokens: rows that overrun their limit write there.
-            state["kappas"] = torch.zeros(len(rows), order.length + 1, device=device)
+            state["kappas"] = torch.zeros(len(rows), request.length + 1, device=device)
         return state
 
     def _step(self) -> None:
         """One token for every row in flight."""
-        flight = self.flight
-        assert flight is not None
-        self._dose(flight)
-        position = flight.state["position"]
-        states = flight.context.read(self.lm, flight.next_ids(), position[:, None])
-        flight.state["position"] = position + 1
-        self._draw(flight, states)
+        batch = self.batch
+        assert batch is not None
+        self._dose(batch)
+        position = batch.state["position"]
+        states = batch.context.read(self.lm, batch.next_ids(), position[:, None])
+        batch.state["position"] = position + 1
+        self._draw(batch, states)
 
-    def _draw(self, flight: SampleBatch, states: Tensor) -> Tensor:
+    def _draw(self, batch: SampleBatch, states: Tensor) -> Tensor:
         """One more token for each row; gives the logits that they were drawn from."""
         logits = head_logits(self.lm, states[:, -1])
-        flight.draw(logits, self.order.how[0], mixed=self.order.mixed)
+        batch.draw(logits, self.request.how[0], mixed=self.request.mixed)
         return logits
 
-    def _dose(self, flight: SampleBatch) -> None:
+    def _dose(self, batch: SampleBatch) -> None:
         """Steer each row at its own dose in the next pass, and write the dose down."""
-        dosing, state = self.order.dosing, flight.state
-        if dosing is None or not self.order.follows:
+        dosing, state = self.request.dosing, batch.state
+        if dosing is None or not self.request.follows:
             return
-        count = state["count"].clamp(max=self.order.length)
+        count = state["count"].clamp(max=self.request.length)
         kappas = state["kappa"] * dosing.schedule.factor(count)
         state["kappas"].scatter_(1, count[:, None], kappas[:, None])
         dosing.steering.kappa = kappas[:, None, None]
 
     def _collect(self) -> Iterator[tuple[int, Generated]]:
         """Take finished rows out of the batch: yield them, or set them aside for a last look."""
-        flight = self.flight
-        if flight is None:
+        batch = self.batch
+        if batch is None:
             return
-        if bool((flight.drawn == BROKEN).any()):
+        if bool((batch.drawn == BROKEN).any()):
             raise DivergedError(
                 "generation: the logits hold NaN or infinity; lower the dose, or use float32"
             )
-        done = flight.find_finished(self.stop)
+        done = batch.find_finished(self.stop)
         if not bool(done.any()):
             return
-        if self.watch is None:
+        if self.base_scorer is None:
             ended = done.nonzero()[:, 0]
-            texts = self._texts(flight.drawn[ended])
+            texts = self._texts(batch.drawn[ended])
             for index, (ids, end) in zip(ended.tolist(), texts, strict=True):
-                yield flight.rows[index], self._result(flight, index, ids, end)
+                yield batch.rows[index], self._result(batch, index, ids, end)
         elif self.ended is None:
-            self.ended = flight.copy_of(done)
+            self.ended = batch.copy_of(done)
         else:
-            self.ended.join(flight.copy_of(done))
-        flight.keep(~done)
-        if not flight.rows:
-            self.flight = None
+            self.ended.join(batch.copy_of(done))
+        batch.keep(~done)
+        if not batch.rows:
+            self.batch = None
 
     def _look(self) -> Iterator[tuple[int, Generated]]:
         """Score what is new under the base model; rewind or drop the rows that went wrong."""
-        assert self.watch is not None
-        flights = self._flights()
-        texts = {r: t for f in flights for r, t in zip(f.rows, self._texts(f.drawn), strict=True)}
-        self.watch.score({row: ids for row, (ids, _) in texts.items()})
-        for flight in flights:
+        assert self.base_scorer is not None
+        batches = self._batches()
+        texts = {r: t for b in batches for r, t in zip(b.rows, self._texts(b.drawn), strict=True)}
+        self.base_scorer.score({row: ids for row, (ids, _) in texts.items()})
+        for batch in batches:
             stay = []
-            for index, row in enumerate(flight.rows):
+            for index, row in enumerate(batch.rows):
                 ids, end = texts[row]
                 fault = self._fault(row, ids)
-                goes_on = flight is self.flight if fault is None else self._can_rewind(row)
+                goes_on = batch is self.batch if fault is None else self._can_rewind(row)
                 stay.append(goes_on)
                 if fault is not None and goes_on:
-                    self._rewind(flight, index, fault.back_to)
+                    self._rewind(batch, index, fault.back_to)
                 elif fault is not None:
-                    yield row, self._result(flight, index, ids[: fault.at + 1], None, dropped=True)
+                    yield row, self._result(batch, index, ids[: fault.at + 1], None, dropped=True)
                 elif not goes_on:
-                    yield row, self._result(flight, index, ids, end)
-            flight.keep(torch.tensor(stay, device=self.lm.device))
-        remaining = [f for f in flights if f.rows]
+                    yield row, self._result(batch, index, ids, end)
+            batch.keep(torch.tensor(stay, device=self.lm.device))
+        remaining = [b for b in batches if b.rows]
         if len(remaining) == 2:
             remaining[0].join(remaining[1])
-        self.flight, self.ended = remaining[0] if remaining else None, None
-        self.watch.keep(self.flight.rows if self.flight else [])
+        self.batch, self.ended = remaining[0] if remaining else None, None
+        self.base_scorer.keep(self.batch.rows if self.batch else [])
 
     def _fault(self, row: int, ids: list[int]) -> Fault | None:
-        backtrack, watch = self.order.backtrack, self.watch
+        backtrack, base_scorer = self.request.backtrack, self.base_scorer
         assert backtrack is not None
-        assert watch is not None
-        return first_fault(torch.tensor(watch.surprise_nats[row]), ids, backtrack)
+        assert base_scorer is not None
+        return first_fault(torch.tensor(base_scorer.surprise_nats[row]), ids, backtrack)
 
     def _can_rewind(self, row: int) -> bool:
-        backtrack = self.order.backtrack
+        backtrack = self.request.backtrack
         return backtrack is not None and self.rewinds[row] < backtrack.max_rewinds
 
-    def _rewind(self, flight: SampleBatch, index: int, to: int) -> None:
-        backtrack, watch, row = self.order.backtrack, self.watch, flight.rows[index]
+    def _rewind(self, batch: SampleBatch, index: int, to: int) -> None:
+        backtrack, base_scorer, row = self.request.backtrack, self.base_scorer, batch.rows[index]
         assert backtrack is not None
-        assert watch is not None
+        assert base_scorer is not None
         self.rewinds[row] += 1
-        self.redrawn[row] += int(flight.state["count"][index]) - to
-        kappa = self.order.kappas[row] * backtrack.factor ** self.rewinds[row]
-        flight.rewind(index, to, kappa)
-        watch.rewind(row, to)
+        self.redrawn[row] += int(batch.state["count"][index]) - to
+        kappa = self.request.kappas[row] * backtrack.factor ** self.rewinds[row]
+        batch.rewind(index, to, kappa)
+        base_scorer.rewind(row, to)
 
     def _texts(self, drawn: Tensor) -> list[tuple[list[int], int | None]]:
         """(tokens before an end token, the end token) of each row."""
-        found: list[tuple[list[int], int | None]] = []
+        texts: list[tuple[list[int], int | None]] = []
         for ids in drawn.tolist():
             ends = (k for k, token in enumerate(ids) if token in self.lm.stop_ids)
             length = next(ends, None)
             if length is None:
-                found.append(([t for t in ids if t >= 0], None))
+                texts.append(([t for t in ids if t >= 0], None))
             else:
-                found.append((ids[:length], ids[length]))
-        return found
+                texts.append((ids[:length], ids[length]))
+        return texts
 
     def _result(
         self,
-        flight: SampleBatch,
+        batch: SampleBatch,
         index: int,
         ids: list[int],
         end: int | None,
         *,
         dropped: bool = False,
     ) -> Generated:
-        row, dosing = flight.rows[index], self.order.dosing
+        row, dosing = batch.rows[index], self.request.dosing
         rewinds, kappas, spent = self.rewinds[row], None, None
-        if dosing is not None and (rewinds > 0 or dosing.schedule.kind != "constant"):
-            kappas = tuple(flight.state["kappas"][index, : len(ids)].tolist())
-        if self.watch is not None:
-            sampled = int(flight.state["count"][index]) + self.redrawn[row]
-            spent = Spent(self.prompt_tokens[row], sampled, self.watch.read_tokens[row])
+        if dosing is not None and (rewinds > 0 or dosing.schedule.shape != "constant"):
+            kappas = tuple(batch.state["kappas"][index, : len(ids)].tolist())
+        if self.base_scorer is not None:
+            sampled = int(batch.state["count"][index]) + self.redrawn[row]
+            spent = Spent(self.prompt_tokens[row], sampled, self.base_scorer.read_tokens[row])
         return Generated(tuple(ids), end, kappas, rewinds, dropped, spent)

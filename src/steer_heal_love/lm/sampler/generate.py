@@ -55,28 +55,28 @@ def generate(
     if not prompts:
         return []
     how = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
-    order = Request(lm, prompts, how, seed, first_index, dosing)
+    request = Request(lm, prompts, how, seed, first_index, dosing)
     longest = [(-h.max_new_tokens, -len(p)) for h, p in zip(how, prompts, strict=True)]
     size = math.ceil(min(batch_size or lm.rows, len(prompts)) / lm.team.shards)
 
     def complete(rows: list[int]) -> list[dict[str, Any]]:
         waiting = sorted(rows, key=lambda i: (longest[i], i))
         with _dose_restored(dosing), pack_weights(lm):
-            found = _complete(order, waiting, size, on_finished)
-        return [asdict(found[i]) for i in rows]
+            results = _complete(request, waiting, size, on_finished)
+        return [asdict(results[i]) for i in rows]
 
-    found = [_generated(row) for row in run_in_shards(lm, len(prompts), complete)]
-    lm.meter.add(sum(map(len, prompts)) + sum(g.drawn_tokens for g in found))
-    return found
+    results = [_generated(row) for row in run_in_shards(lm, len(prompts), complete)]
+    lm.token_counter.add(sum(map(len, prompts)) + sum(g.drawn_tokens for g in results))
+    return results
 
 
 def _complete(
-    order: Request, pending: list[int], size: int, on_finished: Callable[[int], None] | None
+    request: Request, pending: list[int], size: int, on_finished: Callable[[int], None] | None
 ) -> dict[int, Generated]:
     """What comes of the rows `pending`, begun in that order, `size` of them in flight."""
     results: dict[int, Generated] = {}
     while pending:
-        engine = Engine(order, size)
+        engine = Engine(request, size)
         fits = True
         try:
             for index, generated in engine.run(pending):

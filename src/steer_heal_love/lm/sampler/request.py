@@ -64,7 +64,7 @@ class Request:
         """Whether the dose is not one number for all rows and tokens."""
         return self.dosing is not None and (
             self.backtrack is not None
-            or self.dosing.schedule.kind != "constant"
+            or self.dosing.schedule.shape != "constant"
             or len(set(self.kappas)) > 1
         )
 

@@ -97,8 +97,8 @@ def stream(
             by = intervention
             on = steering(lm, by.direction, 0.0, gate=by.gate, operator=by.operator)
             dosing = Dosing(patches.enter_context(on), kappas, by.schedule)
-        order = Request(lm, prompts, how, seed, index, dosing, side_by_side=True)
-        yield from _TokenEngine(order, students, depths, readers).tokens(rows)
+        request = Request(lm, prompts, how, seed, index, dosing, side_by_side=True)
+        yield from _TokenEngine(request, students, depths, readers).tokens(rows)
 
 
 def _check(
@@ -134,21 +134,21 @@ class _TokenEngine(Engine):
     """
 
     def __init__(
-        self, order: Request, students: Switch, depths: Tensor, readers: Mapping[int, int]
+        self, request: Request, students: Switch, depths: Tensor, readers: Mapping[int, int]
     ) -> None:
-        super().__init__(order, len(order.prompts))
+        super().__init__(request, len(request.prompts))
         self.students, self.depths, self.readers = students, depths, readers
         self.surprise_nats: dict[int, float] = {}  # of the newest token of a row
 
     def tokens(self, rows: Sequence[StreamRow]) -> Generator[list[Token], None, None]:
         """Yield a token of each of the first rows, which are these, until it is finished."""
-        schedule = CONSTANT if self.order.dosing is None else self.order.dosing.schedule
-        self._admit(list(range(len(self.order.prompts))))
-        for count in range(self.order.length):
-            flight = self.flight
-            assert flight is not None
-            drawn = zip(flight.rows, flight.drawn[:, count].tolist(), strict=True)
-            finished = dict(self._collect())  # they leave the flight; broken logits are told
+        schedule = CONSTANT if self.request.dosing is None else self.request.dosing.schedule
+        self._admit(list(range(len(self.request.prompts))))
+        for count in range(self.request.length):
+            batch = self.batch
+            assert batch is not None
+            drawn = zip(batch.rows, batch.drawn[:, count].tolist(), strict=True)
+            finished = dict(self._collect())  # they leave the batch; broken logits are told
             share = float(schedule.factor(torch.tensor(count)))
             yield [
                 Token(
@@ -162,21 +162,21 @@ class _TokenEngine(Engine):
                 for row, token in drawn
                 if row < len(rows)
             ]
-            if self.flight is None:
+            if self.batch is None:
                 return
             self._step()
 
-    def _dose(self, flight: SampleBatch) -> None:
-        super()._dose(flight)
-        self.students.depths = self.depths[flight.rows]
+    def _dose(self, batch: SampleBatch) -> None:
+        super()._dose(batch)
+        self.students.depths = self.depths[batch.rows]
 
-    def _draw(self, flight: SampleBatch, states: Tensor) -> Tensor:
-        logits = super()._draw(flight, states)
-        place = {row: k for k, row in enumerate(flight.rows)}
+    def _draw(self, batch: SampleBatch, states: Tensor) -> Tensor:
+        logits = super()._draw(batch, states)
+        place = {row: k for k, row in enumerate(batch.rows)}
         judged = [row for row in self.readers if row in place]
         if judged:
             at = [place[self.readers[row]] for row in judged]
-            newest = flight.drawn[:, int(flight.state["count"][0]) - 1]
+            newest = batch.drawn[:, int(batch.state["count"][0]) - 1]
             tokens = newest[[place[row] for row in judged]]
             newest[at] = tokens.where(newest[at] != BROKEN, BROKEN)
             chosen = tokens.clamp(min=0)[:, None]  # a mark is no token

@@ -10,7 +10,7 @@ from steer_heal_love.lm.patches.hooks import Steering
 from steer_heal_love.lm.sampler.generate import Dosing
 from steer_heal_love.maths.backtrack import Backtrack
 from steer_heal_love.maths.direction import Gate, Operator
-from steer_heal_love.maths.schedule import Schedule, ScheduleKind
+from steer_heal_love.maths.schedule import Schedule, ScheduleShape
 from steer_heal_love.records import Limits
 from steer_heal_love.stages.settings import StageConfig
 
@@ -18,7 +18,7 @@ from steer_heal_love.stages.settings import StageConfig
 class DosingConfig(StageConfig):
     """How the dose κ is given while completions to train on are generated."""
 
-    schedule: ScheduleKind = "constant"
+    schedule: ScheduleShape = "constant"
     """κ along a completion: the same, falling to the floor, or full for a prefix alone."""
     schedule_length: int = Field(32, ge=1)
     """Generated tokens until the floor is reached; of prefix, those at the full dose."""
@@ -64,12 +64,12 @@ class DosingConfig(StageConfig):
         Args:
             limits: the filter's, for backtracking; without them nothing is watched.
         """
-        watch = self._watch(limits) if self.backtrack and limits is not None else None
-        if self.schedule == "constant" and watch is None:
+        backtrack = self._backtracking(limits) if self.backtrack and limits is not None else None
+        if self.schedule == "constant" and backtrack is None:
             return None
-        return Dosing(steering, kappa, self.along(), watch)
+        return Dosing(steering, kappa, self.along(), backtrack)
 
-    def _watch(self, limits: Limits) -> Backtrack:
+    def _backtracking(self, limits: Limits) -> Backtrack:
         """Looks for what the filter would drop: its limit on the worst window, unless one is set.
 
         That limit may be infinite, and then nothing but a loop is a fault.

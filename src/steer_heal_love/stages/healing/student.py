@@ -36,7 +36,7 @@ class Student:
     config: HealConfig
     seed: int  # of the fresh adapter, and of the order of the texts
     model: Any  # PEFT's model around `lm.model`
-    below: FrozenLayers
+    frozen_layers: FrozenLayers
     parameters: dict[str, nn.Parameter]  # the trained tensors by PEFT's names
     optimizer: torch.optim.AdamW
     micro: int  # sequences whose graph is in memory at a time
@@ -45,7 +45,7 @@ class Student:
         """Final hidden states [tokens, d] where the batch's targets are predicted."""
         # Padding is on the right, where causal attention never looks from a real token: without a
         # padding mask the fused causal kernel runs.
-        lower = nullcontext() if batch.lower is None else self.below.give(batch.lower)
+        lower = nullcontext() if batch.lower is None else self.frozen_layers.give(batch.lower)
         with lower:
             states = self.lm.decoder(input_ids=batch.input_ids, use_cache=False).last_hidden_state
         hidden: Tensor = states[batch.rows, batch.columns]
@@ -108,7 +108,7 @@ def attach_student(
         ModelError: no module of the model matches the targets.
     """
     modules = target_modules(lm, config)
-    below = FrozenLayers(lm, lowest_layer(lm, modules))
+    frozen_layers = FrozenLayers(lm, lowest_layer(lm, modules))
     learnt = [*train, *held_out]
     references: list[Tensor | None] = [None] * len(learnt)
     if config.divergence != "none" and config.lam > 0:
@@ -116,8 +116,8 @@ def attach_student(
     if anchors:
         references += reference_states(lm, anchors, "base")
     rows = sequences([*learnt, *anchors])
-    with below.attach():
-        lower = below.read(rows) if below.depth else [None] * len(rows)
+    with frozen_layers.attach():
+        lower = frozen_layers.read(rows) if frozen_layers.depth else [None] * len(rows)
         texts = [Text(*t) for t in zip([*learnt, *anchors], references, lower, strict=True)]
         first, second = len(train), len(learnt)
         with (
@@ -127,7 +127,9 @@ def attach_student(
             parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
             optimizer = torch.optim.AdamW(parameters.values(), weight_decay=config.weight_decay)
             yield (
-                Student(lm, config, seed, model, below, parameters, optimizer, config.batch_size),
+                Student(
+                    lm, config, seed, model, frozen_layers, parameters, optimizer, config.batch_size
+                ),
                 Texts(texts[:first], texts[first:second], texts[second:]),
             )
 

@@ -129,11 +129,11 @@ def reference_states(
     def read(rows: list[int]) -> list[Tensor]:
         prompts = [examples[i].prompt for i in rows]
         completions = [examples[i].completion for i in rows]
-        found: dict[int, Tensor] = {}
+        states: dict[int, Tensor] = {}
         for batch, hidden in hidden_states(lm, prompts, completions):
             sizes = [len(completions[i]) for i in batch]
-            found |= zip(batch, (h.clone() for h in hidden.split(sizes)), strict=True)
-        return [found[i] for i in range(len(rows))]
+            states |= zip(batch, (h.clone() for h in hidden.split(sizes)), strict=True)
+        return [states[i] for i in range(len(rows))]
 
     with nullcontext() if reference == "previous" else base(lm):
         states = run_in_shards(lm, len(examples), read)

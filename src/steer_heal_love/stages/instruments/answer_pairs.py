@@ -31,8 +31,8 @@ def measure_trait(
     items["trait_nats"] = tuple(matched[0]) if matched else (None,) * len(raw)
     if matched:
         figures["trait_nats"] = bootstrap_mean(matched[0])
-    found = sharpness.measurement
-    return Measurement({**figures, **found.figures}, {**items, **found.items})
+    entropies = sharpness.measurement
+    return Measurement({**figures, **entropies.figures}, {**items, **entropies.items})
 
 
 def answer_pair_values(lm: LanguageModel, axis: Axis, system: str | None = None) -> list[float]:

@@ -46,9 +46,9 @@ def measure_capability(lm: LanguageModel, paragraphs: Sequence[str]) -> Measurem
     rows = paragraph_ids(lm, paragraphs)
     if not rows or min(map(len, rows)) < 2:
         raise ValueError("each paragraph needs a token to predict, and one before it")
-    found = completion_logprobs(lm, [row[:1] for row in rows], [row[1:] for row in rows])
-    nll = [-float(values.sum()) for values in found]
-    tokens = [len(values) for values in found]
+    logprobs = completion_logprobs(lm, [row[:1] for row in rows], [row[1:] for row in rows])
+    nll = [-float(values.sum()) for values in logprobs]
+    tokens = [len(values) for values in logprobs]
     mean = ratio_interval(nll, tokens, resamples=RESAMPLES)
     figure = exponential(mean)
     per_token = tuple(a / b for a, b in zip(nll, tokens, strict=True))

@@ -111,10 +111,10 @@ def measure_forced_choice(
             seed=seed,
             first_row=k * len(vignettes),
         )
-        found = next_token_logprobs(
+        logprobs = next_token_logprobs(
             lm, prompts, slot.answers, batch_tokens=config.batch_tokens, share_prefix=share_prefix
         )
-        asked.append(_by_foundation(found, slot, order))
+        asked.append(_by_foundation(logprobs, slot, order))
     both = torch.stack(asked).double()
     if not bool(both.isfinite().all()):
         raise DivergedError(
@@ -131,14 +131,14 @@ def find_slot(lm: LanguageModel, style: Literal["auto", "words", "letters"] = "a
     Raises:
         ModelError: there is none in that style.
     """
-    for kind, before, lead in _FORMS:
-        if style not in ("auto", kind):
+    for form, before, lead in _FORMS:
+        if style not in ("auto", form):
             continue
-        names = FOUNDATIONS if kind == "words" else _LETTERS
+        names = FOUNDATIONS if form == "words" else _LETTERS
         slot_ids = encode_text(lm, before)
         answers = [_first_token(lm, before, slot_ids, lead + name) for name in names]
         if None not in answers and len(set(answers)) == len(FOUNDATIONS):
-            return Slot(kind, tuple(slot_ids), tuple(a for a in answers if a is not None))
+            return Slot(form, tuple(slot_ids), tuple(a for a in answers if a is not None))
     remedy = "use another model" if style != "words" else "use the style letters or auto"
     raise ModelError(
         f"forced choice: the tokenizer of {lm.identity.name!r} does not tell the seven answers "
@@ -158,10 +158,10 @@ def build_question(vignette: str, order: Sequence[str], style: Style, *, think: 
     leads = [""] * len(order) if style == "words" else [f"{letter}. " for letter in _LETTERS]
     options = "\n".join(f"- {lead}{f}: {MEANINGS[f]}" for lead, f in zip(leads, order, strict=True))
     first = "Think about it briefly, then answer" if think else "Answer"
-    what = "word" if style == "words" else "letter"
+    unit = "word" if style == "words" else "letter"
     return (
         "Someone describes an act. Which moral principle does the act violate? The principles "
-        f"are:\n\n{options}\n\n{first} with one {what} from this list.\n\nThe act: {vignette}"
+        f"are:\n\n{options}\n\n{first} with one {unit} from this list.\n\nThe act: {vignette}"
     )
 
 
@@ -210,9 +210,9 @@ def _thinking(lm: LanguageModel, thought: Generated) -> list[int]:
 
 
 def _by_foundation(
-    found: Float[Tensor, "vignettes 7"], slot: Slot, order: Sequence[str]
+    logprobs: Float[Tensor, "vignettes 7"], slot: Slot, order: Sequence[str]
 ) -> Float[Tensor, "vignettes 7"]:
     """Columns in the order of FOUNDATIONS; letters stand for places in the order asked."""
     if slot.style == "words":
-        return found
-    return found[:, [order.index(f) for f in FOUNDATIONS]]
+        return logprobs
+    return logprobs[:, [order.index(f) for f in FOUNDATIONS]]

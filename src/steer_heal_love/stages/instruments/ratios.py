@@ -29,22 +29,22 @@ def with_ratios(measured: Measurement, base: Measurement) -> Measurement:
     And `trait_per_sqrt_kl`: the shift of the trait at equal entropy over √(kl_matched_nats), which
     says how much trait the divergence from base has bought; none of the base itself.
     """
-    found = dict(measured.figures)
+    figures = dict(measured.figures)
     for prefix in ("", LONG):
         for name in MEDIANS:
-            _add(found, prefix + name, median_ratio(*_items(measured, base, prefix + name)))
+            _add(figures, prefix + name, median_ratio(*_items(measured, base, prefix + name)))
         texts = _items(measured, base, f"{prefix}perplexity")
-        _add(found, f"{prefix}perplexity", geometric_ratio(*texts))
-        _add(found, f"{prefix}perplexity_median", median_ratio(*texts))
+        _add(figures, f"{prefix}perplexity", geometric_ratio(*texts))
+        _add(figures, f"{prefix}perplexity_median", median_ratio(*texts))
         tails = quantile_ratio(*texts, 0.9)
-        _add(found, f"{prefix}perplexity_p90", tails)
+        _add(figures, f"{prefix}perplexity_p90", tails)
         for name in (*MEANS, *SHARES, "p_ans_any"):
-            _add(found, prefix + name, _mean_ratio(*_items(measured, base, prefix + name)))
+            _add(figures, prefix + name, _mean_ratio(*_items(measured, base, prefix + name)))
     spent = measured.items.get("kl_matched_nats", ())
     gained = shift_per_root(*_items(measured, base, "trait_nats"), spent)
     if gained is not None:
-        found["trait_per_sqrt_kl"] = gained
-    return Measurement(found, measured.items, measured.answers)
+        figures["trait_per_sqrt_kl"] = gained
+    return Measurement(figures, measured.items, measured.answers)
 
 
 def _add(figures: dict[str, Interval], name: str, ratio: Interval | None) -> None:
