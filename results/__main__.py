@@ -66,8 +66,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--sweeps", type=Path, default=ROOT / "sweeps", help="folder of the sweeps' files")
     add("--store", type=Path, default=ROOT / "runs" / "results", help="of what is measured")
     add("--docs", type=Path, help="folder with RESULTS.md")
-    for name, usual in (("--model", "smollm2"), ("--axis", "love"), ("--config", None)):
+    for name, usual in (("--model", "smollm2"), ("--axis", "love")):
         add(name, default=usual, help=f"planted: as shl run {name} takes it")
+    add("--config", type=Path, help="planted: as shl run --config takes it")
     add(
         "--share",
         type=partial(_number, least=1e-9, below=1.0),

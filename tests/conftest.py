@@ -6,6 +6,7 @@ import gc
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import jaxtyping
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -15,6 +16,8 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -12,7 +12,6 @@ from steer_heal_love.errors import SteerHealLoveError
 EXAMPLES = int(os.environ.get("SHL_FUZZ_EXAMPLES", "200"))
 FUZZ = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 

@@ -87,7 +87,7 @@ def test_gradcheck(divergence: Divergence, options: dict[str, Any]) -> None:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 20 * V), st.sampled_from(["reverse", "forward", "none"]), st.integers(1, N))
 def test_any_chunk_size_gives_the_same(elements: int, divergence: Divergence, n: int) -> None:
     head, (hidden, reference, targets) = make_head(), make_inputs(n=n)
@@ -175,7 +175,7 @@ def test_no_tensor_is_larger_than_a_chunk(divergence: Divergence, dtype: torch.d
     assert largest.numel == 5_000
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**31), st.floats(0.01, 20.0))
 def test_divergence_is_not_negative_and_turns_around(seed: int, spread: float) -> None:
     generator = torch.Generator().manual_seed(seed)

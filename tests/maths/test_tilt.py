@@ -134,7 +134,7 @@ def test_equals_the_naive_reference(
     assert_equal_to_naive(hidden.to(dtype), cast(states, dtype), head, tilt, tight)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**31),
     spread=st.floats(0.1, 3.0),
@@ -165,7 +165,7 @@ def test_gradcheck(options: dict[str, Any]) -> None:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**31),
     contrast=st.floats(0.0, 14.0),
@@ -222,7 +222,7 @@ def test_without_a_tilt_the_teacher_is_the_base_model() -> None:
     assert teacher.equal(torch.log_softmax(head.logits(states.base), -1))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 20 * V), st.sampled_from([*TILTS.values()]), st.integers(1, N))
 def test_any_chunk_size_gives_the_same(elements: int, tilt: Tilt, n: int) -> None:
     head, (hidden, states) = make_head(bias=True, softcap=2.0), make_states(n)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from made_up_runs import make_run
 
@@ -80,7 +80,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(wall=JSON, tokens=JSON, peak=JSON)
 def test_any_figures_make_whole_rows(wall: Any, tokens: Any, peak: Any) -> None:
     metrics = rounds({"wall_s": wall, "tokens": tokens, "peak_gib": peak})

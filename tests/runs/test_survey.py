@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import said
-import steer_heal_love.report as report
 from processes import shl
 from said import Said
 from steer_heal_love.errors import RunError
 from steer_heal_love.records import Limits
+from steer_heal_love.report import write as report
 from steer_heal_love.report.page.document import run_page
 from steer_heal_love.report.text.diary import write_diary
 from steer_heal_love.runs.manifest import PAGES

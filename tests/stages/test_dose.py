@@ -231,10 +231,10 @@ def test_settings_out_of_bounds_are_refused(changes: dict[str, float], message: 
 
 def test_without_steering_there_is_no_dose_to_search_for() -> None:
     model = Model(coherent_up_to=0.5)
-    harvest = search_dose(model, SMALL, 0.0)
-    assert (harvest.kappa, harvest.effort.doses) == (0.0, ())
+    collected = search_dose(model, SMALL, 0.0)
+    assert (collected.kappa, collected.effort.doses) == (0.0, ())
     assert {kappa for kappa, _, _ in model.calls} == {0.0}
-    assert len(harvest.kept) == SMALL.n_keep
+    assert len(collected.kept) == SMALL.n_keep
 
 
 def test_a_round_that_starves_without_steering_does_not_speak_of_a_dose() -> None:

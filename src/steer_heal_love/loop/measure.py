@@ -102,7 +102,8 @@ def get_reference(run: RunContext) -> Reference:
     """
     if run.reference is None:
         asked = [c.text for c in run.contexts if c.text not in set(run.prompts)] or run.prompts
-        prompts = spread(asked, SAMPLES)
+        chosen = spread(asked, SAMPLES)
+        prompts = [chosen[i % len(chosen)] for i in range(SAMPLES)]
         texts: list[Completion] = run.do(
             BASELINE / "reference",
             lambda: sample_reference(run.lm, prompts, seed=fixed_seed(run, "reference")),

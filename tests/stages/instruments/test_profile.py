@@ -34,7 +34,7 @@ def confident(picks: list[int], p: float = 0.94) -> np.ndarray:
     return rows
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.lists(st.floats(-20, 20), min_size=7, max_size=7), min_size=2, max_size=9))
 def test_the_profile_is_a_distribution(logits: list[list[float]]) -> None:
     exp = np.exp(np.array(logits))

@@ -78,9 +78,16 @@ class Reference:
 
     @cached_property
     def base_positions(self) -> Positions:
-        """The base model's own reading."""
+        """The base model's own reading, once for all conditions.
+
+        Its tokens are in no condition's account: which one comes first depends on what was stored.
+        """
+        counter = self.lm.token_counter
+        before = counter.tokens
         with base(self.lm):
-            return Positions(self.read(), self.lm.head)
+            positions = Positions(self.read(), self.lm.head)
+        counter.tokens = before
+        return positions
 
     @cached_property
     def base_entropy(self) -> Tensor:
