@@ -95,20 +95,24 @@ def measure(
 
 
 def get_reference(work: RunContext) -> Reference:
-    """The fixed texts on which entropies are compared: one set for a model and an axis.
-
-    The base answers prompts that no heal learns from, evenly over their kinds, in turn where they
-    are few; the training prompts where there are no others.
-    """
+    """The fixed texts on which entropies are compared: one set for a model and an axis."""
     if work.reference is None:
-        asked = [c.text for c in work.contexts if c.text not in set(work.prompts)] or work.prompts
-        prompts = spread(asked, SAMPLES)
-        texts: list[Completion] = work.do(
-            BASELINE / "reference",
-            lambda: sample_reference(work.lm, prompts, seed=fixed_seed(work, "reference")),
-        )
-        work.reference = Reference(work.lm, texts)
+        work.reference = Reference(work.lm, reference_answers(work))
     return work.reference
+
+
+def reference_answers(work: RunContext) -> list[Completion]:
+    """What the base answers to prompts that no heal learns from.
+
+    The prompts are spread evenly over their kinds, and taken in turn where they are few; they are
+    training prompts where there are no others.
+    """
+    asked = [c.text for c in work.contexts if c.text not in set(work.prompts)] or work.prompts
+    prompts = spread(asked, SAMPLES)
+    return work.do(
+        BASELINE / "reference",
+        lambda: sample_reference(work.lm, prompts, seed=fixed_seed(work, "reference")),
+    )
 
 
 def measure_front(work: RunContext, direction: Direction) -> tuple[tuple[float, Measurement], ...]:

@@ -39,7 +39,7 @@ def principal_difference(
     About zero, not about their mean: the component that holds most of the squares of the paired
     differences. Its sign and its length are the mean difference's, so that dose 1 is the shift that
     the persona causes along it. Computed in float64, returned in float32; zero where the
-    differences are. Where a difference is not finite it is the mean difference, which is not either.
+    differences are, and the mean difference, not finite either, where one of them is not finite.
 
     Raises ValueError where there is no context.
     """
