@@ -22,6 +22,7 @@ COMMANDS = {
     "playground": ("playground", "a page to ask base, prompted, steered and healed side by side"),
     "eval": ("eval", "measure a run's healed model, or any model with or without an adapter"),
     "dose-curve": ("dose_curve", "trait against coherence over doses: a table and a figure"),
+    "tune": ("tune", "find the layers, and the way to read the direction, that pay best"),
     "export": ("export", "a run's result for other programs: PEFT, merged, GGUF, vectors"),
     "compare": ("compare", "show runs beside one another: barrier, trait, coherence, verdicts"),
     "audit-filter": ("audit_filter", "what the filter catches, on completions of known truth"),

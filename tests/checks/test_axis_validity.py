@@ -23,6 +23,7 @@ def test_it_is_the_paired_difference_of_the_persona_prompts() -> None:
     pos = np.array(answer_pair_values(lm, AXIS, AXIS.pos_system))
     neg = np.array(answer_pair_values(lm, AXIS, AXIS.neg_system))
     np.testing.assert_allclose(found.pair_shifts, pos - neg)
+    np.testing.assert_allclose(found.base_pairs, answer_pair_values(lm, AXIS))
     assert found.pos.value == pytest.approx(pos.mean())
     assert found.neg.value == pytest.approx(neg.mean())
     assert found.base.value == pytest.approx(np.mean(answer_pair_values(lm, AXIS)))
@@ -37,13 +38,46 @@ def made_up(*shifts: float) -> Validity:
     """A validity whose pairs shift by these numbers."""
     mean = bootstrap_mean(shifts)
     verdict = validity(list(shifts), [0.0] * len(shifts))
-    return Validity(mean, mean, mean, verdict, shifts)
+    return Validity(mean, mean, mean, verdict, shifts, (0.0,) * len(shifts))
+
+
+def leaning(shift: float, *base: float) -> Validity:
+    """A validity with this between the personas on every pair, and these preferences of base."""
+    shifts = [shift] * len(base)
+    mean = bootstrap_mean(shifts)
+    verdict = validity(shifts, [0.0] * len(base))
+    return Validity(bootstrap_mean(base), mean, mean, verdict, tuple(shifts), base)
 
 
 def test_what_goes_the_other_way_is_named_worst_first() -> None:
     found = made_up(0.5, -0.1, 0.3, -0.4, 0.2, 0.6)
     assert found.against() == [3, 1]
     assert made_up(0.1, 0.2, 0.3).against() == []
+
+
+def test_a_base_that_prefers_one_side_leans_from_half_of_the_personas_distance_on() -> None:
+    assert not leaning(0.2, 0.09, 0.09, 0.09).leans
+    assert leaning(0.2, 0.11, 0.11, 0.11).leans
+    assert leaning(0.2, -0.11, -0.11, -0.11).leans
+    assert not leaning(0.2, 1.0, -1.0, 0.0).leans
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_the_fewest_pairs_that_lean_most_are_to_be_dropped(side: int) -> None:
+    one = [side * v for v in (0.1, 1.0, 0.0, 0.1, -0.1, 0.1, 2.0, 0.0)]
+    found = leaning(0.2, *one)
+    assert found.to_drop() == [6, 1]
+    assert found.to_balance() == [6]
+    assert leaning(0.2, 0.1, 0.1, 0.0, 0.0).to_drop() == []
+    assert leaning(0.2, 0.1, 0.1, 0.0, 0.0).to_balance() == []
+
+
+def test_pairs_that_all_lean_are_to_be_written_anew() -> None:
+    found = leaning(0.2, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
+    assert found.to_drop() == []
+    assert found.to_balance() == [0, 1]
+    without = [v * (-1 if i in (0, 1) else 1) for i, v in enumerate(found.base_pairs)]
+    assert np.mean(without) <= 0.1
 
 
 def test_clear_shifts_are_valid_and_mixed_ones_are_not() -> None:

@@ -10,6 +10,11 @@ import pytest
 import tomli_w
 
 from said import Said
+from steer_heal_love.checks.axis_validity import Validity
+from steer_heal_love.commands.axes_check import _leaning_words
+from steer_heal_love.inputs.axes import load_axis
+from steer_heal_love.records import Interval
+from steer_heal_love.verdicts.answers import Verdict
 from tiny import save_tiny_model
 from tiny_run import axis_data
 
@@ -53,7 +58,37 @@ def test_as_json(say: Callable[..., Said], tmp_path: Path, model: str) -> None:
     assert found["axis"] == "kind"
     assert found["fit"] is (said.code == 0)
     assert len(found["validity"]["pair_shifts"]) == len(axis_data()["pairs"])
+    assert len(found["validity"]["base_pairs"]) == len(axis_data()["pairs"])
+    assert {"leans", "drop", "balance"} <= set(found["validity"])
     assert {f["level"] for f in found["findings"]} == {"problem", "note"}
+
+
+def test_a_base_that_prefers_one_side_is_told() -> None:
+    axis = load_axis("love")
+    one = Interval(0.7, 0.6, 0.8)
+    shifts, base = (0.2,) * len(axis.pairs), (0.1, 0.9, 0.5) + (0.7,) * (len(axis.pairs) - 3)
+    lines = _leaning_words(
+        axis, Validity(one, one, one, Verdict("yes", {}, one, "", ""), shifts, base)
+    )
+    assert lines[0].startswith("warning: the base prefers the answers with the trait by 0.70")
+    assert "more than half of the 0.20 that lie between the personas" in lines[0]
+    assert "drop" not in lines[1]
+    assert lines[2].startswith("  pair 2 (+0.90): ")
+    few = Validity(one, one, one, Verdict("yes", {}, one, "", ""), shifts, (0.01,) * len(shifts))
+    assert _leaning_words(axis, few) == [
+        "Unsteered, the base prefers the answers with the trait by 0.70 nats per token."
+    ]
+
+
+def test_pairs_to_drop_are_named_by_their_place_in_the_file() -> None:
+    axis = load_axis("love")
+    one = Interval(-0.2, -0.3, -0.1)
+    shifts, base = (0.2,) * len(axis.pairs), (-9.0,) + (0.0,) * (len(axis.pairs) - 1)
+    lines = _leaning_words(
+        axis, Validity(one, one, one, Verdict("yes", {}, one, "", ""), shifts, base)
+    )
+    assert "the answers without it by 0.20" in lines[0]
+    assert lines[1].startswith("  drop pairs 1, or write 1 of the ")
 
 
 def test_a_terminals_commands_in_an_axis_do_not_reach_it(

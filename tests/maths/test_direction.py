@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -13,10 +14,14 @@ from steer_heal_love.maths.direction import (
     Operator,
     cosine,
     cosine_gate,
+    extract_vectors,
     intervene,
     layer_band,
     mean_difference,
+    principal_difference,
+    random_like,
     rotate_towards,
+    separating_difference,
     steer,
 )
 
@@ -39,6 +44,57 @@ def test_mean_difference_accumulates_in_float64() -> None:
     assert mean_difference(pos.bfloat16(), neg.bfloat16()).dtype == torch.float32
     with pytest.raises(ValueError, match="context"):
         mean_difference(pos[:0], neg[:0])
+
+
+def test_the_principal_difference_is_numpys() -> None:
+    pos, neg = states(20, 3, 8) + 0.7, states(20, 3, 8, seed=1)
+    found = principal_difference(pos, neg)
+    for layer in range(3):
+        differences = (pos - neg)[:, layer].double().numpy()
+        _, vectors = np.linalg.eigh(differences.T @ differences)
+        first = vectors[:, -1]
+        expected = (differences.mean(0) @ first) * first
+        np.testing.assert_allclose(found[layer].numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_differences_that_are_all_alike_are_their_own_principal_component() -> None:
+    neg = states(7, 2, 5)
+    shift = states(2, 5, seed=1)
+    torch.testing.assert_close(principal_difference(neg + shift, neg), shift)
+    assert principal_difference(neg, neg).tolist() == torch.zeros(2, 5).tolist()
+    assert bool(principal_difference(neg * float("inf"), neg).isnan().any())
+
+
+def test_the_separating_difference_is_numpys() -> None:
+    pos, neg = states(20, 3, 8) + 0.7, states(20, 3, 8, seed=1) + 0.3
+    found = separating_difference(pos, neg)
+    for layer in range(3):
+        a, b = (side[:, layer].double().numpy().mean(0) for side in (pos, neg))
+        expected = (a - b) - ((a - b) @ (a + b)) / ((a + b) @ (a + b)) * (a + b)
+        np.testing.assert_allclose(found[layer].numpy(), expected, rtol=1e-4, atol=1e-6)
+        assert abs(found[layer].double().numpy() @ (a + b)) < 1e-6
+
+
+def test_an_extraction_by_its_name() -> None:
+    pos, neg = states(6, 2, 4), states(6, 2, 4, seed=1)
+    ways = {
+        "mean_difference": mean_difference,
+        "principal": principal_difference,
+        "separating": separating_difference,
+    }
+    for name, way in ways.items():
+        assert torch.equal(extract_vectors(pos, neg, name), way(pos, neg))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="context"):
+        extract_vectors(pos[:0], neg[:0], "principal")
+
+
+def test_a_random_direction_has_the_norms_and_not_the_direction() -> None:
+    vectors = 5 * states(3, 400)
+    drawn = random_like(vectors, seed=1)
+    torch.testing.assert_close(drawn.norm(dim=-1), vectors.norm(dim=-1))
+    assert bool((cosine(drawn, vectors).abs() < 0.2).all())
+    assert torch.equal(drawn, random_like(vectors, seed=1))
+    assert not torch.equal(drawn, random_like(vectors, seed=2))
 
 
 def test_cosine() -> None:

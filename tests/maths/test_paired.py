@@ -13,6 +13,8 @@ from steer_heal_love.maths.paired import (
     known,
     median_ratio,
     paired_difference,
+    per_root_difference,
+    shift_per_root,
     two_sample_difference,
 )
 
@@ -40,6 +42,25 @@ def test_a_geometric_ratio_is_of_the_logarithms() -> None:
     same = geometric_ratio((6.0, 10.0, 16.0), (3.0, 5.0, 8.0))
     assert same is not None
     assert (same.low, same.high) == pytest.approx((2.0, 2.0))  # in pairs nothing is left to chance
+
+
+def test_two_gains_for_what_they_cost_are_compared_on_the_same_items() -> None:
+    rng = np.random.default_rng(0)
+    spent = (0.5, 1.0, 1.5)
+    before, *gains = rng.normal((0, 1, 1), size=(30, 3)).T.tolist()
+    one, other = ([b + g for b, g in zip(before, gain, strict=True)] for gain in gains)
+    more = [value + 0.1 for value in one]
+    ahead = per_root_difference((one, spent), (other, spent), before)
+    alone = [shift_per_root(after, before, spent) for after in (one, other)]
+    assert ahead is not None
+    assert alone[0] is not None
+    assert alone[1] is not None
+    assert ahead.value == pytest.approx(alone[0].value - alone[1].value)
+    assert ahead.low < ahead.value < ahead.high
+    same = per_root_difference((more, spent), (one, spent), before)
+    assert same is not None  # resampled alike, so that only what is spent is left to chance
+    assert same.high - same.low < 0.2 * (alone[0].high - alone[0].low)
+    assert per_root_difference((one, spent), (other, (0.0, 0.0)), before) is None
 
 
 def test_point_estimates() -> None:

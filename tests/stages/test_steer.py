@@ -11,8 +11,9 @@ from steer_heal_love.errors import DivergedError
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import student
 from steer_heal_love.lm.reading.chat import encode_chat
+from steer_heal_love.maths.direction import extract_vectors
 from steer_heal_love.records import Axis, Context
-from steer_heal_love.stages.steer import SteerConfig, extract_direction
+from steer_heal_love.stages.steer import SteerConfig, extract_direction, read_personas
 from tiny import KINDS, WIDTH, Kind, random_adapter, tiny_lm
 
 AXIS = Axis(
@@ -56,6 +57,19 @@ def test_the_direction_is_the_mean_difference(kind: Kind, template: str) -> None
     assert direction.vectors.dtype == torch.float32
     expected = naive(lm, CONTEXTS, direction.layers)
     torch.testing.assert_close(direction.vectors, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("extraction", ["principal", "separating"])
+def test_the_direction_is_of_the_extraction_that_is_asked_for(extraction: str) -> None:
+    lm = tiny_lm()
+    plain = extract_direction(lm, AXIS, CONTEXTS, MIDDLE)
+    config = MIDDLE.model_copy(update={"extraction": extraction})
+    part = extract_direction(lm, AXIS, CONTEXTS, config)
+    pos, neg = read_personas(lm, AXIS, CONTEXTS, part.layers)
+    assert torch.equal(part.vectors, extract_vectors(pos, neg, config.extraction))
+    # a projection of the mean difference: shorter, and not against it
+    assert bool((part.vectors.norm(dim=-1) < plain.vectors.norm(dim=-1)).all())
+    assert bool(((part.vectors * plain.vectors).sum(-1) > 0).all())
 
 
 def test_only_so_many_contexts_are_read_spread_over_the_list() -> None:

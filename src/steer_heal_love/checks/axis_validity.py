@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steer_heal_love.lm.model.load import LanguageModel
@@ -13,6 +14,8 @@ from steer_heal_love.verdicts.answers import Verdict
 from steer_heal_love.verdicts.instruments import forced_choice_validity, validity
 
 VIGNETTE_SEED = 0
+LEAN = 0.5  # of what lies between the personas, that the base may prefer one side by
+DROPPED = 0.25  # of the pairs, at most, that a proposal drops
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Validity:
     neg: Interval
     verdict: Verdict  # whether pos is above neg, by the paired interval over the pairs
     pair_shifts: tuple[float, ...]  # positive − negative persona prompt, of each pair
+    base_pairs: tuple[float, ...]  # the base's preference for the trait's side, of each pair
     vignettes: Verdict | None = None  # None where the axis names no foundation, or none was asked
 
     @property
@@ -37,6 +41,40 @@ class Validity:
         order = sorted(range(len(self.pair_shifts)), key=self.pair_shifts.__getitem__)
         return [i for i in order if self.pair_shifts[i] < 0]
 
+    @property
+    def leans(self) -> bool:
+        """Whether the base prefers one side by more than half of what lies between the personas.
+
+        Then a model that is only sharper than the base shifts as one that has the trait would.
+        """
+        return not self._even(range(len(self.base_pairs)))
+
+    def to_drop(self) -> list[int]:
+        """The fewest pairs without which the base does not lean, those that lean most first.
+
+        None where it does not lean, or would without no quarter of its pairs.
+        """
+        order = self._leaning_most()
+        most = int(DROPPED * len(order)) if self.leans else 0
+        return next((order[:k] for k in range(1, most + 1) if self._even(order[k:])), [])
+
+    def to_balance(self) -> list[int]:
+        """The fewest pairs that would even the base out, did it prefer their other side as much."""
+        order, chosen = self._leaning_most(), 0
+        while chosen < len(order) and not self._even(order, turned=order[:chosen]):
+            chosen += 1
+        return order[:chosen]
+
+    def _leaning_most(self) -> list[int]:
+        sign = 1 if self.base.value >= 0 else -1
+        return sorted(range(len(self.base_pairs)), key=lambda i: -sign * self.base_pairs[i])
+
+    def _even(self, chosen: Sequence[int], turned: Sequence[int] = ()) -> bool:
+        """Whether the base does not lean to its side over these pairs, some turned round."""
+        sign = 1 if self.base.value >= 0 else -1
+        lean = sum(self.base_pairs[i] * (-sign if i in turned else sign) for i in chosen)
+        return lean <= LEAN * abs(sum(self.pair_shifts[i] for i in chosen))
+
 
 def check_validity(lm: LanguageModel, axis: Axis, *, vignettes: bool = False) -> Validity:
     """Measure the answer pairs, and with `vignettes` the moral ones, under both persona prompts."""
@@ -49,6 +87,7 @@ def check_validity(lm: LanguageModel, axis: Axis, *, vignettes: bool = False) ->
         neg=bootstrap_mean(neg),
         verdict=validity(pos, neg),
         pair_shifts=tuple(a - b for a, b in zip(pos, neg, strict=True)),
+        base_pairs=tuple(base),
         vignettes=_vignettes(lm, axis) if vignettes and axis.foundations else None,
     )
 

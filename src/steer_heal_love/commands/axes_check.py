@@ -16,13 +16,14 @@ from steer_heal_love.lm.model.load import DType, Quantize
 from steer_heal_love.lm.model.sources import ALIAS
 from steer_heal_love.records import Axis
 from steer_heal_love.report.escape import escape_terminal
+from steer_heal_love.report.text.words import signed as signed_number
 from steer_heal_love.runner.model import load_for
 from steer_heal_love.runner.settings import config_from
 from steer_heal_love.terminal.flags import parse
 from steer_heal_love.terminal.screen import Screen
 from steer_heal_love.verdicts.answers import signed
 
-AGAINST = 5  # pairs that go the other way, of which so many are shown
+SHOWN = 5  # pairs of a list
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def _validity_words(axis: Axis, validity: Validity) -> list[str]:
         validity.verdict.words,
         f"A shift of less than about {validity.blind:.2f} cannot be told with these pairs.",
     ]
+    lines += _leaning_words(axis, validity)
     against = validity.against()
     if against:
         lines.append(
@@ -105,11 +107,36 @@ def _validity_words(axis: Axis, validity: Validity) -> list[str]:
         lines += [
             f"  pair {i + 1} (−{-validity.pair_shifts[i]:.2f}): "
             f"{escape_terminal(axis.pairs[i].question)}"
-            for i in against[:AGAINST]
+            for i in against[:SHOWN]
         ]
     if validity.vignettes is not None:
         lines.append(f"moral vignettes: {validity.vignettes.words}")
     return lines
+
+
+def _leaning_words(axis: Axis, found: Validity) -> list[str]:
+    """How far the base prefers one side, and what would even it out."""
+    pairs, side = len(axis.pairs), "with the trait" if found.base.value >= 0 else "without it"
+    lean = f"the base prefers the answers {side} by {abs(found.base.value):.2f} nats per token"
+    if not found.leans:
+        return [f"Unsteered, {lean}."]
+    between = sum(found.pair_shifts) / pairs
+    lines = [
+        f"warning: {lean}, more than half of the {abs(between):.2f} that lie between the personas: "
+        "a model that is merely sharper seems to have more of the trait"
+    ]
+    drop, balance = found.to_drop(), found.to_balance()
+    remedies = [f"drop pairs {', '.join(str(i + 1) for i in drop)}"] if drop else []
+    remedies.append(
+        f"write {len(balance)} of the {pairs} anew so that it finds their other side as much "
+        "likelier"
+    )
+    lines.append(f"  {', or '.join(remedies)}. It leans most on")
+    return lines + [
+        f"  pair {i + 1} ({signed_number(found.base_pairs[i])}): "
+        f"{escape_terminal(axis.pairs[i].question)}"
+        for i in balance[:SHOWN]
+    ]
 
 
 def _data(axis: Axis, findings: Sequence[Finding], validity: Validity | None) -> dict[str, Any]:
@@ -117,5 +144,10 @@ def _data(axis: Axis, findings: Sequence[Finding], validity: Validity | None) ->
         "axis": axis.name,
         "fit": _fit(findings, validity),
         "findings": [asdict(f) for f in findings],
-        "validity": None if validity is None else asdict(validity),
+        "validity": None if validity is None else _validity_data(validity),
     }
+
+
+def _validity_data(validity: Validity) -> dict[str, Any]:
+    proposed = {"drop": validity.to_drop(), "balance": validity.to_balance()}
+    return {**asdict(validity), "leans": validity.leans, **proposed}

@@ -95,21 +95,25 @@ def measure(
 
 
 def get_reference(run: RunContext) -> Reference:
-    """The fixed texts on which entropies are compared: one set for a model and an axis.
-
-    The base answers prompts that no heal learns from, evenly over their kinds, in turn where they
-    are few; the training prompts where there are no others.
-    """
+    """The fixed texts on which entropies are compared: one set for a model and an axis."""
     if run.reference is None:
-        asked = [c.text for c in run.contexts if c.text not in set(run.prompts)] or run.prompts
-        chosen = spread(asked, SAMPLES)
-        prompts = [chosen[i % len(chosen)] for i in range(SAMPLES)]
-        texts: list[Completion] = run.do(
-            BASELINE / "reference",
-            lambda: sample_reference(run.lm, prompts, seed=fixed_seed(run, "reference")),
-        )
-        run.reference = Reference(run.lm, texts)
+        run.reference = Reference(run.lm, reference_answers(run))
     return run.reference
+
+
+def reference_answers(run: RunContext) -> list[Completion]:
+    """What the base answers to prompts that no heal learns from.
+
+    The prompts are spread evenly over their kinds, and taken in turn where they are few; they are
+    training prompts where there are no others.
+    """
+    asked = [c.text for c in run.contexts if c.text not in set(run.prompts)] or run.prompts
+    chosen = spread(asked, SAMPLES)
+    prompts = [chosen[i % len(chosen)] for i in range(SAMPLES)]
+    return run.do(
+        BASELINE / "reference",
+        lambda: sample_reference(run.lm, prompts, seed=fixed_seed(run, "reference")),
+    )
 
 
 def measure_front(run: RunContext, direction: Direction) -> tuple[tuple[float, Measurement], ...]:

@@ -12,6 +12,7 @@ from steer_heal_love.errors import DivergedError
 
 Gate = Literal["none", "relu", "absolute", "complement"]
 Operator = Literal["add", "rotate"]
+Extraction = Literal["mean_difference", "principal", "separating"]
 
 
 def mean_difference(
@@ -28,6 +29,66 @@ def mean_difference(
     if len(pos) == 0:
         raise ValueError("a direction needs at least one context")
     return (pos.double() - neg.double()).mean(0).float()
+
+
+def principal_difference(
+    pos: Float[Tensor, "n L d"], neg: Float[Tensor, "n L d"]
+) -> Float[Tensor, "L d"]:
+    """The mean difference's part along the first principal component of the differences.
+
+    About zero, not about their mean: the component that holds most of the squares of the paired
+    differences. Its sign and its length are the mean difference's, so that dose 1 is the shift that
+    the persona causes along it. Computed in float64, returned in float32; zero where the
+    differences are, and the mean difference, not finite either, where one of them is not finite.
+
+    Raises ValueError where there is no context.
+    """
+    mean = mean_difference(pos, neg).double()
+    if not bool(mean.isfinite().all()):
+        return mean.float()
+    differences = (pos.double() - neg.double()).transpose(0, 1)  # [L, n, d]
+    component = torch.linalg.svd(differences, full_matrices=False).Vh[:, 0]
+    return _along(mean, component).float()
+
+
+def separating_difference(
+    pos: Float[Tensor, "n L d"], neg: Float[Tensor, "n L d"]
+) -> Float[Tensor, "L d"]:
+    """The mean difference without its part along the mean of both personas' hidden states.
+
+    What both have is no sign of either: along it the difference only lengthens or shortens the
+    hidden state. Computed in float64, returned in float32.
+
+    Raises ValueError where there is no context.
+    """
+    mean = mean_difference(pos, neg).double()
+    shared = (pos.double() + neg.double()).mean(0)
+    return (mean - _along(mean, shared)).float()
+
+
+def extract_vectors(
+    pos: Float[Tensor, "n L d"], neg: Float[Tensor, "n L d"], extraction: Extraction
+) -> Float[Tensor, "L d"]:
+    """The direction by `mean_difference`, `principal_difference` or `separating_difference`."""
+    match extraction:
+        case "mean_difference":
+            return mean_difference(pos, neg)
+        case "principal":
+            return principal_difference(pos, neg)
+        case "separating":
+            return separating_difference(pos, neg)
+
+
+def random_like(vectors: Float[Tensor, "L d"], *, seed: int) -> Float[Tensor, "L d"]:
+    """Vectors in directions drawn at random, each of the norm of its own; float32, on the CPU."""
+    drawn = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(seed))
+    return drawn / _norm(drawn) * _norm(vectors.float().cpu())
+
+
+def _along(vectors: Tensor, onto: Tensor) -> Tensor:
+    """The part of each vector along another, zero along a zero vector."""
+    unit = onto / _norm(onto).clamp_min(torch.finfo(onto.dtype).tiny)
+    return (vectors * unit).sum(-1, keepdim=True) * unit
 
 
 def cosine(a: Float[Tensor, "*batch d"], b: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:

@@ -49,11 +49,16 @@ def sample_reference(lm: LanguageModel, prompts: Sequence[str], *, seed: int) ->
 
 
 class Reference:
-    """The fixed texts of a model and an axis, and how the base model reads them."""
+    """The fixed texts of a model and an axis, and how the base model reads them.
 
-    def __init__(self, lm: LanguageModel, samples: Sequence[Completion]) -> None:
+    Its own samples, and so many paragraphs of ordinary text.
+    """
+
+    def __init__(
+        self, lm: LanguageModel, samples: Sequence[Completion], paragraphs: int = PARAGRAPHS
+    ) -> None:
         self.lm, self.questions = lm, [c.prompt for c in samples]
-        plain = paragraph_ids(lm, ordinary_paragraphs()[:PARAGRAPHS])
+        plain = paragraph_ids(lm, ordinary_paragraphs()[:paragraphs])
         self._opened = [row[:1] for row in plain if len(row) > 1]
         self._answers: list[Ids] = [(*c.token_ids, *_end(c)) for c in samples]
         self._plain: list[Ids] = [tuple(row[1 : TOKENS + 1]) for row in plain if len(row) > 1]
