@@ -6,7 +6,6 @@ import math
 
 from steer_heal_love.inputs.prompts import spread
 from steer_heal_love.lm.patches.adapters import base
-from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.lm.sampler.answers import sample_answers
 from steer_heal_love.loop.context import RunContext, seed_of
 from steer_heal_love.piece_names import BASELINE, PieceName, all_epochs, of_round
@@ -35,10 +34,7 @@ def heal_round(
         folder: of the pieces; the round's own unless given.
     """
     config = config or work.config.heal
-    examples = [
-        Example(tuple(encode_chat(work.lm, c.prompt)), (*c.token_ids, *_end(c)))
-        for c in (j.completion for j in harvest.kept)
-    ]
+    examples = [Example.of(work.lm, j.completion) for j in harvest.kept]
     anchors = base_anchors(work) if config.anchor > 0 else []
     total = config.epochs * math.ceil(len(examples) / config.batch_size)
     folder = folder or of_round(r) / "heal"
@@ -70,8 +66,3 @@ def base_anchors(work: RunContext) -> list[Example]:
 
     texts: list[Completion] = work.do(BASELINE / "anchors", compute)
     return [Example(t.token_ids[:1], t.token_ids[1:]) for t in texts if len(t.token_ids) > 1]
-
-
-def _end(completion: Completion) -> tuple[int, ...]:
-    """The end token is learnt where the model chose it, not where the limit cut the text off."""
-    return () if completion.end_id is None else (completion.end_id,)

@@ -1,4 +1,7 @@
-"""The loop: steer → dose and filter → heal → bake → evaluate, and again from the new student."""
+"""The loop: steer → dose and filter → heal → bake → evaluate, and again from the new student.
+
+Online, dose, filter and heal are one: see `loop/online.py`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from steer_heal_love.loop.measure import (
     measure_front,
     measure_shift,
 )
+from steer_heal_love.loop.online import heal_online
 from steer_heal_love.maths.direction import cosine
 from steer_heal_love.piece_names import of_round
 from steer_heal_love.records import (
@@ -73,7 +77,7 @@ def run_loop(
 
     history: list[Adapter] = []
     first: Direction | None = None
-    kappa = config.dose.kappa_start
+    kappa, tilt = config.dose.kappa_start, None
     for r in range(config.rounds):
         work.begin_round()
         rivals: Mapping[str, Measurement] = {}
@@ -81,12 +85,18 @@ def run_loop(
             direction = extract(work, r)
             first = first or direction
             front = measure_front(work, direction) if r == 0 else ()
-            harvest = collect(work, r, direction, limits, kappa)
-            healed_result = heal_round(work, r, harvest)
-            with steer_as_set(work, direction, harvest.kappa) as dosing:
+            if config.method == "online":
+                online, judged = heal_online(work, r, direction, limits, tilt)
+                healed_result, tilt, effort = online.healed, online.tilt, None
+                kappa = tilt[1]
+            else:
+                harvest = collect(work, r, direction, limits, kappa)
+                healed_result = heal_round(work, r, harvest)
+                kappa, judged, effort = harvest.kappa, harvest.judged, harvest.effort
+            with steer_as_set(work, direction, kappa) as dosing:
                 name = of_round(r) / "steered"
                 steered = measure(work, name, "steered", limits, dosing=dosing)
-            if r == 0:
+            if r == 0 and config.method == "iterative":
                 rivals = measure_rivals(work, direction, harvest, limits, baseline.base)
         history.append(healed_result.adapter)
         with student(lm, history):
@@ -96,8 +106,8 @@ def run_loop(
         yield RoundRecord(
             round=r,
             direction=direction,
-            dose=harvest.kappa,
-            judged=harvest.judged,
+            dose=kappa,
+            judged=judged,
             healed_result=healed_result,
             cosine_first=float(cosine(direction.vectors, first.vectors).mean()),
             steered=with_ratios(steered, baseline.base),
@@ -106,10 +116,11 @@ def run_loop(
             front=front,
             shift=shift,
             rivals=rivals,
-            effort=harvest.effort,
+            effort=effort,
             notes=tuple(work.notes),
             stopped=stopped,
         )
         if stopped:
             return
-        kappa = warm_start(harvest.kappa, config.dose)
+        if config.method == "iterative":
+            kappa = warm_start(kappa, config.dose)
