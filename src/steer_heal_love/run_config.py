@@ -77,3 +77,8 @@ class RunConfig(StageConfig):
     def adapter(self) -> HealConfig:
         """The settings of the adapter that a round trains."""
         return self.heal if self.method == "iterative" else self.online.adapter
+
+    @property
+    def tau(self) -> float:
+        """The barrier's budget in nats; online, where it is relative, that of `--online.tau`."""
+        return self.heal.tau if self.method == "iterative" else self.online.tau

@@ -12,8 +12,8 @@ import torch
 from pydantic import ValidationError
 
 from steer_heal_love.records import Axis, BaseTexts, Direction, OnlineHealed, OnlineStep
-from steer_heal_love.stages.healing.texts import Example, Text, make_batch
 from steer_heal_love.stages.healing.student import attach_adapter
+from steer_heal_love.stages.healing.texts import Example, Text, make_batch
 from steer_heal_love.stages.online import OnlineConfig, measure_base, online_heal
 from tiny import WIDTH, tiny_lm
 from tiny_run import PROBES, small_axis
@@ -54,7 +54,7 @@ def changed(**settings: Any) -> OnlineConfig:
     return OnlineConfig(**{**QUICK.model_dump(), **settings})
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -67,7 +67,7 @@ class Kept:
     def do(self, name: str, compute: Callable[[], T]) -> T:
         if name not in self.values:
             if len(self.values) == self.most:
-                raise Killed
+                raise KilledError
             self.values[name] = compute()
         value: T = self.values[name]
         return value
@@ -82,7 +82,7 @@ def test_two_runs_of_one_seed_give_the_same_bits() -> None:
 
 def test_a_killed_one_resumes_to_the_same_bits() -> None:
     pieces = Kept(1)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         heal_tiny(pieces=pieces)
     pieces.most = 9
     steps: list[OnlineStep] = []
@@ -94,10 +94,14 @@ def test_a_killed_one_resumes_to_the_same_bits() -> None:
 def test_the_student_comes_nearer_to_its_teacher_and_the_base_is_untouched() -> None:
     lm = tiny_lm()
     before = {name: p.clone() for name, p in lm.model.state_dict().items()}
-    config = changed(steps=30, batch_size=8, lam=0.0, mu=0.0, rank=8, persona_share=0.0)
+    config = changed(
+        **{"steps": 40, "batch_size": 16, "lam": 0.0, "mu": 0.0, "persona_share": 0.0},
+        **{"gamma": 0.0, "a": 1.0, "kappa": 0.5, "rank": 8, "learning_rate": 0.003},
+        **{"layer_low": 0.0, "layer_high": 1.0},
+    )
     steps = heal_tiny(config, lm=lm).healed.steps
     losses = [s.nll for s in steps]
-    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
     after = lm.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(p, after[name]) for name, p in before.items())
@@ -124,8 +128,8 @@ def test_without_a_tilt_nothing_is_to_be_learnt() -> None:
 
 
 def test_parts_of_a_batch_add_up_to_the_whole() -> None:
-    from steer_heal_love.stages.healing.gradient import Term, backward
     from steer_heal_love.stages import online
+    from steer_heal_love.stages.healing.gradient import Term, backward
 
     lm, config = tiny_lm(), changed(mu=0.0, lam=0.5, tau=0.0)
     bounds = online.bounds_of(config, BASE)
@@ -140,7 +144,7 @@ def test_parts_of_a_batch_add_up_to_the_whole() -> None:
             texts = online.sample_own(lm, course, 0.5, 0)
             examples = [Example.of(lm, t) for t in texts]
             tilt = online.Tilt(0.5, 4.0, 4.0, tuple(lm.stop_ids))
-            states = online.read_teacher(student, examples, texts, course, tilt, 0.5)
+            states = online.read_teacher(student, examples, texts, axis(), direction(), tilt, 0.5)
             batch = [Text(e, s, None) for e, s in zip(examples, states, strict=True)]
             tokens = len(make_batch(lm, batch).rows)
             loss_of = online.partial(online.teacher_loss, course=course, tilt=tilt, tokens=tokens)
@@ -155,9 +159,9 @@ def test_the_tilt_follows_what_is_measured() -> None:
     free = heal_tiny(changed(held_by=("divergence",), tau=1e6, steps=3)).healed.steps
     assert [s.gamma for s in free] == pytest.approx([4.0, 4.2, 4.41])
     assert not any(s.hit for s in free)
-    held = heal_tiny(changed(held_by=("divergence",), tau=0.0, steps=3)).healed.steps
-    assert held[2].gamma < 4.0
-    assert held[1].hit == ("divergence",)
+    held = heal_tiny(changed(held_by=("divergence",), tau=0.0, steps=4)).healed.steps
+    assert held[2].hit == ("divergence",)
+    assert held[3].gamma == pytest.approx(0.9 * held[2].gamma)
 
 
 def test_the_budget_may_be_a_multiple_of_the_persona() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from typing import Any
@@ -13,18 +13,13 @@ import torch
 from torch import Tensor
 
 from steer_heal_love.lm.model.load import LanguageModel
-from steer_heal_love.lm.patches.adapters import base
 from steer_heal_love.lm.patches.attention import use_quick_attention
 from steer_heal_love.lm.patches.hooks import steering
-from steer_heal_love.lm.reading.chat import encode_chat
-from steer_heal_love.lm.reading.score import final_states
 from steer_heal_love.lm.sampler.answers import sample_answers
-from steer_heal_love.lm.sampler.generate import Sampling
-from steer_heal_love.maths.divergence import aggregate_per_sequence, head_losses, tau_by_persona
 from steer_heal_love.maths.online import online_loss
 from steer_heal_love.maths.repetition import is_loop
-from steer_heal_love.maths.tilt import TeacherStates, Tilt, tilted_losses
-from steer_heal_love.maths.tilt_control import Bounds, Measured, Pace, TiltStrength, next_strength
+from steer_heal_love.maths.tilt import Tilt, tilted_losses
+from steer_heal_love.maths.tilt_control import Bounds, TiltStrength, next_strength
 from steer_heal_love.piece_names import STEPS_A_PIECE, of_epoch
 from steer_heal_love.records import (
     Axis,
@@ -46,7 +41,17 @@ from steer_heal_love.stages.healing.optimiser import (
     learning_rate,
 )
 from steer_heal_love.stages.healing.student import Student, attach_adapter
-from steer_heal_love.stages.healing.texts import Batch, Example, Text, make_batch, sequences
+from steer_heal_love.stages.healing.teacher import read_teacher, split_states
+from steer_heal_love.stages.healing.texts import Batch, Example, Text, sequences
+from steer_heal_love.stages.healing.tilting import (
+    bounds_of,
+    first_tilt,
+    hold_by,
+    measure_base,
+    pace_of,
+    share_of,
+    whole,
+)
 
 __all__ = ["OnlineConfig", "measure_base", "online_heal"]
 
@@ -64,11 +69,6 @@ class Course:
     bounds: Bounds
     base: BaseTexts
     seed: int
-
-    @property
-    def start(self) -> TiltStrength:
-        """The tilt of the first step."""
-        return TiltStrength(self.config.gamma, self.config.kappa, self.config.a)
 
 
 def online_heal(
@@ -98,7 +98,7 @@ def online_heal(
     """
     bounds = bounds_of(config, base_texts)
     course = Course(axis, prompts, direction, config, bounds, base_texts, seed)
-    strength = course.start if tilt is None else TiltStrength(*tilt)
+    strength = first_tilt(config) if tilt is None else TiltStrength(*tilt)
     pieces = pieces or NoPieces()
     with attach_adapter(lm, config.adapter, seed) as student:
         done: Mapping[str, Any] = {"state": student.state(step=0), "strength": astuple(strength)}
@@ -160,23 +160,29 @@ def step(
     texts = sample_own(lm, course, strength.kappa, number)
     examples = [Example.of(lm, text) for text in texts]
     tilt = Tilt(strength.steering, strength.contrast, config.clip, tuple(sorted(lm.stop_ids)))
-    states = read_teacher(student, examples, texts, course, tilt, strength.kappa)
+    states = read_teacher(
+        student, examples, texts, course.axis, course.direction, tilt, strength.kappa
+    )
     batch = [Text(e, s, None) for e, s in zip(examples, states, strict=True)]
     loss_of = partial(teacher_loss, course=course, tilt=tilt, tokens=sum(map(len, states)))
     with _trained(student, examples, course.seed + number):
         figures = descend(student, [Term(batch, 1.0, loss_of)], learning_rate)
     lm.meter.add(sum(map(len, sequences(examples))))
     own = texts[: len(texts) - sum(_others(config))]
-    looping, ended = _share(is_loop(t.text) for t in own), _share(t.ended for t in own)
-    decision = next_strength(
-        strength, _measured(figures, looping, ended, course), course.bounds, _pace(course)
-    )
+    looping = share_of(is_loop(text.text) for text in own)
+    ended = share_of(text.ended for text in own)
+    measured = hold_by(config, course.base, figures, looping, ended)
+    decision = next_strength(strength, measured, course.bounds, pace_of(config))
     record = OnlineStep(
         number,
         number / config.steps,
+        looping=looping,
+        ended=ended,
+        gamma=strength.contrast,
+        kappa=strength.kappa,
+        a=strength.steering,
+        hit=decision.hit,
         **figures,
-        **{"looping": looping, "ended": ended, "hit": decision.hit},
-        **{"gamma": strength.contrast, "kappa": strength.kappa, "a": strength.steering},
     )
     return texts, record, decision.strength
 
@@ -199,41 +205,6 @@ def sample_own(lm: LanguageModel, course: Course, kappa: float, number: int) -> 
         with steering(lm, course.direction, kappa):
             texts += draw(prompts[plain:], first_index=first + plain, kappa=kappa)
     return texts
-
-
-def whole(config: OnlineConfig) -> Sampling:
-    """The whole distribution, as it is: cut samples would teach the cut."""
-    return Sampling(config.max_new_tokens, 1.0, 0, 1.0)
-
-
-def read_teacher(
-    student: Student,
-    examples: Sequence[Example],
-    texts: Sequence[Completion],
-    course: Course,
-    tilt: Tilt,
-    kappa: float,
-) -> list[Tensor]:
-    """What the teacher is made of, for each text: states [completion, ways · d], side by side.
-
-    θ₀'s final states as it is; steered by +κv and −κv where a > 0; under either persona where
-    γ > 0: d numbers a token and a way, in place of a distribution over V.
-    """
-    lm, completions = student.lm, [e.completion for e in examples]
-    plain = [e.prompt for e in examples]
-
-    def read(dose: float = 0.0, system: str | None = None) -> list[Tensor]:
-        prompts = plain if system is None else [encode_chat(lm, t.prompt, system) for t in texts]
-        with steering(lm, course.direction, dose) if dose else nullcontext():
-            return final_states(lm, prompts, completions)
-
-    with student.model.disable_adapter(), base(lm):
-        ways = [read()]
-        if tilt.steering > 0:
-            ways += [read(kappa), read(-kappa)] if kappa > 0 else [ways[0], ways[0]]
-        if tilt.contrast > 0:
-            ways += [read(system=s) for s in (course.axis.pos_system, course.axis.neg_system)]
-    return [torch.cat(own, -1).to(lm.device) for own in zip(*ways, strict=True)]
 
 
 def teacher_loss(
@@ -279,83 +250,12 @@ def teacher_loss(
     return weight * pull + held, figures
 
 
-def split_states(joined: Tensor | None, hidden: Tensor, tilt: Tilt) -> TeacherStates:
-    """The states of `read_teacher` again, one way beside the other."""
-    if joined is None:
-        raise ValueError("the texts have no states of the teacher")
-    ways = list(joined.split(hidden.shape[-1], -1))
-    steered = ways[1:3] if tilt.steering > 0 else [None, None]
-    personas = ways[-2:] if tilt.contrast > 0 else [None, None]
-    return TeacherStates(ways[0], *steered, *personas)
-
-
-def measure_base(
-    lm: LanguageModel, axis: Axis, prompts: Sequence[str], config: OnlineConfig, *, seed: int
-) -> BaseTexts:
-    """The base model's own texts on these prompts, to hold the student's against."""
-    with base(lm), torch.no_grad():
-        texts = sample_answers(lm, prompts, whole(config), seed=seed)
-        batch = [Example.of(lm, text) for text in texts]
-        completions = [e.completion for e in batch]
-        bare = final_states(lm, [e.prompt for e in batch], completions)
-        asked = [encode_chat(lm, t.prompt, axis.pos_system) for t in texts]
-        persona = final_states(lm, asked, completions)
-        whole_batch = make_batch(lm, [Text(e, s, None) for e, s in zip(batch, bare, strict=True)])
-        hidden, targets = torch.cat(persona).to(lm.device), whole_batch.targets
-        reference = torch.cat(bare).to(lm.device)
-        _, kl = head_losses(hidden, reference, targets, lm.head)
-        distance = aggregate_per_sequence(kl, whole_batch.rows, len(batch), config.aggregate)
-    looping, ended = _share(is_loop(t.text) for t in texts), _share(t.ended for t in texts)
-    return BaseTexts(looping or 0.0, ended or 0.0, float(distance.mean()))
-
-
-def bounds_of(config: OnlineConfig, base_texts: BaseTexts) -> Bounds:
-    """The controller's bounds; its divergence is the barrier's τ."""
-    relative = config.tau_relative
-    return Bounds(
-        divergence=config.tau
-        if relative is None
-        else tau_by_persona(relative, base_texts.persona_nats),
-        entropy=config.most_entropy_shift,
-        repetition=base_texts.looping + config.most_looping,
-        relevance=0.0,
-        ended=config.least_ended,
-    )
-
-
-def _measured(
-    figures: Mapping[str, float], looping: float | None, ended: float | None, course: Course
-) -> Measured:
-    """What the settings hold the tilt by, as it is after the step; the rest is not looked at."""
-    held, ratio = course.config.held_by, None
-    if ended is not None and course.base.ended > 0:
-        ratio = ended / course.base.ended
-    return Measured(
-        divergence=figures["divergence_mean"] if "divergence" in held else None,
-        entropy_lost=figures["entropy_lost"] if "entropy" in held else None,
-        repetition=looping if "repetition" in held else None,
-        relevance=None,
-        ended=ratio if "ended" in held else None,
-    )
-
-
-def _pace(course: Course) -> Pace:
-    config, parts = course.config, astuple(course.start)
-    highest, lowest = (TiltStrength(*(m * p for p in parts)) for m in (config.most, config.least))
-    return Pace(highest, lowest, config.rise, config.fall)
-
-
 def _others(config: OnlineConfig) -> tuple[int, int]:
     """How many texts of a step are sampled under the persona, and how many steered."""
     persona = round(config.persona_share * config.batch_size)
     return persona, min(
         round(config.steered_share * config.batch_size), config.batch_size - persona
     )
-
-
-def _share(values: Iterator[bool]) -> float | None:
-    known = list(values)
-    return sum(known) / len(known) if known else None
 
 
 @contextmanager
