@@ -83,7 +83,7 @@ def config_data(**changes: Any) -> dict[str, Any]:
         },
     }
     for key, value in changes.items():
-        data[key] = {**data[key], **value} if isinstance(value, dict) else value
+        data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
     return data
 
 

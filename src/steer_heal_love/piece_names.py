@@ -5,6 +5,7 @@ from __future__ import annotations
 WORK, SUFFIX = "work/", ".safetensors"  # folder and ending of the files that hold pieces
 _ROUNDS = "rounds"
 _EPOCH = "epoch-"
+STEPS_A_PIECE = 5  # of an online heal: what a killed run has to do again, at most
 
 # Stage of a round's piece by the part after the round; the rest evaluates.
 _STAGES = {"direction": "steer", "generate": "generate", "heal": "heal", "rivals": "rivals"}
@@ -77,7 +78,7 @@ def of_batch(folder: PieceName, first: int) -> PieceName:
 
 
 def of_epoch(index: int) -> str:
-    """The state after an epoch, inside the heal's own folder."""
+    """The state after an epoch, or online after so many steps, inside the heal's own folder."""
     return f"{_EPOCH}{index:02d}"
 
 

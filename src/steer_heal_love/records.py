@@ -292,12 +292,46 @@ class HealStep:
 
 
 @dataclass(frozen=True)
+class OnlineStep(HealStep):
+    """One step of the online heal; `nll` is KL(student ‖ teacher), mean over its positions.
+
+    The tilt is that of the step's teacher; `hit` says what lowers the next one's.
+    """
+
+    entropy_lost: float = 0.0  # to the base model, nats a token
+    looping: float | None = None  # share of the student's own texts that loop; None of no text
+    ended: float | None = None  # share of the student's own texts that end
+    gamma: float = 0.0
+    kappa: float = 0.0
+    a: float = 0.0
+    hit: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Healed:
     """The result of a heal: the adapter, its curve, and the loss on held-out texts per epoch."""
 
     adapter: Adapter
     steps: tuple[HealStep, ...]
     validation: tuple[Mapping[str, float], ...]  # per epoch: loss, nll, divergence_mean, over_tau
+
+
+@dataclass(frozen=True)
+class BaseTexts:
+    """What the base model's own texts show, sampled as an online heal samples the student's."""
+
+    looping: float  # share of the texts
+    ended: float  # share of the texts
+    persona_nats: float  # D of the base under the positive persona from itself, mean over texts
+
+
+@dataclass(frozen=True)
+class OnlineHealed:
+    """What an online heal came to: the last texts that it learnt on, and the next step's tilt."""
+
+    healed: Healed
+    texts: tuple[Completion, ...]
+    tilt: tuple[float, float, float]  # γ, κ, a
 
 
 @dataclass(frozen=True)

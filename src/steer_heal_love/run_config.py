@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from steer_heal_love.lm.model.load import DType, Quantize
@@ -10,6 +12,7 @@ from steer_heal_love.stages.dosing.application import DosingConfig
 from steer_heal_love.stages.evaluate import EvaluateConfig
 from steer_heal_love.stages.filter import FilterConfig
 from steer_heal_love.stages.heal import HealConfig
+from steer_heal_love.stages.online import OnlineConfig
 from steer_heal_love.stages.settings import StageConfig
 from steer_heal_love.stages.steer import SteerConfig
 
@@ -52,6 +55,9 @@ class RunConfig(StageConfig):
     """Hold the linear layers in 4 bits (bitsandbytes; needs CUDA); adapters stay in float32."""
     trust_remote_code: bool = False
     """Run code that comes with the model. It can do anything on this machine."""
+    method: Literal["iterative", "online"] = "iterative"
+    """How the student learns: from steered texts that the filter kept, or online, from a tilted
+    teacher on texts of its own."""
     rounds: int = Field(8, ge=1, le=1000)
     """How many times to steer and heal."""
     seed: int = Field(0, ge=0, lt=2**31)
@@ -64,4 +70,15 @@ class RunConfig(StageConfig):
     filter: FilterConfig = FilterConfig()
     generate: GenerateConfig = GenerateConfig()
     heal: HealConfig = HealConfig()
+    online: OnlineConfig = OnlineConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def adapter(self) -> HealConfig:
+        """The settings of the adapter that a round trains."""
+        return self.heal if self.method == "iterative" else self.online.adapter
+
+    @property
+    def tau(self) -> float:
+        """The barrier's budget in nats; online, where it is relative, that of `--online.tau`."""
+        return self.heal.tau if self.method == "iterative" else self.online.tau

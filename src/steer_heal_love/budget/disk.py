@@ -9,6 +9,7 @@ from pathlib import Path
 from steer_heal_love.budget.shape import adapter_numbers
 from steer_heal_love.errors import RunError
 from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.piece_names import STEPS_A_PIECE
 from steer_heal_love.records import Axis
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runs.files import SPARE_BYTES, free_bytes
@@ -45,14 +46,16 @@ def estimate_need(lm: LanguageModel, axis: Axis, config: RunConfig) -> DiskNeed:
     conditions = 3 + 2 * config.rounds + rivals + len(config.evaluate.front)
     texts = rows + conditions * _condition(axis, config)
     directions = config.rounds * len(lm.layers) * lm.head.weight.shape[1] * _FLOAT
+    online = math.ceil(config.online.steps / STEPS_A_PIECE)
+    states = config.heal.epochs if config.method == "iterative" else online
     final = _PAGES + _BLOCK * _files(config) + 2 * (heals * adapter + texts + directions)
-    return DiskNeed(final, final + (3 * config.heal.epochs + 1) * adapter)
+    return DiskNeed(final, final + (3 * states + 1) * adapter)
 
 
 def adapter_bytes(lm: LanguageModel, config: RunConfig) -> int:
     """Size of one round's LoRA: rank · (inputs + outputs) numbers of each adapted module."""
-    modules = len(target_modules(lm, config.heal))
-    return _FLOAT * adapter_numbers(lm, config.heal) + 400 * modules
+    modules = len(target_modules(lm, config.adapter))
+    return _FLOAT * adapter_numbers(lm, config.adapter) + 400 * modules
 
 
 def _row(tokens: int) -> int:

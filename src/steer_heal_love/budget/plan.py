@@ -121,8 +121,8 @@ def measure_sizes(
     """Read the sizes off a model without weights, and rehearse a round's passes on it."""
     return Sizes(
         shape=Shape.of(lm),
-        adapter=adapter_numbers(lm, config.heal),
-        adapted_from=lowest_layer(lm, target_modules(lm, config.heal)),
+        adapter=adapter_numbers(lm, config.adapter),
+        adapted_from=lowest_layer(lm, target_modules(lm, config.adapter)),
         passes=rehearse(lm, config, texts, device=device, shards=shards),
     )
 

@@ -6,7 +6,7 @@ import math
 
 from steer_heal_love.inputs.prompts import spread
 from steer_heal_love.lm.patches.adapters import base
-from steer_heal_love.lm.reading.chat import beginning_of_text, encode_chat
+from steer_heal_love.lm.reading.chat import beginning_of_text
 from steer_heal_love.lm.sampler.answers import sample_answers
 from steer_heal_love.loop.context import RunContext, seed_of
 from steer_heal_love.piece_names import BASELINE, PieceName, all_epochs, of_round
@@ -35,10 +35,7 @@ def heal_round(
         folder: of the pieces; the round's own unless given.
     """
     config = config or run.config.heal
-    examples = [
-        Example(tuple(encode_chat(run.lm, c.prompt)), (*c.token_ids, *_end(c)))
-        for c in (j.completion for j in collected.kept)
-    ]
+    examples = [Example.of(run.lm, j.completion) for j in collected.kept]
     anchors = base_anchors(run) if config.anchor > 0 else []
     total = config.epochs * math.ceil(len(examples) / config.batch_size)
     folder = folder or of_round(r) / "heal"
@@ -72,8 +69,3 @@ def base_anchors(run: RunContext) -> list[Example]:
     begin = beginning_of_text(run.lm)
     plain = [(*begin, *t.token_ids) for t in texts]
     return [Example(ids[:1], ids[1:]) for ids in plain if len(ids) > 1]
-
-
-def _end(completion: Completion) -> tuple[int, ...]:
-    """The end token is learnt where the model chose it, not where the limit cut the text off."""
-    return () if completion.end_id is None else (completion.end_id,)

@@ -1,4 +1,7 @@
-"""The loop: steer → dose and filter → heal → bake → evaluate, and again from the new student."""
+"""The loop: steer → dose and filter → heal → bake → evaluate, and again from the new student.
+
+Online, dose, filter and heal are one: see `loop/online.py`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from steer_heal_love.loop.measure import (
     measure_front,
     measure_shift,
 )
+from steer_heal_love.loop.online import heal_online
 from steer_heal_love.maths.direction import cosine
 from steer_heal_love.piece_names import of_round
 from steer_heal_love.records import (
@@ -74,7 +78,7 @@ def run_loop(
 
     history: list[Adapter] = []
     first: Direction | None = None
-    kappa = config.dose.kappa_start
+    kappa, tilt = config.dose.kappa_start, None
     for r in range(config.rounds):
         run.begin_round()
         rivals: Mapping[str, Measurement] = {}
@@ -82,13 +86,17 @@ def run_loop(
             direction = extract(run, r)
             first = first or direction
             front = measure_front(run, direction) if r == 0 else ()
-            steers = config.dose.steers(r)
-            collected = collect(run, r, direction, limits, kappa if steers else 0.0)
-            healed_result = heal_round(run, r, collected)
-            steered = (
-                _measure_steered(run, r, direction, collected.kappa, limits) if steers else None
-            )
-            if r == 0:
+            steers = config.method == "online" or config.dose.steers(r)
+            if config.method == "online":
+                online, judged = heal_online(run, r, direction, limits, tilt)
+                healed_result, tilt, effort = online.healed, online.tilt, None
+                dose = tilt[1]
+            else:
+                collected = collect(run, r, direction, limits, kappa if steers else 0.0)
+                healed_result = heal_round(run, r, collected)
+                dose, judged, effort = collected.kappa, collected.judged, collected.effort
+            steered = _measure_steered(run, r, direction, dose, limits) if steers else None
+            if r == 0 and config.method == "iterative":
                 rivals = measure_rivals(run, direction, collected, limits, baseline.base)
         history.append(healed_result.adapter)
         with student(lm, history):
@@ -98,8 +106,8 @@ def run_loop(
         yield RoundRecord(
             round=r,
             direction=direction,
-            dose=collected.kappa,
-            judged=collected.judged,
+            dose=dose,
+            judged=judged,
             healed_result=healed_result,
             cosine_first=float(cosine(direction.vectors, first.vectors).mean()),
             steered=with_ratios(steered, baseline.base) if steered is not None else None,
@@ -108,14 +116,14 @@ def run_loop(
             front=front,
             shift=shift,
             rivals=rivals,
-            effort=collected.effort,
+            effort=effort,
             notes=tuple(run.notes),
             stopped=stopped,
         )
         if stopped:
             return
         if steers:
-            kappa = warm_start(collected.kappa, config.dose)
+            kappa = warm_start(dose, config.dose)
 
 
 def _measure_steered(

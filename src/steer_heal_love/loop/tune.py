@@ -102,8 +102,8 @@ def scan(
     Raises:
         DivergedError: a hidden state or a logit is not finite, or the personas do not differ.
     """
-    work = RunContext(lm, axis, contexts, config, pieces, lambda _stage, _done, _total: None)
-    reference = Reference(lm, spread(reference_answers(work), ANSWERS), PARAGRAPHS)
+    run = RunContext(lm, axis, contexts, config, pieces, lambda _stage, _done, _total: None)
+    reference = Reference(lm, spread(reference_answers(run), ANSWERS), PARAGRAPHS)
     asked, own = replace(axis, pairs=tuple(spread(axis.pairs, PAIRS))), config.steer
     with base(lm):
         bare = measure_trait(lm, asked, reference)
@@ -127,7 +127,7 @@ def scan(
         measure(steer, vectors[steer.extraction])
     for steer in list_others(candidates):
         measure(steer, vectors[steer.extraction])
-    drawn = random_like(vectors[own.extraction], seed=fixed_seed(work, "random direction"))
+    drawn = random_like(vectors[own.extraction], seed=fixed_seed(run, "random direction"))
     measure(own, drawn, random=True)
     return Scan(bare, tuple(candidates))
 

@@ -37,7 +37,9 @@ _CODE = (
     *(f"loop/{name}.py" for name in ("context", "collect", "measure", "heal", "dose_curve")),
 )
 # Settings that no baseline depends on.
-_WITHOUT = dict.fromkeys(("rounds", "steer", "dosing", "heal", "axis", "model"), True)
+_WITHOUT = dict.fromkeys(
+    ("rounds", "steer", "dosing", "heal", "method", "online", "axis", "model"), True
+)
 _WITHOUT_EVALUATE = {"front", "rivals", "max_perplexity_ratio", "max_loop_excess"}
 
 

@@ -94,7 +94,7 @@ def _carry_out(
         match record:
             case Baseline():
                 head = {"axis": axis.name, "model": lm.identity.name, "seed": settings.seed}
-                run.record_baseline(record, {**head, "tau": settings.heal.tau})
+                run.record_baseline(record, {**head, "tau": settings.tau})
                 baseline, name = record, "baseline"
             case RoundRecord():
                 run.record_round(record)

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from steer_heal_love.errors import RunError
-from steer_heal_love.piece_names import PieceName, of_round
+from steer_heal_love.piece_names import STEPS_A_PIECE, PieceName, of_round
 from steer_heal_love.records import Costed, Judged
 from steer_heal_love.runs.codec import unpack
 from steer_heal_love.runs.files import read_regular
@@ -176,12 +176,18 @@ def _stage(
         return "baseline", min(1.0, sum(p.stage == "baseline" for p in pieces) / BASELINE_PIECES)
     if here / "heal/result" in pieces:
         return "evaluate", sum(here / c in pieces for c in ("steered", "healed")) / EVALUATE_PIECES
-    wanted = int(_setting(view, "dose", "n_keep", 1))
+    wanted, parts = (
+        int(_setting(view, "dose", "n_keep", 1)),
+        int(_setting(view, "heal", "epochs", 1)),
+    )
+    if view.config.get("method") == "online":  # which generates nothing before its heal
+        wanted = 0 if here / "direction" in pieces else 1
+        parts = -(-int(_setting(view, "online", "steps", 1)) // STEPS_A_PIECE)
     # Only the newest epoch's piece is there for sure.
     epochs = [p.epoch for p in pieces if p.inside(here / "heal") and p.epoch is not None]
     if epochs or generated.kept >= wanted:
         newest = max(epochs, default=-1)
-        return "heal", min(1.0, (newest + 1) / max(1, int(_setting(view, "heal", "epochs", 1))))
+        return "heal", min(1.0, (newest + 1) / max(1, parts))
     if here / "direction" in pieces:
         return "generate", min(1.0, generated.kept / max(1, wanted))
     return "steer", 0.0

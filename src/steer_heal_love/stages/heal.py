@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor
 
-from steer_heal_love.errors import DivergedError
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.maths.divergence import aggregate_per_sequence, heal_loss
 from steer_heal_love.maths.head import head_losses
@@ -23,10 +18,15 @@ from steer_heal_love.records import Healed, HealStep, NoPieces, Pieces
 from steer_heal_love.stages.healing.config import HealConfig
 from steer_heal_love.stages.healing.gradient import (
     Term,
-    backward,
     fit_in_memory,
     join_figures,
     parts_of,
+)
+from steer_heal_love.stages.healing.optimiser import (
+    check_step,
+    check_weights,
+    descend,
+    learning_rate,
 )
 from steer_heal_love.stages.healing.student import Student, attach_student, target_modules
 from steer_heal_love.stages.healing.texts import (
@@ -41,10 +41,6 @@ from steer_heal_love.stages.healing.texts import (
 )
 
 __all__ = ["Example", "HealConfig", "heal", "split", "target_modules"]
-
-LOG = logging.getLogger(__name__)
-
-SPIKE, SPIKE_AFTER = 100.0, 5  # times the median of the norms so far, once there are so many
 
 
 def heal(
@@ -116,16 +112,12 @@ def train_epoch(
             number = state["step"] + index
             figures = step(student, batch, beside, rate(number))
             record = HealStep(number, epoch + index / len(batches), **figures)
-            _check(record, [s.grad_norm for s in steps], config.max_grad_norm)
+            check_step(record, [s.grad_norm for s in steps], config.max_grad_norm)
             steps.append(record)
             if on_step is not None:
                 on_step(record)
         student.model.eval()
-    if not all(bool(p.isfinite().all()) for p in student.parameters.values()):
-        raise DivergedError(
-            f"heal: a weight of the adapter is not finite after epoch {epoch}: "
-            "lower --heal.learning-rate"
-        )
+    check_weights(student, f"epoch {epoch}")
     read = [text.example for part in [*batches, *anchors] for text in part]
     student.lm.token_counter.add(sum(map(len, sequences(read))))
     return {
@@ -142,15 +134,8 @@ def step(
 
     Returns the figures of a `HealStep`.
     """
-    config, optimizer = student.config, student.optimizer
-    terms = [Term(anchors, config.anchor, anchor_loss), Term(texts, 1.0, text_loss)]
-    figures = backward(student, terms)
-    norm = torch.nn.utils.clip_grad_norm_(student.parameters.values(), config.max_grad_norm)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    optimizer.step()
-    optimizer.zero_grad()
-    return figures | {"grad_norm": float(norm)}
+    anchored = Term(anchors, student.config.anchor, anchor_loss)
+    return descend(student, [anchored, Term(texts, 1.0, text_loss)], learning_rate)
 
 
 def text_loss(student: Student, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -192,35 +177,6 @@ def anchor_loss(student: Student, batch: Batch) -> tuple[Tensor, dict[str, float
     _, kl = head_losses(hidden, batch.reference, batch.targets, student.lm.head, "forward")
     loss = aggregate_per_sequence(kl, batch.rows, len(batch.input_ids), "mean").mean()
     return loss, {"anchor_nats": float(loss.detach())}
-
-
-def learning_rate(
-    config: HealConfig, optimizer: torch.optim.Optimizer, total: int
-) -> Callable[[int], float]:
-    """The learning rate by the number of the step, of so many in all."""
-    warmup = math.ceil(total * config.warmup_share)
-    (factor,) = transformers.get_scheduler(config.schedule, optimizer, warmup, total).lr_lambdas
-    return lambda step: config.learning_rate * factor(step)
-
-
-def _check(record: HealStep, norms: list[float], clipped_to: float) -> None:
-    """Look whether the gradient is what it was until now; raises DivergedError for NaN."""
-    step, norm = record.step, record.grad_norm
-    if not math.isfinite(record.loss):
-        raise DivergedError(
-            f"heal: the loss is {record.loss} at step {step}: lower --heal.learning-rate"
-        )
-    if not math.isfinite(norm):
-        raise DivergedError(
-            f"heal: the gradient is not finite at step {step}: lower --heal.learning-rate, or use "
-            "float32"
-        )
-    if len(norms) >= SPIKE_AFTER and norm > SPIKE * (median := statistics.median(norms)):
-        LOG.warning(
-            "heal: the gradient's norm jumped to %.3g at step %d (median until then %.3g); it "
-            "was clipped to %g",
-            *(norm, step, median, clipped_to),
-        )
 
 
 @fit_in_memory

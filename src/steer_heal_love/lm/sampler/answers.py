@@ -17,7 +17,7 @@ def sample_answers(
     *,
     seed: int,
     first_index: int = 0,
-    system: str | None = None,
+    system: str | Sequence[str | None] | None = None,
     kappa: float = 0.0,
     dosing: Dosing | None = None,
     batch_size: int | None = None,
@@ -26,14 +26,15 @@ def sample_answers(
 
     Args:
         kappa: the dose of a steering that is on, for the record.
-        system: a system prompt for all of them.
+        system: a system prompt for all of them, or one for each.
 
     Raises:
         DivergedError, OutOfMemory: as `generate` does.
     """
+    systems = [system] * len(prompts) if system is None or isinstance(system, str) else system
     rows = generate(
         lm,
-        [encode_chat(lm, prompt, system) for prompt in prompts],
+        [encode_chat(lm, p, s) for p, s in zip(prompts, systems, strict=True)],
         sampling,
         seed=seed,
         first_index=first_index,

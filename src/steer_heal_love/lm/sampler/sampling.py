@@ -17,12 +17,20 @@ from steer_heal_love.maths.schedule import CONSTANT, Schedule
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to draw tokens: the `top_k` likeliest, of those the top-p nucleus. T = 0 is greedy."""
+    """How to draw tokens: the `top_k` likeliest, of those the top-p nucleus. T = 0 is greedy.
+
+    With `top_k` 0 all tokens are drawn from; a nucleus is then not to be had.
+    """
 
     max_new_tokens: int = 96
     temperature: float = 1.0
     top_k: int = 64
     top_p: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Refuse a nucleus of the whole vocabulary, which would have to be sorted."""
+        if self.top_k == 0 and self.top_p < 1:
+            raise ValueError(f"top_k 0 draws from all tokens, so top_p is 1, not {self.top_p}")
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,8 @@ def pick_tokens(
 ) -> Int[Tensor, " batch"]:
     """Draw a token per row by inverting the cumulative distribution at that row's uniform.
 
-    Top-k first, so that nothing sorts the whole vocabulary; the nucleus is taken inside it.
+    Top-k first, so that nothing sorts the whole vocabulary; the nucleus is taken inside it. With
+    top-k 0 the tokens stand in the order of their ids.
 
     Args:
         temperatures: one per row, in place of `how.temperature`; 0 is greedy.
@@ -104,6 +113,8 @@ def pick_tokens(
         if how.temperature == 0:
             return logits.argmax(-1)
         temperatures = uniforms.new_full(uniforms.shape, how.temperature)
+    if how.top_k == 0:
+        return _pick_from_all(logits, uniforms, temperatures)
     values, ids = logits.topk(min(how.top_k, logits.shape[-1]), dim=-1)
     greedy = temperatures == 0
     probs = (values.float() / temperatures.float().where(~greedy, 1.0)[:, None]).softmax(-1)
@@ -117,3 +128,15 @@ def pick_tokens(
     choice = (cumulative <= threshold).sum(-1, keepdim=True).minimum(last)
     choice = choice.where(~greedy[:, None], 0)  # the likeliest comes first
     return ids.gather(-1, choice)[:, 0]
+
+
+def _pick_from_all(logits: Tensor, uniforms: Tensor, temperatures: Tensor) -> Tensor:
+    """Draw from the whole distribution."""
+    greedy = temperatures == 0
+    probs = (logits.float() / temperatures.float().where(~greedy, 1.0)[:, None]).softmax(-1)
+    cumulative = probs.cumsum(-1)
+    total = cumulative[:, -1:]
+    choice = (cumulative <= uniforms.to(probs.dtype)[:, None] * total).sum(-1)
+    # A uniform next to 1 may round to the total: the last token that adds to it then.
+    choice = choice.minimum((cumulative < total).sum(-1))
+    return choice.where(~greedy, logits.argmax(-1))

@@ -107,8 +107,7 @@ def attach_student(
     Raises:
         ModelError: no module of the model matches the targets.
     """
-    modules = target_modules(lm, config)
-    frozen_layers = FrozenLayers(lm, lowest_layer(lm, modules))
+    frozen_layers = FrozenLayers(lm, lowest_layer(lm, target_modules(lm, config)))
     learnt = [*train, *held_out]
     references: list[Tensor | None] = [None] * len(learnt)
     if config.divergence != "none" and config.lam > 0:
@@ -122,22 +121,22 @@ def attach_student(
         first, second = len(train), len(learnt)
         with (
             use_quick_attention(lm, max(map(len, rows))),
-            _adapter_attached(lm, config, modules, seed) as model,
+            attach_adapter(lm, config, seed, frozen_layers) as student,
         ):
-            parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-            optimizer = torch.optim.AdamW(parameters.values(), weight_decay=config.weight_decay)
-            yield (
-                Student(
-                    lm, config, seed, model, frozen_layers, parameters, optimizer, config.batch_size
-                ),
-                Texts(texts[:first], texts[first:second], texts[second:]),
-            )
+            yield student, Texts(texts[:first], texts[first:second], texts[second:])
 
 
 @contextmanager
-def _adapter_attached(
-    lm: LanguageModel, config: HealConfig, modules: list[str], seed: int
-) -> Iterator[Any]:
+def attach_adapter(
+    lm: LanguageModel, config: HealConfig, seed: int, frozen_layers: FrozenLayers | None = None
+) -> Iterator[Student]:
+    """The student with a fresh adapter (B = 0); on exit the model is as it was.
+
+    Raises:
+        ModelError: no module of the model matches the targets.
+    """
+    modules = target_modules(lm, config)
+    frozen_layers = frozen_layers or FrozenLayers(lm, lowest_layer(lm, modules))
     settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
@@ -149,8 +148,12 @@ def _adapter_attached(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = peft.get_peft_model(lm.model, settings)
+    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(parameters.values(), weight_decay=config.weight_decay)
     try:
-        yield model
+        yield Student(
+            lm, config, seed, model, frozen_layers, parameters, optimizer, config.batch_size
+        )
     finally:
         model.unload()
         if hasattr(lm.model, "peft_config"):

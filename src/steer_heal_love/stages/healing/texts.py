@@ -13,8 +13,10 @@ from torch.nn.utils.rnn import pad_sequence
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.model.team import run_in_shards
 from steer_heal_love.lm.patches.adapters import base
+from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.lm.reading.score import hidden_states
 from steer_heal_love.lm.tokens import pad_right
+from steer_heal_love.records import Completion
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,14 @@ class Example:
 
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
+
+    @classmethod
+    def of(cls, lm: LanguageModel, text: Completion) -> Example:
+        """The answer to its bare prompt. The end token is learnt where the model chose it, not
+        where the limit cut the text off.
+        """
+        end = () if text.end_id is None else (text.end_id,)
+        return cls(tuple(encode_chat(lm, text.prompt)), (*text.token_ids, *end))
 
 
 @dataclass(frozen=True)
