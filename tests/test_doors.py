@@ -112,7 +112,7 @@ SHARED_BY_STAGES = ("stages.settings", "stages.instruments", "stages.healing", "
 # Libraries that only some may import, by module or room.
 REPORT = {"report.text", "report.compare", "report.figures"}
 LIBRARY_DOORS: dict[str, set[str]] = {
-    "transformers": {*LM, "stages.heal", "runner.model"},
+    "transformers": {*LM, "stages.healing.optimiser", "runner.model"},
     "peft": {*LM, "stages.healing.student"},
     "regex": {"inputs.patterns", "maths"},
     "tyro": {"commands", "terminal"},
