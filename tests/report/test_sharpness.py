@@ -22,7 +22,7 @@ from steer_heal_love.report.text.ratios import ratio_to_base
 from steer_heal_love.report.text.sharpness import UNMATCHED, is_sharpened, low_perplexity_words
 from steer_heal_love.report.text.summary import round_table, summary_text
 from steer_heal_love.report.text.validity import instrument_of
-from steer_heal_love.runs.write import RunView, read_run
+from steer_heal_love.runs.read import RunView, read_run
 
 Make = Callable[..., Any]
 RUN = Path("runs/mine")
