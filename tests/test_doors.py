@@ -39,7 +39,17 @@ DOORS: dict[str, set[str]] = {
         *{"stages", "verdicts"},
     },
     "run_config": {"lm.model", "stages"},
-    "budget": {"errors", "records", "maths", "inputs", *LM, "runs", "stages", "run_config"},
+    "budget": {
+        "errors",
+        "records",
+        "piece_names",
+        "maths",
+        "inputs",
+        *LM,
+        "runs",
+        "stages",
+        "run_config",
+    },
     "loop": {
         *{"errors", "records", "piece_names", "maths", "inputs", *LM},
         *{"stages", "run_config", "budget"},
