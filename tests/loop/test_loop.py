@@ -354,3 +354,19 @@ def test_a_record_counts_what_it_kept() -> None:
     assert not completion.ended
     assert Judged(completion, scores, ()).kept
     assert not Judged(completion, scores, ("loop",)).kept
+
+
+def test_anchors_begin_as_plain_texts_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that was trained with a beginning-of-text token is out of its depth without it."""
+    from steer_heal_love.loop import heal as healing
+    from steer_heal_love.loop.context import RunContext
+    from steer_heal_love.records import NoPieces
+
+    begin = 7
+    monkeypatch.setattr(healing, "beginning_of_text", lambda _lm: [begin])
+    run = RunContext(
+        tiny_lm(), small_axis(), load_contexts(), settings(), NoPieces(), lambda *_: None
+    )
+    anchors = healing.base_anchors(run)
+    assert anchors
+    assert {anchor.prompt for anchor in anchors} == {(begin,)}
