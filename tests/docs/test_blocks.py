@@ -119,6 +119,8 @@ def inputs(place: Path) -> Path:
         if "[[pairs]]" in block.text:
             (place / "curious.toml").write_text(block.text, encoding="utf-8")
     (place / "settings.toml").write_text("rounds = 2\n", encoding="utf-8")
+    (place / "tuned").mkdir()
+    (place / "tuned" / "tune.toml").write_text("[steer]\nband_low = 0.5\n", encoding="utf-8")
     return place
 
 

@@ -25,6 +25,7 @@ from steer_heal_love.records import Adapter, Healed, HealStep
 from steer_heal_love.runs.codec import pack, unpack
 from steer_heal_love.stages import heal as module
 from steer_heal_love.stages.heal import Example, HealConfig, heal, split, target_modules
+from steer_heal_love.stages.healing import optimiser
 from steer_heal_love.stages.healing.student import Student, attach_student
 from steer_heal_love.stages.healing.texts import (
     Batch,
@@ -497,7 +498,7 @@ def test_the_norm_of_the_gradient_is_recorded_before_it_is_clipped() -> None:
 
 
 def gradients_times(monkeypatch: pytest.MonkeyPatch, factor: float, at: int) -> None:
-    backward, steps = module.backward, count()
+    backward, steps = optimiser.backward, count()
 
     def meddle(student: Student, terms: Any) -> Any:
         figures = backward(student, terms)
@@ -507,7 +508,7 @@ def gradients_times(monkeypatch: pytest.MonkeyPatch, factor: float, at: int) -> 
                 parameter.grad.mul_(factor)
         return figures
 
-    monkeypatch.setattr(module, "backward", meddle)
+    monkeypatch.setattr(optimiser, "backward", meddle)
 
 
 @pytest.mark.parametrize("factor", [math.nan, math.inf])
