@@ -1,12 +1,4 @@
-"""Page, diary, figures and summary of runs, built from their directories alone.
-
-`page` is what one opens in a browser, `diary` tells the story in the model's own voice, `summary`
-says what came of it (`findings`, `coherence`, `rivals` and `profile` write its sentences).
-`love_loop` (with `panels`), `axis_map`, `doses`, `heal_curves` and `trajectories` draw, in the
-style of `drawing`. `compare` and `comparison` set runs beside one another (`run_row`,
-`over_seeds`). `states` reads figures out of `metrics.json`, `ratios` and `shifts` judge how far
-they moved, `marks` says where an instrument is not valid, `words` puts figures into words, and
-`escape` makes model text harmless wherever it is shown.
+"""A run's page, diary and figures, written into its directory; a page of several runs.
 
 What draws is imported where something is drawn: it takes longer to load than most that only
 want `escape` or `words` take to answer.

@@ -1,7 +1,7 @@
 """The page: one HTML file that holds everything it shows, of one run or of several.
 
-`headline` says what was found, `spoken` holds the answers, `explorer` the completions, `setup` how
-it was made, `several` sets runs side by side; `parcel` packs data and scripts. `page.html`,
+`headline` says what was found, `answers` holds the answers, `explorer` the completions, `setup` how
+it was made, `several` sets runs side by side; `payload` packs data and scripts. `page.html`,
 `page.css` and the scripts are what a browser gets to see.
 """
 
