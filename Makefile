@@ -23,7 +23,7 @@ DEMO := runs/demo
 DEMO_ARGS := run --axis love --rounds 3 --dose.n-keep 48 --dose.top-share 1 --dose.min-prompts 96 --evaluate.samples 32 --evaluate.rivals
 LOVE := $(BIN)/shl
 
-.PHONY: help setup demo demo-again test test-faults test-scale test-browser lint format bench bench-plan scale-page results results-heal results-barrier results-loop results-axes results-unsteered results-planted readme-table report-image playground-image docs package clean
+.PHONY: help setup demo demo-again test test-faults test-scale test-decoders decoders-table test-browser lint format bench bench-plan scale-page results results-heal results-barrier results-loop results-axes results-unsteered results-planted readme-table report-image playground-image docs package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name what; do \
@@ -60,6 +60,12 @@ test-faults: $(VENV)/.dev-installed ## kills, crashes and 10,000 fuzz cases a pa
 		tests/inputs/test_axes.py tests/runs/test_codec.py tests/runs/test_manifest.py tests/runs/test_runs.py \
 		tests/faults/test_fuzz_readers.py tests/inputs/test_toml_text.py tests/inputs/test_patterns.py \
 		tests/commands/test_arguments.py
+
+test-decoders: $(VENV)/.dev-installed ## every decoder class of transformers against transformers: minutes
+	@$(BIN)/python -m pytest -m slow
+
+decoders-table: $(VENV)/.dev-installed ## the same, into the table of docs/models.md
+	@PYTHONPATH=tests:src $(BIN)/python -m decoders
 
 test-scale: $(VENV)/.dev-installed ## sweeps on Ray, lost workers, a search: five minutes
 	@$(PIP) --no-build-isolation -e '.[scale]'

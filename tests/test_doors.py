@@ -84,7 +84,7 @@ DOORS: dict[str, set[str]] = {
         *{"report.escape", "report.states", "report.text"},
     },
     "runner": {
-        *{"_version", "errors", "records", "piece_names", "inputs", "lm.model"},
+        *{"_version", "errors", "records", "piece_names", "inputs", "lm.model", "lm.reading"},
         *{
             "stages",
             "verdicts",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from steer_heal_love.lm.model.load import DType, Quantize
 from steer_heal_love.stages.dose import DoseConfig
@@ -55,6 +56,9 @@ class RunConfig(StageConfig):
     """Hold the linear layers in 4 bits (bitsandbytes; needs CUDA); adapters stay in float32."""
     trust_remote_code: bool = False
     """Run code that comes with the model. It can do anything on this machine."""
+    date: str | None = None
+    """Day that a chat template with a clock shows, such as 2026-01-31; by default the one on which
+    the run begins."""
     method: Literal["iterative", "online"] = "iterative"
     """How the student learns: from steered texts that the filter kept, or online, from a tilted
     teacher on texts of its own."""
@@ -72,6 +76,21 @@ class RunConfig(StageConfig):
     heal: HealConfig = HealConfig()
     online: OnlineConfig = OnlineConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @field_validator("date")
+    @classmethod
+    def _is_date(cls, date: str | None) -> str | None:
+        if date is not None:
+            try:
+                datetime.date.fromisoformat(date)
+            except ValueError:
+                raise ValueError(f"{date!r} is no day: give one such as 2026-01-31") from None
+        return date
+
+    @property
+    def day(self) -> datetime.date | None:
+        """The date that is asked for."""
+        return None if self.date is None else datetime.date.fromisoformat(self.date)
 
     @property
     def adapter(self) -> HealConfig:

@@ -50,7 +50,7 @@ class Shape:
     def of(cls, lm: LanguageModel) -> Shape:
         """Read the sizes off a model, with weights or without."""
         config = lm.model.config.get_text_config()
-        heads = int(config.num_attention_heads)
+        heads = _largest(config, "num_attention_heads") or 1
         width = int(lm.head.weight.shape[1])
         head = lm.model.get_output_embeddings()
         linear = [m.weight.numel() for m in _linears(lm.model) if m is not head]
@@ -61,8 +61,8 @@ class Shape:
             layers=len(lm.layers),
             width=width,
             heads=heads,
-            kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
-            head_dim=int(getattr(config, "head_dim", None) or width // heads),
+            kv_heads=_largest(config, "num_key_value_heads") or heads,
+            head_dim=_largest(config, "head_dim") or width // heads,
             vocabulary=int(lm.head.weight.shape[0]),
             tied=embedding.weight is lm.head.weight,
             parameters=lm.identity.parameters,
@@ -104,6 +104,16 @@ class Shape:
         logits = (2 * FLOAT + self.number_bytes) * self.vocabulary
         candidates = 10 * FLOAT * min(top_k, self.vocabulary)
         return cache + math.ceil(cache / self.layers) + max(reading, logits + candidates)
+
+
+def _largest(config: Any, name: str) -> int | None:
+    """A setting of the layers; the largest where they differ in it, None where there is none.
+
+    transformers refuses to give one number for layers that differ.
+    """
+    per_layer = getattr(config, "per_layer_attributes", None) or ()
+    configs = config.per_layer_config if name in per_layer else [config]
+    return max((int(getattr(c, name, None) or 0) for c in configs), default=0) or None
 
 
 def _linears(module: nn.Module) -> list[nn.Linear]:

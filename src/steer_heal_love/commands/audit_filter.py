@@ -25,7 +25,7 @@ from steer_heal_love.lm.sampler.generate import Sampling
 from steer_heal_love.maths.repetition import is_loop
 from steer_heal_love.records import Axis, Completion, Interval
 from steer_heal_love.run_config import RunConfig
-from steer_heal_love.runner.model import load_for, settle_rows
+from steer_heal_love.runner.model import load_for, settle
 from steer_heal_love.runner.settings import read_settings
 from steer_heal_love.runs.files import write_text
 from steer_heal_love.stages.filter import (
@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> int:
         axis = load_axis(options.axis or settings.axis)
     with Screen(quiet=options.quiet) as screen:
         lm = load_for(settings, screen)
-        settings = settle_rows(lm, axis, settings, screen)
+        settings = settle(lm, axis, settings, screen)
         screen.say("sampling and scoring …")
         result = audit_filter(lm, axis, settings, options.samples, options.kappa)
     if not options.quiet:

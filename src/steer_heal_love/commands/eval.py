@@ -25,7 +25,7 @@ from steer_heal_love.records import Axis, Baseline, Interval, Measurement, NoPie
 from steer_heal_love.report.escape import escape_terminal
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner.base_cache import cache_baselines
-from steer_heal_love.runner.model import load_for, settle_rows
+from steer_heal_love.runner.model import load_for, settle
 from steer_heal_love.runner.remote_code import refuse_silent_trust
 from steer_heal_love.runner.settings import config_from, load_config, read_settings
 from steer_heal_love.runs.files import write_text
@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> int:
             screen.notes.print(f"warning: {doubt}", markup=False)
         if tasks is None or options.battery:
             contexts = load_contexts()
-            settings = settle_rows(lm, axis, settings, screen)
+            settings = settle(lm, axis, settings, screen, direction=False, battery=True)
             pieces = cache_baselines(NoPieces(), lm, axis, contexts, settings)
             baseline, student = evaluate_student(
                 lm,

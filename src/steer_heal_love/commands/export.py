@@ -137,4 +137,5 @@ def _words(kind: Kind, student: Student, result: ExportResult, target: Path) -> 
             f"{cost.worst_kl_nats:.2g} at worst ({cost.tokens} tokens)"
         )
     lines += [f"  note: {note}" for note in result.notes]
+    lines += [f"  prompts: {note}" for note in result.prompting[1:]]
     return "\n".join([*lines, f"  {'card':<14} {target / 'README.md'}"])

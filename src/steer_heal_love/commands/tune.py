@@ -25,7 +25,7 @@ from steer_heal_love.report.figures.tune import (
 from steer_heal_love.report.text.words import one_line
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner.base_cache import cache_baselines
-from steer_heal_love.runner.model import load_for, settle_rows
+from steer_heal_love.runner.model import load_for, settle
 from steer_heal_love.runner.remote_code import drop_trust, refuse_silent_trust
 from steer_heal_love.runner.settings import files_named, load_config
 from steer_heal_love.runs.codec import to_json, to_toml
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
     with Screen(1, quiet=options.quiet) as screen:
         lm = load_for(settings, screen)
         contexts = load_contexts()
-        settled = settle_rows(lm, axis, settings, screen)
+        settled = settle(lm, axis, settings, screen)
         pieces = cache_baselines(NoPieces(), lm, axis, contexts, settled)
 
         def report(done: int, total: int) -> None:

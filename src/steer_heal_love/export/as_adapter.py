@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from steer_heal_love.export.content import ExportJob, ExportResult, adapter_fidelity
+from steer_heal_love.export.content import ExportJob, ExportResult, adapter_fidelity, serve
 from steer_heal_love.export.fidelity import Fidelity
 from steer_heal_love.export.lora import compress, history_terms, one_adapter, rank_of, write_adapter
+from steer_heal_love.lm.model.load import find_template, stop_ids_of
 
 
 def write_peft(job: ExportJob) -> ExportResult:
@@ -34,7 +35,10 @@ def write_peft(job: ExportJob) -> ExportResult:
     adapter = one_adapter(terms, like, base.name, served=options.pad_rank)
     if options.rank is not None:
         fidelity = adapter_fidelity(job, adapter)
-    job.tokenizer().save_pretrained(job.folder)
+    tokenizer, config = job.tokenizer(), job.config()
+    template = find_template(tokenizer, base.label, job.student.day)
+    prompting = serve(template, stop_ids_of(config.get_text_config(), tokenizer))
+    tokenizer.save_pretrained(job.folder)
     write_adapter(adapter, job.folder)
     rank = int(adapter.config["r"])
     return ExportResult(
@@ -42,5 +46,6 @@ def write_peft(job: ExportJob) -> ExportResult:
         rank=rank,
         costs=costs,
         fidelity=fidelity,
+        prompting=prompting,
         measured={**measured, "rank": rank},
     )

@@ -10,13 +10,19 @@ import torch
 
 from steer_heal_love.export.as_vector import layer_notes
 from steer_heal_love.export.card import front_matter
-from steer_heal_love.export.content import ExportJob, ExportResult, merged_model, stored_dtype
+from steer_heal_love.export.content import (
+    ExportJob,
+    ExportResult,
+    merged_model,
+    serve,
+    stored_dtype,
+)
 from steer_heal_love.export.gguf import llama_cpp
 from steer_heal_love.export.gguf.files import write_control_vector, write_lora, write_model
 from steer_heal_love.export.gguf.layout import layout_of
 from steer_heal_love.export.gguf.tokenizer import check_tokenizer
 from steer_heal_love.export.lora import history_terms, one_adapter, write_adapter
-from steer_heal_love.lm.model.load import LanguageModel, save_model
+from steer_heal_love.lm.model.load import LanguageModel, save_model, stop_ids_of
 from steer_heal_love.runs.files import write_text
 
 
@@ -28,6 +34,7 @@ def write_merged(job: ExportJob) -> ExportResult:
     """
     dtype = job.options.dtype or stored_dtype(job)
     lm, fidelity = merged_model(job, dtype)
+    prompting = serve(lm.template, lm.stop_ids)
     save_model(lm, job.folder)
     name = str(dtype).removeprefix("torch.")
     return ExportResult(
@@ -35,6 +42,7 @@ def write_merged(job: ExportJob) -> ExportResult:
         dtype=name,
         fidelity=fidelity,
         notes=job.base_notes(lm),
+        prompting=prompting,
         measured={"dtype": name},
     )
 
@@ -56,6 +64,7 @@ def write_gguf(job: ExportJob) -> ExportResult:
         "lora": f"{slug}-lora-f32.gguf",
         "control_vector": f"{slug}-control-vector.gguf",
     }
+    prompting = serve(lm.template, stop_ids_of(lm.model.config, lm.tokenizer))
     lm.tokenizer.save_pretrained(job.folder)
     job.say("writing GGUF …")
     if job.options.llama_cpp is None:
@@ -75,6 +84,7 @@ def write_gguf(job: ExportJob) -> ExportResult:
         dtype=name,
         fidelity=fidelity,
         notes=(*layer_notes(first.layers), *job.base_notes(lm)),
+        prompting=prompting,
         measured={"dtype": name},
     )
 

@@ -89,6 +89,7 @@ def _facts(kind: str, student: Student, result: ExportResult, licence: Licence) 
         "read_from": _read_from(student),
         "dose": number(student.entry.get("dose")),
         "usage": _usage(kind, student, result),
+        "prompting": [_outside_code(note) for note in result.prompting],
         "axis": view.axis,
         "round": student.round,
         "figures": _figure_rows(view.metrics, student.entry),
@@ -163,6 +164,12 @@ def _fidelity_words(fidelity: Fidelity | None) -> Sequence[str]:
         f"vocabulary, {fidelity.tokens} tokens of {fidelity.texts} of its own answers, computed in "
         "float32).",
     )
+
+
+def _outside_code(text: str) -> str:
+    """Markdown with what stands outside its code spans escaped."""
+    parts = text.split("`")
+    return "`".join(part if i % 2 else escape_markdown(part) for i, part in enumerate(parts))
 
 
 def _licence_words(licence: Licence, base: str) -> str:

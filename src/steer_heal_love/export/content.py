@@ -17,6 +17,8 @@ from steer_heal_love.export.lora import history_terms
 from steer_heal_love.export.merge import merge_in_place
 from steer_heal_love.export.student import Student
 from steer_heal_love.lm.model.load import LanguageModel, load_config, load_model, load_tokenizer
+from steer_heal_love.lm.model.served import prompting_notes, set_served
+from steer_heal_love.lm.model.template import ChatTemplate
 from steer_heal_love.lm.patches.adapters import student as put_on
 from steer_heal_love.records import Adapter
 from steer_heal_love.runs.files import check_space
@@ -62,6 +64,7 @@ class ExportJob:
             device=self.options.device,
             dtype="float32",
             trust_remote_code=self.options.trust_remote_code,
+            date=self.student.day,
         )
 
     def base_notes(self, lm: LanguageModel) -> tuple[str, ...]:
@@ -91,6 +94,7 @@ class ExportResult:
     costs: tuple[str, ...] = ()  # what it was measured to cost, in sentences
     fidelity: Fidelity | None = None
     notes: tuple[str, ...] = ()  # limits that hold for this export
+    prompting: tuple[str, ...] = ()  # what the prompts were like, and what a server must set
     measured: Mapping[str, Any] = field(default_factory=dict)  # the same, as plain data
 
 
@@ -116,6 +120,15 @@ def adapter_fidelity(job: ExportJob, adapter: Adapter) -> Fidelity | None:
         exact = read_logits(lm, probes)
     with put_on(lm, [adapter]):
         return measure_fidelity(lm, probes, exact)
+
+
+def serve(template: ChatTemplate, ends: frozenset[int]) -> tuple[str, ...]:
+    """Set the template's defaults to the run's prompts; what is to be said of them.
+
+    Args:
+        ends: the end tokens that a server learns from the files.
+    """
+    return tuple(prompting_notes(template, ends, done=set_served(template)))
 
 
 def stored_dtype(job: ExportJob) -> torch.dtype:

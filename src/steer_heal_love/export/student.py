@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -71,6 +72,12 @@ class Student:
         """The same as part of a file name."""
         words = f"{self.base.label.split('/')[-1]}-{self.view.axis.name}"
         return re.sub(r"[^A-Za-z0-9_.-]+", "-", words).strip("-.") or "model"
+
+    @property
+    def day(self) -> datetime.date | None:
+        """The date that its chats show, where they show one."""
+        date = self.view.config.get("date")
+        return datetime.date.fromisoformat(date) if isinstance(date, str) else None
 
     def direction(self) -> Direction:
         """The direction that the round steered along."""

@@ -89,10 +89,12 @@ def measure_tasks(
     Raises:
         DataError: the harness cannot run a task on this model, or its items differ between runs.
     """
+    tokenizer = copy.deepcopy(lm.tokenizer)  # it may be given a padding token
+    tokenizer.apply_chat_template = lm.template.renders(tokenizer.apply_chat_template, answers=True)
     with quiet(report) as heard:
         model = harness_module("models.huggingface").HFLM(
             pretrained=lm.model,
-            tokenizer=copy.deepcopy(lm.tokenizer),  # it may be given a padding token
+            tokenizer=tokenizer,
             backend="causal",
             batch_size=config.batch_size,
         )

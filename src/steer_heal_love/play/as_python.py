@@ -9,14 +9,14 @@ from steer_heal_love.play.loaded import Loaded
 from steer_heal_love.play.turn import Setting
 
 _PROGRAM = """\
-from pathlib import Path
+{clock}from pathlib import Path
 
 from steer_heal_love import load_model, read_run, steering, student
 from steer_heal_love.lm.reading.chat import decode_text, encode_chat
 from steer_heal_love.lm.sampler.generate import {names}, generate
 {imports}
 run = read_run(Path({run!r}))
-lm = load_model({model!r}, device={device!r}, dtype={dtype!r})
+lm = load_model({model!r}, device={device!r}, dtype={dtype!r}{date})
 prompt = {prompt!r}
 system = {system!r}
 how = {sampling!r}
@@ -58,7 +58,10 @@ def as_python(loaded: Loaded, setting: Setting, *, run: Path) -> str:
     imports = "" if constant else "from steer_heal_love.maths.schedule import Schedule\n"
     gate = "" if setting.gate == "none" else f", gate={setting.gate!r}"
     operator = "" if setting.operator == "add" else f", operator={setting.operator!r}"
+    template = loaded.lm.template
     return _PROGRAM.format(
+        clock="import datetime\n" if template.dated else "",
+        date=f", date={template.date!r}" if template.dated else "",
         names="Sampling" if constant else "Dosing, Sampling",
         imports=imports,
         run=str(run),

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -102,7 +103,8 @@ def _open_model(
 ) -> Loaded:
     opened = open_exported(spec)
     axis = _axis_of(opened, axis_name)
-    changed = {"model": opened.model, "trust_remote_code": trust}
+    changed: dict[str, Any] = {"model": opened.model, "trust_remote_code": trust}
+    changed["date"] = _settings_of(opened).date
     changed |= {"device": device or "auto", "dtype": dtype or "auto"}
     with Screen(1, quiet=True) as screen:
         lm = load_for(RunConfig().model_copy(update=changed), screen)
@@ -135,8 +137,12 @@ def _reader(
 
     @functools.cache
     def read() -> Direction:
-        own = None if opened.reproduce is None else opened.reproduce / "config.toml"
-        settings = load_config(own if own is not None and own.is_file() else None)
-        return read_with_words(lm, axis, settings.steer, notes)
+        return read_with_words(lm, axis, _settings_of(opened).steer, notes)
 
     return read
+
+
+def _settings_of(opened: Opened) -> RunConfig:
+    """The export's own settings, else the defaults."""
+    own = None if opened.reproduce is None else opened.reproduce / "config.toml"
+    return load_config(own if own is not None and own.is_file() else None)

@@ -28,6 +28,7 @@ _NAMES = {
     "cuda": "CUDA",
     "memory_gib": "memory, GiB",
     "model.revision": "model",
+    "model.template": "chat template",
     "model.dtype": "precision of the model",
     "model.parameters": "parameters of the model",
 }

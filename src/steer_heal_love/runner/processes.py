@@ -26,7 +26,7 @@ from steer_heal_love.parallel.pieces import Followed
 from steer_heal_love.records import Axis
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner.carry_out import quiet_libraries
-from steer_heal_love.runner.model import load_quietly, settle_rows
+from steer_heal_love.runner.model import load_quietly, settle
 from steer_heal_love.runner.settings import config_from
 from steer_heal_love.runner.signals import Stopped, catch_stop_signals
 from steer_heal_love.terminal.screen import Screen
@@ -143,7 +143,7 @@ def follow(team: Joined) -> int:
         told = team.hear()
         settings = config_from(told["settings"], "the first process")
         lm = _load(team, settings, lambda: load_quietly(settings))
-        settings = settle_rows(lm, told["axis"], settings)  # as the first one does
+        settings = settle(lm, told["axis"], settings, battery=True)  # as the first one does
         with quiet_libraries(), catch_stop_signals() as check:
             steps = run_loop(
                 lm,

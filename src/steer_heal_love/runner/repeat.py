@@ -65,7 +65,7 @@ def check_same(asked: RunConfig, stored: RunConfig, out: Path) -> None:
     It may have more rounds now, and what was chosen for it when it began need not be asked for.
     """
     one, other = flatten(asked.model_dump()), flatten(stored.model_dump())
-    free = {"rounds"} | ({CHOSEN} if one[CHOSEN] is None else set())
+    free = {"rounds"} | {name for name in (CHOSEN, "date") if one[name] is None}
     differing = [k for k in one if one[k] != other[k] and k not in free]
     if differing:
         name = differing[0]

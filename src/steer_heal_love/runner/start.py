@@ -12,11 +12,12 @@ from steer_heal_love.errors import ConfigError, RunError
 from steer_heal_love.inputs.axes import load_axis
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.model.team import Team
+from steer_heal_love.lm.model.template import today
 from steer_heal_love.records import Axis
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner.carry_out import carry_out
 from steer_heal_love.runner.environment import describe_environment, differences
-from steer_heal_love.runner.model import check_model, load_for, settle_rows
+from steer_heal_love.runner.model import check_model, load_for, settle
 from steer_heal_love.runner.processes import check_shares, lead_on, share_out
 from steer_heal_love.runner.repeat import tell_differences
 from steer_heal_love.runner.settings import config_from, read_settings
@@ -100,8 +101,13 @@ def _carry_out(
     with host.screen as screen:
         for problem in run.problems() if run else ():
             screen.notes.print(f"not used, but made again: {problem}", markup=False)
-        lm = lead_on(host.team, settings, axis, screen, host.load)
-        settings = settle_rows(lm, axis, settings, screen)
+        lm = lead_on(host.team, _of_today(settings), axis, screen, host.load)
+        if run and settings.date is None and lm.template.dated:
+            screen.say(
+                f"the chat template shows the date, and run {path} does not say which one it was "
+                f"begun with: it goes on with {lm.template.date}"
+            )
+        settings = settle(lm, axis, settings, screen, battery=True)
         if run:
             check_model(run, lm)
         present = bytes_in(path) if run else 0
@@ -129,6 +135,11 @@ def _make_directory(
     run = RunDirectory.create(out, settings.model_dump(), axis, environment)
     run.event("repeat", of=source.name, differences=differing)
     return run
+
+
+def _of_today(settings: RunConfig) -> RunConfig:
+    """With a date for the chat templates that show one, the same in all processes."""
+    return settings.model_copy(update={"date": settings.date or today().isoformat()})
 
 
 def _extend(settings: RunConfig, rounds: int, path: Path) -> RunConfig:

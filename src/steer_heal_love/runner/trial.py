@@ -28,7 +28,7 @@ from steer_heal_love.terminal.screen import Screen
 _POLL_S = 0.5  # between two tries to get a run that another process holds
 _SIGINT = 130
 
-_loaded: dict[tuple[str, ...], LanguageModel] = {}  # the newest model, for the next trial
+_loaded: dict[tuple[str | None, ...], LanguageModel] = {}  # the newest model, for the next trial
 
 
 class TrialScreen(Screen):
@@ -131,7 +131,7 @@ def _ended_well(path: Path, rounds: int) -> bool:
 
 def _model_for(settings: RunConfig, _screen: Screen) -> LanguageModel:
     """The model of these settings; that of the trial before, where it is the same."""
-    key = (settings.model, settings.device, settings.dtype, settings.quantize)
+    key = (settings.model, settings.device, settings.dtype, settings.quantize, settings.date)
     if key not in _loaded:
         _loaded.clear()  # before the next takes its memory
         _loaded[key] = load_quietly(settings)

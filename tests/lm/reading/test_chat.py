@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steer_heal_love.errors import ModelError
-from steer_heal_love.lm.reading.chat import decode_text, encode_chat, encode_text, has_system_role
-from tiny import END, START, tiny_lm
+from steer_heal_love.lm.model.load import LanguageModel, describe
+from steer_heal_love.lm.reading.chat import decode_text, encode_chat, encode_text
+from tiny import CHATML, END, START, build_model, tiny_lm, tiny_tokenizer
 
 ASSISTANT = f"{START}assistant\n"
 CHATML_LM = tiny_lm()
@@ -45,31 +46,36 @@ def test_history_comes_before_the_last_message() -> None:
     assert text_of(ids) == turns + ASSISTANT
 
 
-def test_has_system_role() -> None:
-    assert has_system_role(CHATML_LM.tokenizer)
-    assert not has_system_role(PLAIN_LM.tokenizer)
+def with_template(template: str) -> LanguageModel:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = template
+    return describe(build_model("llama"), tokenizer)
+
+
+def test_system_role() -> None:
+    assert CHATML_LM.template.system_role
+    assert not PLAIN_LM.template.system_role
 
 
 def test_a_template_that_swallows_the_system_message_has_no_system_role() -> None:
-    lm = tiny_lm()
-    lm.tokenizer.chat_template = (
-        "{% for m in messages if m['role'] != 'system' %}{{ m['content'] }}{% endfor %}"
+    lm = with_template(CHATML.replace("in messages", "in messages if m['role'] != 'system'"))
+    assert not lm.template.system_role
+    assert text_of(encode_chat(lm, "Hello", "Be kind")) == (
+        turn("user", "Be kind\n\nHello") + ASSISTANT
     )
-    assert not has_system_role(lm.tokenizer)
-    assert text_of(encode_chat(lm, "Hello", "Be kind")) == "Be kind\n\nHello"
 
 
 def test_a_template_that_fails_is_named() -> None:
-    lm = tiny_lm()
-    lm.tokenizer.chat_template = "{{ raise_exception('no users here') }}"
-    with pytest.raises(ModelError, match="chat template fails: no users here"):
-        encode_chat(lm, "Hello")
+    with pytest.raises(ModelError, match=r"chat template .default. fails .*no users here"):
+        with_template("{{ raise_exception('no users here') }}")
 
 
 def test_thinking_is_off_where_a_template_knows_it() -> None:
-    lm = tiny_lm()
-    lm.tokenizer.chat_template = "{{ 'thinks' if enable_thinking else 'answers' }}"
-    assert text_of(encode_chat(lm, "Hello")) == "answers"
+    lm = with_template(
+        CHATML + "{% if add_generation_prompt %}"
+        "{{ 'thinks' if enable_thinking | default(true) else 'answers' }}{% endif %}"
+    )
+    assert text_of(encode_chat(lm, "Hello")).endswith(ASSISTANT + "answers")
 
 
 def test_a_prompt_that_exceeds_the_context_is_refused() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.utils import hub
 
 
 def sha256(path: Path) -> str:
@@ -25,7 +25,7 @@ def weights_hash(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def revision_of(model: Any, source: str) -> str:
+def revision_of(source: str) -> str:
     """sha256:… over the weights of a local folder; of a hub model its commit, or "unknown"."""
     folder = Path(source)
     if folder.is_dir():
@@ -33,7 +33,22 @@ def revision_of(model: Any, source: str) -> str:
         for file in sorted(folder.glob("*.safetensors")):
             digest.update(sha256(file).encode())
         return f"sha256:{digest.hexdigest()}"
-    return str(getattr(model.config, "_commit_hash", None) or "unknown")
+    return commit_of(source) or "unknown"
+
+
+def commit_of(hub_id: str) -> str | None:
+    """The commit that a hub model's default branch is at: by the hub, or offline by its cache.
+
+    None where neither tells, as of a model that there is not.
+    """
+    resolved = getattr(hub.resolve_revision(hub_id), "resolved", None)
+    if resolved is None:
+        try:
+            file = hub.cached_file(hub_id, "config.json")
+        except (OSError, ValueError):  # told by whoever loads the model
+            return None
+        resolved = hub.extract_commit_hash(file, None)
+    return None if resolved is None else str(resolved)
 
 
 def _bytes(tensor: Tensor) -> bytes:

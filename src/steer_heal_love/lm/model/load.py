@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +15,15 @@ from safetensors import SafetensorError
 from torch import nn
 
 from steer_heal_love.errors import ModelError
+from steer_heal_love.lm.model.architecture import refuse_config, refuse_modules
 from steer_heal_love.lm.model.fingerprint import revision_of
 from steer_heal_love.lm.model.four_bits import NF4_BITS, in_four_bits
 from steer_heal_love.lm.model.quiet import first_line, quiet_transformers
 from steer_heal_love.lm.model.sources import ALIAS, ALIAS_HUB_ID, resolve
 from steer_heal_love.lm.model.split import device_map, device_of, devices_of
 from steer_heal_love.lm.model.team import Team
+from steer_heal_love.lm.model.template import ChatTemplate
+from steer_heal_love.lm.model.template_check import read_template
 from steer_heal_love.lm.model.token_counter import TokenCounter
 from steer_heal_love.lm.model.weights import read_weights
 from steer_heal_love.maths.head import Head
@@ -26,6 +32,8 @@ DType = Literal["auto", "bfloat16", "float16", "float32"]
 Quantize = Literal["none", "4bit"]
 
 _LAYER_LIST_NAMES = ("layers", "h", "blocks")
+_POSITION_SETTINGS = ("max_position_embeddings", "max_seq_len", "max_sequence_length")
+_POSITIONS = re.compile(r"(^|\.)(wpe|embed_positions|position_embeddings?|pos_embed\w*)$")
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class ModelIdentity:
     revision: str  # sha256:… of the weights of a local model, the commit of a hub model
     dtype: str
     parameters: int
+    template: str = ""  # sha256:… of the chat template
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,7 @@ class LanguageModel:
     stop_ids: frozenset[int]
     pad_id: int
     identity: ModelIdentity
+    template: ChatTemplate
     # Switches of the patches that are on now; `adapters.base` turns them off for a while.
     patches: list[Any] = field(default_factory=list, repr=False, compare=False)
     # Copies of weights in another layout, by the weight's id; see `lm/patches/packed.py`.
@@ -81,7 +91,18 @@ class LanguageModel:
     def max_positions(self) -> int:
         """The longest sequence that the model's position encoding is made for, tokens."""
         config = self.model.config.get_text_config()
-        return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+        said = [int(getattr(config, name, None) or 1 << 30) for name in _POSITION_SETTINGS]
+        return min([*said, *map(_learnt_positions, self._position_tables)])
+
+    @cached_property
+    def _position_tables(self) -> list[nn.Embedding]:
+        tables = self.decoder.named_modules()
+        return [m for n, m in tables if isinstance(m, nn.Embedding) and _POSITIONS.search(n)]
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding: ids from there on are nothing to the model."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
 
 
 def default_device() -> torch.device:
@@ -104,6 +125,7 @@ def load_model(
     dtype: DType = "auto",
     quantize: Quantize = "none",
     trust_remote_code: bool = False,
+    date: datetime.date | None = None,
 ) -> LanguageModel:
     """Load a chat model: the alias `smollm2`, a hub id, a local folder, or a `.gguf` file.
 
@@ -112,10 +134,11 @@ def load_model(
     Args:
         device: `auto`, or as torch calls it; `cuda:0,cuda:1` shares the layers out to these
             devices in turn, by the memory that is free there, and the first has the rest.
+        date: that a chat template with a clock shows; today's unless given.
 
     Raises:
         ModelError: the model is missing, is no decoder that this package knows, has no chat
-            template, or does not fit; the message says what to do.
+            template or one that cannot be used, or does not fit; the message says what to do.
 
     Examples:
         >>> import steer_heal_love as shl
@@ -127,13 +150,18 @@ def load_model(
     where = devices[0]
     torch_dtype = default_dtype(where) if dtype == "auto" else getattr(torch, dtype)
     folder, name = resolve(spec)
-    options = {"trust_remote_code": trust_remote_code}
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     placed = in_four_bits(where, torch_dtype) if quantize == "4bit" else {}
     with quiet_transformers():
+        revision = revision_of(folder)
+        if not Path(folder).is_dir() and revision != "unknown":
+            options["revision"] = revision  # all files of one commit, that which is noted
         try:
+            refuse_config(transformers.AutoConfig.from_pretrained(folder, **options), name)
             if len(devices) > 1:
                 placed["device_map"] = _shared_out(folder, devices, torch_dtype, quantize, options)
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
+            template = find_template(tokenizer, name, date)
             model = read_weights(spec, folder, dtype=torch_dtype, **placed, **options)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             raise ModelError(_load_failure(spec, error)) from error
@@ -144,7 +172,8 @@ def load_model(
         tokenizer,
         name=name,
         source=source,
-        revision=revision_of(model, folder),
+        revision=revision,
+        template=template,
     )
 
 
@@ -198,6 +227,9 @@ def save_model(lm: LanguageModel, folder: Path) -> None:
     the user's umask lets.
     """
     lm.model.config.name_or_path = ""
+    config = lm.model.generation_config
+    if config is not None and not lm.template.ends <= _ids(config.eos_token_id):
+        config.eos_token_id = sorted(lm.stop_ids)  # others stop where we do
     with quiet_transformers():
         lm.model.save_pretrained(folder)
         lm.tokenizer.save_pretrained(folder)
@@ -213,27 +245,30 @@ def describe(
     name: str = "in-memory",
     source: str = "in-memory",
     revision: str = "unknown",
+    template: ChatTemplate | None = None,
 ) -> LanguageModel:
     """Wrap a transformers model and its tokenizer; freezes the model's parameters.
 
+    Args:
+        template: the tokenizer's, where it was read before.
+
     Raises:
-        ModelError: no chat template, no decoder stack, or a head that is not `h @ W.T + b`.
+        ModelError: no chat template, or one that cannot be used; no decoder stack, or a head that
+            is not `h @ W.T + b`.
     """
-    if not getattr(tokenizer, "chat_template", None):
-        raise ModelError(
-            f"model {name!r} has no chat template, so a persona cannot be given to it: "
-            "choose an instruction-tuned (chat) model"
-        )
+    template = template or find_template(tokenizer, name)
+    refuse_config(model.config, name)
     decoder = find_decoder(model, name)
+    refuse_modules(model, find_layers(decoder, name), name)
     model.eval().requires_grad_(False)
-    stop_ids = find_stop_ids(model, tokenizer)
-    pad = tokenizer.pad_token_id
+    stop_ids = find_stop_ids(model, tokenizer) | template.ends
     identity = ModelIdentity(
         name=name,
         source=source,
         revision=revision,
         dtype=_precision(model),
         parameters=sum(p.numel() for p in model.parameters()),
+        template=template.fingerprint,
     )
     return LanguageModel(
         model=model,
@@ -242,9 +277,24 @@ def describe(
         layers=find_layers(decoder, name),
         head=find_head(model, name),
         stop_ids=stop_ids,
-        pad_id=int(pad) if pad is not None else min(stop_ids, default=0),
+        pad_id=_pad_id(model, tokenizer, stop_ids),
         identity=identity,
+        template=template,
     )
+
+
+def find_template(tokenizer: Any, name: str, date: datetime.date | None = None) -> ChatTemplate:
+    """The tokenizer's chat template; see `read_template`.
+
+    Raises:
+        ModelError: there is none, or it cannot be used.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError(
+            f"model {name!r} has no chat template, so a persona cannot be given to it: "
+            "choose an instruction-tuned (chat) model"
+        )
+    return read_template(tokenizer, name, date)
 
 
 def _precision(model: Any) -> str:
@@ -295,18 +345,38 @@ def find_head(model: Any, name: str) -> Head:
 
 def find_stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     """Every end token that the generation config, the config or the tokenizer names."""
-    stop_ids: set[int] = set()
     text_config = model.config.get_text_config()
-    for value in (
-        getattr(model.generation_config, "eos_token_id", None),
-        getattr(text_config, "eos_token_id", None),
-        tokenizer.eos_token_id,
-    ):
-        if isinstance(value, int):
-            stop_ids.add(value)
-        elif value is not None:
-            stop_ids.update(int(item) for item in value)
-    return frozenset(stop_ids)
+    return stop_ids_of(text_config, tokenizer) | _ids(
+        getattr(model.generation_config, "eos_token_id", None)
+    )
+
+
+def stop_ids_of(config: Any, tokenizer: Any) -> frozenset[int]:
+    """The end tokens that the configuration of a text model and its tokenizer name."""
+    return _ids(getattr(config, "eos_token_id", None)) | _ids(tokenizer.eos_token_id)
+
+
+def _ids(value: Any) -> frozenset[int]:
+    if value is None:
+        return frozenset()
+    return frozenset([value] if isinstance(value, int) else map(int, value))
+
+
+def _pad_id(model: Any, tokenizer: Any, stop_ids: frozenset[int]) -> int:
+    """The tokenizer's padding token, else an end token, else 0: one that the model has a row for.
+
+    What is padded is masked, so that any of them will do.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    pad = tokenizer.pad_token_id
+    known = [i for i in (pad, *sorted(stop_ids)) if i is not None and 0 <= i < rows]
+    return int(known[0]) if known else 0
+
+
+def _learnt_positions(table: nn.Embedding) -> int:
+    """Positions that a table of learnt ones has, without the rows that stand for none."""
+    unused = getattr(table, "offset", 0 if table.padding_idx is None else table.padding_idx + 1)
+    return int(table.num_embeddings) - int(unused)
 
 
 def _load_failure(spec: str, error: Exception) -> str:

@@ -11,6 +11,7 @@ import transformers
 from steer_heal_love.errors import ModelError
 from steer_heal_love.lm.model.load import LanguageModel, describe
 from steer_heal_love.lm.model.quiet import first_line, quiet_transformers
+from steer_heal_love.lm.model.template import ChatTemplate
 
 # All that `describe` asks of a tokenizer; nothing is encoded with it.
 _NO_TOKENIZER = SimpleNamespace(chat_template="none", pad_token_id=0, eos_token_id=None)
@@ -45,7 +46,9 @@ def build_meta_model(
                 f"model {name!r}: no language model can be made of its config.json: "
                 f"{first_line(error)}"
             ) from error
-    return describe(model, tokenizer or _NO_TOKENIZER, name=name)
+    if tokenizer is not None:
+        return describe(model, tokenizer, name=name)
+    return describe(model, _NO_TOKENIZER, name=name, template=ChatTemplate(_NO_TOKENIZER))
 
 
 def config_of(values: dict[str, Any]) -> Any:

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
-
-from jinja2.exceptions import TemplateError
-
 from steer_heal_love.errors import ModelError
 from steer_heal_love.lm.model.load import LanguageModel
-
-_SENTINEL = "sentinel 7f3a"
+from steer_heal_love.lm.model.template import with_system
 
 
 def encode_chat(
@@ -27,8 +21,25 @@ def encode_chat(
         history: earlier (user, assistant) turns.
 
     Raises:
-        ModelError: the template refuses a plain user message, or the prompt exceeds the context.
+        ModelError: the template refuses the messages, the model lacks one of the tokens, or the
+            prompt fills the model's context.
     """
+    ids = chat_ids(lm, user, system, history)
+    if len(ids) >= lm.max_positions:
+        raise ModelError(
+            f"a prompt of {len(ids)} tokens exceeds the model's context of {lm.max_positions}: "
+            f"shorten it, or choose a model with a longer one (it begins {user[:40]!r})"
+        )
+    return ids
+
+
+def chat_ids(
+    lm: LanguageModel,
+    user: str,
+    system: str | None = None,
+    history: tuple[tuple[str, str], ...] = (),
+) -> list[int]:
+    """As `encode_chat`, of any length."""
     messages: list[dict[str, str]] = []
     for asked, answered in history:
         messages += [
@@ -37,22 +48,24 @@ def encode_chat(
         ]
     messages.append({"role": "user", "content": user})
     if system is not None:
-        messages = with_system(messages, system, role=has_system_role(lm.tokenizer))
-    ids = encode_text(lm, _render(lm.tokenizer, messages))
-    if len(ids) >= lm.max_positions:
+        messages = with_system(messages, system, role=lm.template.system_role)
+    return encode_text(lm, lm.template.prompt(messages))
+
+
+def refuse_too_long(lm: LanguageModel, tokens: int, what: str, remedy: str = "") -> None:
+    """Raises ModelError where a prompt with its answer does not fit the model's context.
+
+    Args:
+        tokens: of the longest prompt and its answer together.
+        what: the prompt, in words.
+        remedy: what to lower; the length limit of the answers unless given.
+    """
+    if tokens > lm.max_positions:
         raise ModelError(
-            f"a prompt of {len(ids)} tokens exceeds the model's context of {lm.max_positions}: "
-            f"shorten it (it begins {user[:40]!r})"
+            f"{what} and its answer take up to {tokens} tokens, and the context of model "
+            f"{lm.identity.name} has {lm.max_positions}: {remedy or 'allow fewer new tokens'}, or "
+            "choose a model with a longer context"
         )
-    return ids
-
-
-def with_system(messages: list[dict[str, str]], system: str, *, role: bool) -> list[dict[str, str]]:
-    """The chat with a system prompt: in a turn of its own, or without `role` in the first turn."""
-    if role:
-        return [{"role": "system", "content": system}, *messages]
-    first, *rest = messages
-    return [{**first, "content": f"{system}\n\n{first['content']}"}, *rest]
 
 
 def encode_text(lm: LanguageModel, text: str) -> list[int]:
@@ -60,8 +73,18 @@ def encode_text(lm: LanguageModel, text: str) -> list[int]:
 
     Prompt and completion are encoded apart and joined as ids: a merge across the boundary would
     shift the loss mask.
+
+    Raises:
+        ModelError: a token has no row in the model's embedding.
     """
-    return list(lm.tokenizer(text, add_special_tokens=False)["input_ids"])
+    ids = list(lm.tokenizer(text, add_special_tokens=False)["input_ids"])
+    if ids and max(ids) >= lm.vocabulary:
+        token = lm.tokenizer.convert_ids_to_tokens(max(ids))
+        raise ModelError(
+            f"model {lm.identity.name}: token {token!r} has the id {max(ids)}, and the model only "
+            f"{lm.vocabulary} rows: its tokenizer is of another model"
+        )
+    return ids
 
 
 def beginning_of_text(lm: LanguageModel) -> list[int]:
@@ -78,27 +101,3 @@ def decode_text(lm: LanguageModel, ids: tuple[int, ...] | list[int]) -> str:
     return str(
         lm.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
     )
-
-
-def _render(tokenizer: Any, messages: list[dict[str, str]]) -> str:
-    try:
-        return str(
-            tokenizer.apply_chat_template(
-                messages,
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=False,  # Qwen 3 answers at once; other templates ignore it
-            )
-        )
-    except TemplateError as error:
-        raise ModelError(f"the model's chat template fails: {error}") from error
-
-
-@lru_cache(maxsize=16)
-def has_system_role(tokenizer: Any) -> bool:
-    """Whether the chat template shows a system message to the model."""
-    messages = [{"role": "system", "content": _SENTINEL}, {"role": "user", "content": "hello"}]
-    try:
-        return _SENTINEL in _render(tokenizer, messages)
-    except ModelError:
-        return False

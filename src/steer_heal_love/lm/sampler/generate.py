@@ -14,6 +14,7 @@ from steer_heal_love.lm.memory import halve, is_out_of_memory
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.model.team import run_in_shards
 from steer_heal_love.lm.patches.packed import pack_weights
+from steer_heal_love.lm.reading.chat import refuse_too_long
 from steer_heal_love.lm.sampler.engine import Engine
 from steer_heal_love.lm.sampler.request import Request
 from steer_heal_love.lm.sampler.sampling import Dosing, Generated, Sampling, Spent
@@ -48,6 +49,7 @@ def generate(
         on_finished: called with the number of rows that have just finished.
 
     Raises:
+        ModelError: a prompt with its answer exceeds the model's context.
         DivergedError: the logits hold NaN or infinity.
         HookError: the dosing's steering is not on.
         OutOfMemory: one row alone does not fit.
@@ -56,6 +58,9 @@ def generate(
         return []
     how = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
     request = Request(lm, prompts, how, seed, first_index, dosing)
+    refuse_too_long(
+        lm, max(len(p) + h.max_new_tokens for p, h in zip(prompts, how, strict=True)), "a prompt"
+    )
     longest = [(-h.max_new_tokens, -len(p)) for h, p in zip(how, prompts, strict=True)]
     size = math.ceil(min(batch_size or lm.rows, len(prompts)) / lm.team.shards)
 

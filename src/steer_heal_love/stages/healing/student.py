@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from steer_heal_love.errors import ModelError
+from steer_heal_love.lm.model.architecture import weight_matrices
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.attention import use_quick_attention
 from steer_heal_love.lm.patches.frozen_layers import FrozenLayers
@@ -162,23 +163,22 @@ def attach_adapter(
 
 
 def target_modules(lm: LanguageModel, config: HealConfig) -> list[str]:
-    """Full names of the linear modules that get an adapter.
+    """Full names of the matrices of attention, MLP and experts that get an adapter.
 
     Raises:
         ModelError: no module of the model matches the targets.
     """
     low = math.floor(len(lm.layers) * config.layer_low)
     high = max(low + 1, math.floor(len(lm.layers) * config.layer_high))
-    chosen = {id(m) for layer in lm.layers[low:high] for m in layer.modules()}
+    chosen = {id(m) for layer in lm.layers[low:high] for _, m in weight_matrices(layer)}
     names = [
         name
         for name, module in lm.model.named_modules()
         if id(module) in chosen
-        and isinstance(module, nn.Linear)
         and (not config.targets or name.rsplit(".", 1)[-1] in config.targets)
     ]
     if not names:
-        wanted = ", ".join(config.targets) or "any linear module"
+        wanted = ", ".join(config.targets) or "any matrix of attention or MLP"
         raise ModelError(f"no module named {wanted} in layers {low} to {high - 1} to adapt")
     return names
 

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from steer_heal_love.errors import ConfigError, DataError
 from steer_heal_love.inputs.vignettes import COARSE, FOUNDATIONS, Vignette
 from steer_heal_love.lm.model.load import LanguageModel
-from steer_heal_love.lm.reading.chat import has_system_role, with_system
+from steer_heal_love.lm.model.template import with_system
 from steer_heal_love.records import Measurement
 from steer_heal_love.stages.instruments.profile import profile_measurement
 
@@ -108,7 +108,7 @@ def measure_with_package(
         "verbose": 0,  # a level in one generation of the API, a flag in another, absent in a third
     }
     known = inspect.signature(package.evaluate).parameters
-    with _unchanged_tokenizer(lm.tokenizer), _opened_by(lm.tokenizer, system):
+    with _unchanged_tokenizer(lm.tokenizer), _opened_by(lm, system):
         report = package.evaluate(
             lm.model,
             lm.tokenizer,
@@ -157,14 +157,14 @@ def _mass(rows: Sequence[Mapping[str, Any]]) -> Float[np.ndarray, " vignettes"] 
 
 
 @contextmanager
-def _opened_by(tokenizer: Any, system: str | None) -> Iterator[None]:
-    """Every chat that the template renders begins with this system prompt."""
-    if system is None:
-        yield
-        return
-    render, role = tokenizer.apply_chat_template, has_system_role(tokenizer)
+def _opened_by(lm: LanguageModel, system: str | None) -> Iterator[None]:
+    """Chats are rendered as ours are, and begin with this system prompt where there is one."""
+    tokenizer, role = lm.tokenizer, lm.template.system_role
+    render = lm.template.renders(tokenizer.apply_chat_template, answers=False)
 
     def opened(conversation: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+        if system is None:
+            return render(conversation, *args, **kwargs)
         if conversation and not isinstance(conversation[0], Mapping):  # a batch of chats
             chats: list[Any] = [with_system(list(c), system, role=role) for c in conversation]
         else:
