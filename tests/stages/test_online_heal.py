@@ -11,8 +11,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from steer_heal_love.lm.reading.chat import encode_chat
+from steer_heal_love.lm.reading.score import final_states
+from steer_heal_love.maths.tilt import teacher_log_probabilities
 from steer_heal_love.records import Axis, BaseTexts, Direction, OnlineHealed, OnlineStep
 from steer_heal_love.stages.healing.student import attach_adapter
+from steer_heal_love.stages.healing.teacher import split_states
 from steer_heal_love.stages.healing.texts import Example, Text, make_batch
 from steer_heal_love.stages.online import OnlineConfig, measure_base, online_heal
 from tiny import WIDTH, tiny_lm
@@ -120,6 +124,28 @@ def test_either_part_of_the_tilt_may_be_left_out(settings: dict[str, float]) -> 
     assert len(result.texts) == 8
 
 
+def test_the_persona_prompt_itself_may_be_the_teacher() -> None:
+    """Contrasted with base at γ 2, where nothing is clipped: p₀ under the persona, but for ends."""
+    from steer_heal_love.stages import online
+
+    lm, config = tiny_lm(), changed(a=0.0, gamma=2.0, clip=1e6, contrast_with="base")
+    bounds = online.bounds_of(config, BASE)
+    course = online.Course(axis(), PROBES, direction(), config, bounds, BASE, 1)
+    texts = online.sample_own(lm, course, 0.0, 0)
+    examples = [Example.of(lm, t) for t in texts]
+    tilt = online.Tilt(0.0, 2.0, 1e6)
+    with attach_adapter(lm, config.adapter, 0) as student:
+        states = online.read_teacher(
+            student, examples, texts, course.personas, direction(), tilt, 0.0
+        )
+    prompts = [encode_chat(lm, t.prompt, axis().pos_system) for t in texts]
+    persona = final_states(lm, prompts, [e.completion for e in examples])
+    for joined, own in zip(states, persona, strict=True):
+        teacher = teacher_log_probabilities(split_states(joined, own, tilt), lm.head, tilt)
+        wanted = lm.head.logits(own).double().log_softmax(-1)
+        torch.testing.assert_close(teacher.double(), wanted, rtol=0, atol=1e-4)
+
+
 def test_without_a_tilt_nothing_is_to_be_learnt() -> None:
     result = heal_tiny(changed(steps=1, a=0.0, gamma=0.0))
     [step] = result.healed.steps
@@ -144,7 +170,9 @@ def test_parts_of_a_batch_add_up_to_the_whole() -> None:
             texts = online.sample_own(lm, course, 0.5, 0)
             examples = [Example.of(lm, t) for t in texts]
             tilt = online.Tilt(0.5, 4.0, 4.0, tuple(lm.stop_ids))
-            states = online.read_teacher(student, examples, texts, axis(), direction(), tilt, 0.5)
+            states = online.read_teacher(
+                student, examples, texts, course.personas, direction(), tilt, 0.5
+            )
             batch = [Text(e, s, None) for e, s in zip(examples, states, strict=True)]
             tokens = len(make_batch(lm, batch).rows)
             loss_of = online.partial(online.teacher_loss, course=course, tilt=tilt, tokens=tokens)

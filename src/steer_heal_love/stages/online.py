@@ -70,6 +70,12 @@ class Course:
     base: BaseTexts
     seed: int
 
+    @property
+    def personas(self) -> tuple[str, str | None]:
+        """System prompts of the teacher's contrast; None for the base model without one."""
+        opposite = self.axis.neg_system if self.config.contrast_with == "opposite" else None
+        return self.axis.pos_system, opposite
+
 
 def online_heal(
     lm: LanguageModel,
@@ -161,7 +167,7 @@ def step(
     examples = [Example.of(lm, text) for text in texts]
     tilt = Tilt(strength.steering, strength.contrast, config.clip, tuple(sorted(lm.stop_ids)))
     states = read_teacher(
-        student, examples, texts, course.axis, course.direction, tilt, strength.kappa
+        student, examples, texts, course.personas, course.direction, tilt, strength.kappa
     )
     batch = [Text(e, s, None) for e, s in zip(examples, states, strict=True)]
     loss_of = partial(teacher_loss, course=course, tilt=tilt, tokens=sum(map(len, states)))

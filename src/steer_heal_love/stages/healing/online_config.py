@@ -16,7 +16,8 @@ class OnlineConfig(StageConfig):
     """loss = (1 − α) · KL(student ‖ teacher) + α · KL(teacher ‖ student) + λ · relu(D − τ)
     + μ · relu(H₀ − H − ε), on texts that the student samples itself, steering off.
 
-    The teacher is θ₀ tilted by a/2 · (log p₊ − log p₋) + γ/2 · (log p_pos − log p_neg).
+    The teacher is θ₀ tilted by a/2 · (log p₊ − log p₋) + γ/2 · (log p_pos − log p_neg), where p_neg
+    may be p₀ instead.
     """
 
     steps: int = Field(10, ge=1, le=100_000)
@@ -27,6 +28,9 @@ class OnlineConfig(StageConfig):
     """Length limit of these texts, tokens."""
     gamma: float = Field(8.0, ge=0)
     """Weight γ of the contrast of the personas, at the start; 0 for a vector distilled alone."""
+    contrast_with: Literal["opposite", "base"] = "opposite"
+    """What the positive persona is contrasted with: its opposite, or the base model without a
+    persona, which saves a pass; with γ 2 the teacher is then the persona prompt itself."""
     kappa: float = Field(0.5, ge=0)
     """Dose κ whose odd part the teacher is tilted by, at the start."""
     a: float = Field(0.5, ge=0)

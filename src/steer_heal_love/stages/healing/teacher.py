@@ -13,7 +13,7 @@ from steer_heal_love.lm.patches.hooks import steering
 from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.lm.reading.score import final_states
 from steer_heal_love.maths.tilt import TeacherStates, Tilt
-from steer_heal_love.records import Axis, Completion, Direction
+from steer_heal_love.records import Completion, Direction
 from steer_heal_love.stages.healing.student import Student
 from steer_heal_love.stages.healing.texts import Example
 
@@ -22,7 +22,7 @@ def read_teacher(
     student: Student,
     examples: Sequence[Example],
     texts: Sequence[Completion],
-    axis: Axis,
+    personas: tuple[str, str | None],
     direction: Direction,
     tilt: Tilt,
     kappa: float,
@@ -31,6 +31,9 @@ def read_teacher(
 
     θ₀'s final states as it is; steered by +κv and −κv where a > 0; under either persona where
     γ > 0: d numbers a token and a way, in place of a distribution over V.
+
+    Args:
+        personas: system prompts of the contrast; None for θ₀ without one.
     """
     lm, completions = student.lm, [e.completion for e in examples]
     plain = [e.prompt for e in examples]
@@ -45,7 +48,7 @@ def read_teacher(
         if tilt.steering > 0:
             ways += [read(kappa), read(-kappa)] if kappa > 0 else [ways[0], ways[0]]
         if tilt.contrast > 0:
-            ways += [read(system=s) for s in (axis.pos_system, axis.neg_system)]
+            ways += [ways[0] if s is None else read(system=s) for s in personas]
     return [torch.cat(own, -1).to(lm.device) for own in zip(*ways, strict=True)]
 
 
