@@ -308,6 +308,19 @@ def test_time_grows_with_work_and_falls_with_speed() -> None:
     assert round_seconds(sizes(), SETTINGS, TEXTS, replace(machine(1.0), rates=None)) == {}
 
 
+def test_an_online_round_takes_the_time_of_its_steps() -> None:
+    def seconds(**online: Any) -> dict[str, float]:
+        config = RunConfig.model_validate({"method": "online", "online": online})
+        slow = replace(machine(1.0), rates=Rates(1e12, 1e10))
+        return round_seconds(sizes(), config, TEXTS, slow)
+
+    ten = seconds(steps=10)
+    assert ten.keys() == {"baseline", "steer", "heal", "evaluate"}
+    assert seconds(steps=30)["heal"] == pytest.approx(3 * ten["heal"])
+    without = [seconds(a=0.0), seconds(contrast_with="base"), seconds(gamma=0.0)]
+    assert all(s["heal"] < ten["heal"] for s in without)
+
+
 @pytest.mark.parametrize(("n_keep", "most", "expected"), [(72, 512, 320), (72, 100, 100)])
 def test_generated_follows_the_share_that_is_kept(n_keep: int, most: int, expected: int) -> None:
     dose = {"n_keep": n_keep, "max_generated": most}

@@ -33,6 +33,12 @@ def test_a_plan_names_every_stage_and_the_peak(say: Say, model: str) -> None:
         assert word in said.out
     assert "It fits" in said.out
     assert "On the disk" in said.out
+    assert "online" not in said.out
+
+
+def test_what_is_not_planned_of_an_online_run_is_said(say: Say, model: str) -> None:
+    online = say("plan", "--model", model, "--device", "cpu", "--method", "online")
+    assert "what an online step takes is not known" in online.out
 
 
 def test_json_adds_up(say: Say, model: str) -> None:

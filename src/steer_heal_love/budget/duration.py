@@ -76,6 +76,8 @@ def round_seconds(
 ) -> dict[str, float]:
     """Seconds of each stage of a round, and of the baseline before the first.
 
+    An online heal samples its own texts: it has no stage `generate`.
+
     Every completion is taken to have its full length. With several devices each holds the model
     and takes its share of rows and texts. Not counted: the front and the rivals of round 0, and
     what is written. Empty where the machine's speed is not known.
@@ -88,11 +90,18 @@ def round_seconds(
     base = BASES * measured + _generation(clock, config, texts, LIMITS / n)
     if config.heal.anchor > 0:
         base += _sampled(clock, config, texts, ANCHORS / n)
+    learning = (
+        {"heal": config.online.steps * _online_step(clock, config, texts, n)}
+        if config.method == "online"
+        else {
+            "generate": _generation(clock, config, texts, generated(config) / n),
+            "heal": _heal(clock, config, texts, n),
+        }
+    )
     return {
         "baseline": base,
         "steer": _steer(clock, texts, n),
-        "generate": _generation(clock, config, texts, generated(config) / n),
-        "heal": _heal(clock, config, texts, n),
+        **learning,
         "evaluate": CONDITIONS * measured,
     }
 
@@ -145,6 +154,20 @@ def _heal(clock: Clock, config: RunConfig, texts: Texts, n: int) -> float:
     anchors = steps * config.heal.anchor_batch * new
     total += clock.reading(ANCHORS / n * new, new / 2)
     return total + clock.training(anchors, anchors, new / 2, steps)
+
+
+def _online_step(clock: Clock, config: RunConfig, texts: Texts, n: int) -> float:
+    """Sample the student's own texts, read them as the teacher does, and learn from it."""
+    how = config.online
+    new, count = how.max_new_tokens, how.batch_size / n
+    width = texts.prompt + new
+    ways = 1 + 2 * (how.a > 0) + (how.gamma > 0) * (2 if how.contrast_with == "opposite" else 1)
+    total = clock.reading(count * texts.prompts.mean, texts.prompt / 2)
+    total += clock.decoding(count, new, texts.prompt + new / 2)
+    total += clock.reading(
+        ways * count * (texts.persona.mean + new), width / 2, logits=ways * count * new, passes=ways
+    )
+    return total + clock.training(count * width, count * new, width / 2, 1)
 
 
 def _evaluation(clock: Clock, config: RunConfig, texts: Texts, n: int) -> float:

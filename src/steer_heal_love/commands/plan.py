@@ -185,8 +185,12 @@ def duration(seconds: float | None) -> str:
 
 
 def remarks(plan: Plan, disk: int) -> list[str]:
-    """Time in all, room on the disk, and memory of the host."""
+    """Time in all, room on the disk, memory of the host, and what is not planned."""
     sentences = []
+    if plan.config.method == "online":
+        sentences.append(
+            "Memory is planned for an iterative heal; what an online step takes is not known."
+        )
     if plan.seconds:
         rounds, baseline = plan.config.rounds, plan.seconds["baseline"]
         each = sum(plan.seconds.values()) - baseline
