@@ -16,11 +16,11 @@ from typing import Any
 
 from results.page import table, write_block
 from results.say import MISSING
+from steer_heal_love.records import Interval
 from steer_heal_love.report.states import (
     LOOPS,
     PERPLEXITY,
     TRAIT,
-    Figure,
     read_figure,
     read_mapping,
     read_number,
@@ -126,23 +126,23 @@ def row(
     ]
 
 
-def of_base(figure: Figure | None, base: Figure | None) -> str:
+def of_base(figure: Interval | None, base: Interval | None) -> str:
     """A figure over the base's, or a dash."""
     if figure is None or base is None or base.value == 0:
         return MISSING
     return f"{figure.value / base.value:.2f}×"
 
 
-def alone(figure: Figure | None, words: Callable[[float], str]) -> str:
+def alone(figure: Interval | None, words: Callable[[float], str]) -> str:
     """A figure without its interval, or a dash."""
     return MISSING if figure is None else words(figure.value)
 
 
-def with_interval(figure: Figure | None, words: Callable[[float], str]) -> str:
+def with_interval(figure: Interval | None, words: Callable[[float], str]) -> str:
     """A figure with its interval in brackets, or a dash."""
-    if figure is None or figure.interval is None:
+    if figure is None or figure.bounds is None:
         return MISSING if figure is None else words(figure.value)
-    return "{} ({} to {})".format(*map(words, (figure.value, *figure.interval)))
+    return "{} ({} to {})".format(*map(words, (figure.value, *figure.bounds)))
 
 
 def caption(metrics: Mapping[str, Any], environment: Mapping[str, Any], made_by: str) -> str:

@@ -57,7 +57,7 @@ DOORS: dict[str, set[str]] = {
     "api": {"records", "inputs", *LM, "stages", "run_config", "budget"},
     "parallel": {"errors", "records", "lm.model", "runs"},
     "report.escape": set(),
-    "report.states": {"records", "maths", "runs"},
+    "report.states": {"records", "maths", "verdicts", "runs"},
     "report.text": {"records", "maths", "verdicts", "runs", "report.escape", "report.states"},
     "report.compare": {
         *{"errors", "records", "maths", "verdicts", "runs"},

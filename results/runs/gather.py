@@ -144,7 +144,7 @@ def _measured(entry: object, items: Mapping[str, Sequence[float | None]]) -> Mea
     for name in FIGURES:
         figure = read_figure(entry, name)
         if figure is not None:
-            figures[name] = (figure.value, *(figure.interval or (None, None)))
+            figures[name] = (figure.value, *(figure.bounds or (None, None)))
     counts = {name: known(items[name]) for name in SHARES if name in items}
     return Measured(
         figures=figures,

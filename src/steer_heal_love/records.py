@@ -187,6 +187,12 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Its ends; None where they are not known, and so infinite."""
+        known = math.isfinite(self.low) and math.isfinite(self.high)
+        return (self.low, self.high) if known else None
+
 
 @dataclass(frozen=True)
 class Cost:

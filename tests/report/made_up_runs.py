@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console, RenderableType
 
 from steer_heal_love.maths.statistics import bootstrap_mean
 from steer_heal_love.records import (
@@ -27,6 +29,8 @@ from steer_heal_love.records import (
     RoundRecord,
     Scores,
 )
+from steer_heal_love.report.states import parse_metrics
+from steer_heal_love.report.text.summary import summary_text
 from steer_heal_love.runs.as_json import GIB
 from steer_heal_love.runs.write import RunDirectory
 
@@ -110,3 +114,16 @@ def make_run(
     for r, trait in enumerate(traits):
         run.record_round(record(r, trait, perplexity))
     return path
+
+
+def printed(shown: RenderableType, width: int = 80) -> str:
+    """What a terminal of this width shows."""
+    with Path(os.devnull).open("w") as nowhere:
+        console = Console(width=width, record=True, file=nowhere)
+        console.print(shown)
+        return console.export_text()
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """The summary of a run of which `metrics.json` alone is known."""
+    return summary_text(parse_metrics(metrics), Path("runs/mine"))

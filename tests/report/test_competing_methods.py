@@ -8,12 +8,18 @@ from typing import Any
 
 import pytest
 import vl_convert
-from rich.console import Console
+from made_up_runs import printed, summary
 
-from steer_heal_love.records import AnswerPair, Axis
+from steer_heal_love.records import AnswerPair, Axis, Interval, Measurement
+from steer_heal_love.report.compare.run_row import row_of
 from steer_heal_love.report.figures.love_loop import love_loop_chart
-from steer_heal_love.report.states import Figure
-from steer_heal_love.report.text.competing_methods import read_rivals, rival_lines, rival_states
+from steer_heal_love.report.states import (
+    Run,
+    State,
+    parse_metrics,
+    without_bounds,
+)
+from steer_heal_love.report.text.competing_methods import rival_lines
 from steer_heal_love.report.text.diary import write_diary
 from steer_heal_love.report.text.ratios import ratio_to_base, times_words
 from steer_heal_love.report.text.summary import round_table, summary_text
@@ -42,29 +48,35 @@ def metrics(make_metrics: Make, make_measurement: Make) -> Any:
     return found
 
 
+def with_items(metrics: Any) -> Run:
+    return parse_metrics(metrics, lambda _round: ITEMS)
+
+
 def test_rivals_of_the_first_round(metrics: Any) -> None:
-    assert [s.condition for s in rival_states(metrics)] == ["sft", "arithmetic"]
-    sft, arithmetic = read_rivals(metrics, ITEMS)
-    assert sft.shift is not None
-    assert sft.shift.value == pytest.approx(0.61)
-    assert sft.perplexity_ratio is not None
-    assert sft.perplexity_ratio.value == pytest.approx(2.0)
-    assert sft.lead is not None
-    assert sft.lead.value == pytest.approx(0.21)
-    assert arithmetic.shift is arithmetic.lead is None
-    assert arithmetic.perplexity_ratio == Figure(8.0 / 7.4)
+    class View(RunView):
+        def items(self, round_index: int | None = None) -> Any:
+            return ITEMS
+
+    row = row_of(View(path=RUN, metrics=metrics, config={}, axis=AXIS), "run")
+    shift, ratio = row.figures["sft_shift"], row.figures["sft_perplexity_ratio"]
+    assert shift is not None
+    assert shift.value == pytest.approx(0.61)
+    assert ratio is not None
+    assert ratio.value == pytest.approx(2.0)
+    assert row.figures["arithmetic_shift"] is None
+    assert row.figures["arithmetic_perplexity_ratio"] == without_bounds(8.0 / 7.4)
 
 
 def test_runs_without_rivals(make_metrics: Make) -> None:
-    for metrics in ({}, make_metrics(0), make_metrics(1)):
-        assert rival_states(metrics) == rival_lines(metrics, ITEMS) == []
     broken = make_metrics(1)
     broken["rounds"][0]["rivals"] = {"sft": None, "stranger": {"trait_nats": 1.0}}
-    assert rival_states(broken) == []
+    for metrics in ({}, make_metrics(0), make_metrics(1), broken):
+        assert parse_metrics(metrics).rivals == ()
+        assert rival_lines(with_items(metrics)) == []
 
 
 def test_a_line_each_in_the_summary(metrics: Any) -> None:
-    title, healed, sft, arithmetic = rival_lines(metrics, ITEMS)
+    title, healed, sft, arithmetic = rival_lines(with_items(metrics))
     assert title.endswith("its rivals:")
     assert healed.startswith("  healed: trait shift +0.40 (paired 95 % interval +0.")
     assert "λ = 0" in sft
@@ -72,16 +84,12 @@ def test_a_line_each_in_the_summary(metrics: Any) -> None:
     assert "against the healed model's +0.21 (paired 95 % interval +0." in sft
     assert "perplexity 1.08 × base, loops 3 %." in arithmetic
     assert "no paired interval" in arithmetic
-    text = summary_text(metrics, RUN, first=ITEMS)
-    assert sft in text
-    assert "no paired interval" in summary_text(metrics, RUN)
+    assert sft in summary_text(with_items(metrics), RUN)
+    assert "no paired interval" in summary(metrics)
 
 
 def test_rows_of_the_table(metrics: Any) -> None:
-    console = Console(width=80, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115
-    with console.file:
-        console.print(round_table(metrics))
-    text = console.export_text()
+    text = printed(round_table(metrics))
     lines = [line.split() for line in text.splitlines() if "+0.17→+0" in line]
     assert [line[0] for line in lines] == ["0", "sft", "arith", "1"]
     assert lines[1][1:] == ["+0.17→+0.70", "14.0", "3", "%"]
@@ -99,7 +107,7 @@ def test_the_diary_tells_of_rivals_after_the_first_night(metrics: Any) -> None:
 
 
 def test_the_picture_has_a_mark_for_each(metrics: Any) -> None:
-    spec = love_loop_chart(metrics).to_dict()
+    spec = love_loop_chart(parse_metrics(metrics)).to_dict()
     points = next(x for x in spec["vconcat"][0]["layer"] if x["mark"]["type"] == "point")
     values = points["data"]["values"]
     rivals = [v for v in values if v["position"] not in range(5)]
@@ -113,28 +121,33 @@ def test_the_picture_has_a_mark_for_each(metrics: Any) -> None:
     assert "adapter arithmetic" in svg
 
 
-def test_the_stored_ratio_comes_first(make_measurement: Make) -> None:
-    base, healed = make_measurement(0, 5.0), make_measurement(0, 6.0)
-    assert ratio_to_base(healed, base) == Figure(1.2)
-    paired = ratio_to_base(healed, base, [6.0, 12.0, 9.0], [5.0, 10.0, 7.5])
+def state(perplexity: float, *items: float, **figures: Interval) -> State:
+    figures = {"perplexity": without_bounds(perplexity), **figures}
+    return State(0, "x", None, Measurement(figures, {"perplexity": items}))
+
+
+def test_the_stored_ratio_comes_first() -> None:
+    base, healed = state(5.0), state(6.0)
+    assert ratio_to_base(healed, base) == without_bounds(1.2)
+    paired = ratio_to_base(state(6.0, 6.0, 12.0, 9.0), state(5.0, 5.0, 10.0, 7.5))
     assert paired is not None
-    assert paired.interval == pytest.approx((1.2, 1.2))
-    healed["perplexity_ratio"] = 1.3
-    healed["intervals"]["perplexity_ratio"] = [1.1, 1.5]
-    found = ratio_to_base(healed, base, [6.0, 12.0], [5.0, 10.0])
-    assert found == Figure(1.3, (1.1, 1.5))
+    assert paired.bounds == pytest.approx((1.2, 1.2))
+    stored = Interval(1.3, 1.1, 1.5)
+    found = ratio_to_base(state(6.0, 6.0, 12.0, perplexity_ratio=stored), state(5.0, 5.0, 10.0))
+    assert found == stored
     assert times_words(found) == "1.30 × base (1.10 to 1.50)"
-    assert ratio_to_base(None, base) is ratio_to_base(healed, {"perplexity": 0}, name="x") is None
+    assert ratio_to_base(None, base) is ratio_to_base(healed, None) is None
+    assert ratio_to_base(healed, base, "x") is ratio_to_base(healed, state(0.0)) is None
 
 
 def test_ratio_and_long_answers_in_the_summary(make_metrics: Make) -> None:
     metrics = make_metrics(1)
     healed, base = metrics["rounds"][0]["healed"], metrics["base"]
-    assert "long" not in summary_text(metrics, RUN)
+    assert "long" not in summary(metrics)
     healed |= {"perplexity_ratio": 1.3, "long_loop_share": 0.25, "long_perplexity_ratio": 1.9}
     healed["intervals"] |= {"perplexity_ratio": [1.2, 1.4], "long_loop_share": [0.1, 0.4]}
     base["long_loop_share"] = 0.02
-    text = summary_text(metrics, RUN)
+    text = summary(metrics)
     assert (
         "1.30 times the base model's (95 % interval 1.20 to 1.40; over the limit of 1.25 times)."
     ) in text

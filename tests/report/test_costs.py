@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from made_up_runs import make_run
 
 from steer_heal_love.report.page.setup import setup_of
+from steer_heal_love.report.states import Round, parse_metrics, parse_run
 from steer_heal_love.report.text.costs import HEAD, TITLE, cost_grid, cost_section
 from steer_heal_love.report.text.diary import write_diary
 from steer_heal_love.runs.read import read_run
 
 
-def rounds(*entries: dict[str, Any]) -> dict[str, Any]:
-    return {"rounds": list(entries)}
+def rounds(*entries: dict[str, Any]) -> tuple[Round, ...]:
+    return parse_metrics({"rounds": list(entries)}).rounds
 
 
 ONE = {
@@ -67,10 +68,10 @@ def test_a_stage_of_the_first_round_alone_is_not_missed_in_the_others() -> None:
     assert rivals == ("rivals", "1.0", "1", "1", "1.00")
 
 
-@pytest.mark.parametrize("metrics", [{}, rounds(), rounds({}), rounds({"wall_s": None})])
-def test_where_nothing_is_known_there_is_no_table(metrics: dict[str, Any]) -> None:
-    assert cost_grid(metrics).rows == ()
-    assert cost_section(metrics) == []
+@pytest.mark.parametrize("known", [rounds(), rounds({}), rounds({"wall_s": None})])
+def test_where_nothing_is_known_there_is_no_table(known: tuple[Round, ...]) -> None:
+    assert cost_grid(known).rows == ()
+    assert cost_section(known) == []
 
 
 JSON = st.recursive(
@@ -82,9 +83,9 @@ JSON = st.recursive(
 
 @given(wall=JSON, tokens=JSON, peak=JSON)
 def test_any_figures_make_whole_rows(wall: Any, tokens: Any, peak: Any) -> None:
-    metrics = rounds({"wall_s": wall, "tokens": tokens, "peak_gib": peak})
-    assert all(len(row) == len(HEAD) for row in cost_grid(metrics).rows)
-    for block in cost_section(metrics)[1:2]:
+    known = rounds({"wall_s": wall, "tokens": tokens, "peak_gib": peak})
+    assert all(len(row) == len(HEAD) for row in cost_grid(known).rows)
+    for block in cost_section(known)[1:2]:
         assert len({line.replace("\\|", "").count("|") for line in block.split("\n")}) == 1
 
 
@@ -92,10 +93,16 @@ def test_diary_and_page_have_the_table(
     tmp_path: Path, make_metrics: Callable[..., dict[str, Any]]
 ) -> None:
     run = make_run(tmp_path / "run", (0.5, 0.6))
-    diary = write_diary(read_run(run))
+    view = read_run(run)
+    diary = write_diary(view)
     assert f"## {TITLE}" in diary
     assert "| heal | 120.0 | 60,000 | 500 | 3.00 |" in diary
-    assert ("steer", "6.0", "12,000", "2,000", "1.00") in setup_of(
-        read_run(run, damaged_ok=True)
-    ).costs.rows
-    assert cost_grid(make_metrics(1)).rows[0] == ("steer", "3.1", "–", "–", "–")
+    costs = setup_of(view, parse_run(view)).costs
+    assert ("steer", "6.0", "12,000", "2,000", "1.00") in costs.rows
+    assert cost_grid(parse_metrics(make_metrics(1)).rounds).rows[0] == (
+        "steer",
+        "3.1",
+        "–",
+        "–",
+        "–",
+    )

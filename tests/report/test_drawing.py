@@ -18,6 +18,7 @@ from steer_heal_love.report.figures.drawing import (
     save_twins,
 )
 from steer_heal_love.report.figures.love_loop import love_loop_plot
+from steer_heal_love.report.states import parse_metrics
 
 
 def luminance(colour: str) -> float:
@@ -46,7 +47,7 @@ def test_runs_differ_in_more_than_colour() -> None:
 
 
 def test_twins(tmp_path: Path, make_metrics: Callable[..., Any]) -> None:
-    files = save_twins([love_loop_plot(make_metrics(1))], tmp_path / "figures")
+    files = save_twins([love_loop_plot(parse_metrics(make_metrics(1)))], tmp_path / "figures")
     assert [f.name for f in files] == ["love_loop.svg", "love_loop.png"]
     svg, png = (f.read_bytes() for f in files)
     assert svg.startswith(b"<svg")
@@ -54,5 +55,5 @@ def test_twins(tmp_path: Path, make_metrics: Callable[..., Any]) -> None:
     width = float(re.search(rb'width="([\d.]+)"', svg)[1])  # type: ignore[index]
     assert int.from_bytes(png[16:20]) == pytest.approx(2 * width, abs=2)
     first = [f.read_bytes() for f in files]
-    save_twins([love_loop_plot(make_metrics(1))], tmp_path / "figures")
+    save_twins([love_loop_plot(parse_metrics(make_metrics(1)))], tmp_path / "figures")
     assert [f.read_bytes() for f in files] == first

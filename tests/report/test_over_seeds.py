@@ -15,8 +15,8 @@ from scipy import stats
 from steer_heal_love.commands import compare as command
 from steer_heal_love.report.compare.compare import compare_runs
 from steer_heal_love.report.compare.comparison import comparison_csv, comparison_markdown
-from steer_heal_love.report.compare.over_seeds import is_finished
 from steer_heal_love.report.compare.run_row import RunRow
+from steer_heal_love.report.states import parse_run
 from steer_heal_love.runs.read import read_run
 
 TRAITS = (0.8, 1.0, 1.3)
@@ -48,7 +48,7 @@ def test_mean_and_t_interval_over_the_runs(three: list[Path]) -> None:
     assert shift is not None
     assert shift.value == pytest.approx(sum(values) / 3)
     expected = stats.t.interval(0.95, 2, sum(values) / 3, stats.sem(values))
-    assert shift.interval == pytest.approx(expected)
+    assert shift.bounds == pytest.approx(expected)
     assert group.wall_s == single[0].wall_s
 
 
@@ -56,7 +56,7 @@ def test_where_all_agree_there_is_no_interval(three: list[Path]) -> None:
     group = rows_of(three)[-1]
     loops = group.figures["loops_healed"]
     assert loops is not None
-    assert (loops.value, loops.interval) == (0.0, None)
+    assert (loops.value, loops.bounds) == (0.0, None)
 
 
 def test_bounds_stay_inside_what_a_share_can_be(tmp_path: Path) -> None:
@@ -68,9 +68,9 @@ def test_bounds_stay_inside_what_a_share_can_be(tmp_path: Path) -> None:
     found = rows_of(paths)[-1].figures["loops_healed"]
     assert found is not None
     assert found.value == pytest.approx(0.1)
-    assert found.interval is not None
-    assert found.interval[0] == 0.0
-    assert 0.1 < found.interval[1] <= 1.0
+    assert found.bounds is not None
+    assert found.low == 0.0
+    assert 0.1 < found.high <= 1.0
 
 
 def test_answers_are_counted(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_unfinished_runs_are_left_out(tmp_path: Path) -> None:
     metrics = json.loads((paths[2] / "metrics.json").read_text())
     metrics["rounds"][-1]["stopped"] = "too many loops"
     (paths[2] / "metrics.json").write_text(json.dumps(metrics))
-    assert is_finished(read_run(paths[2]))
+    assert parse_run(read_run(paths[2])).is_finished
     assert rows_of(paths)[-1].name == "3 seeds: s0, s1, s2; 1 left out"
     assert rows_of(paths)[-1].rounds == "1, 2"
 

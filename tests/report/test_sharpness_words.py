@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_runs import AXIS, make_run
-from rich.console import Console
+from made_up_runs import AXIS, make_run, printed, summary
 
+from steer_heal_love.records import Interval
 from steer_heal_love.report.compare.compare import compare_runs, notes
 from steer_heal_love.report.compare.comparison import comparison_csv, table_of
 from steer_heal_love.report.figures.axis_map import choose_measures
 from steer_heal_love.report.figures.love_loop import love_loop_plot
 from steer_heal_love.report.page.document import run_page
 from steer_heal_love.report.page.headline import headline_of
-from steer_heal_love.report.states import Figure
+from steer_heal_love.report.states import parse_metrics, parse_run, without_bounds
 from steer_heal_love.report.text.diary import write_diary
 from steer_heal_love.report.text.ratios import ratio_to_base
 from steer_heal_love.report.text.sharpness import UNMATCHED, is_sharpened, low_perplexity_words
-from steer_heal_love.report.text.summary import round_table, summary_text
+from steer_heal_love.report.text.summary import round_table
 from steer_heal_love.report.text.validity import instrument_of
 from steer_heal_love.runs.read import RunView, read_run
 
@@ -60,10 +60,7 @@ def measure(state: Any, shift: float) -> None:
 
 
 def test_the_table_has_the_matched_trait_and_the_raw_one_beside_it(make_metrics: Make) -> None:
-    console = Console(width=80, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115
-    with console.file:
-        console.print(round_table(matched(make_metrics(2))))
-    text = console.export_text()
+    text = printed(round_table(matched(make_metrics(2))))
     assert "…" not in text
     row = next(line for line in text.splitlines() if "1 healed" in line)
     assert row.split() == [
@@ -77,14 +74,12 @@ def test_an_older_run_says_that_a_sharper_model_scores_higher(
 ) -> None:
     metrics = make_metrics(1)
     view = RunView(path=RUN, metrics=metrics, config={}, axis=AXIS)
-    console = Console(width=200, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115
-    with console.file:
-        console.print(round_table(metrics))
-    assert UNMATCHED in " ".join(console.export_text().split())
-    assert UNMATCHED in summary_text(metrics, RUN)
+    text = printed(round_table(metrics), 200)
+    assert UNMATCHED in " ".join(text.split())
+    assert UNMATCHED in summary(metrics)
     assert UNMATCHED in write_diary(view)
     old = read_run(make_run(tmp_path / "run", (0.5,)))
-    assert UNMATCHED in run_page(old, [love_loop_plot(metrics)])
+    assert UNMATCHED in run_page(old, [love_loop_plot(parse_metrics(metrics))])
     rows = compare_runs([old])
     assert UNMATCHED in notes(rows)
     assert not {"T*", "sharpened", "raw trait, healed"} & set(table_of(rows)[0])
@@ -92,7 +87,7 @@ def test_an_older_run_says_that_a_sharper_model_scores_higher(
 
 def test_a_matched_run_says_what_it_owes_to_sharpness(make_metrics: Make) -> None:
     metrics = matched(make_metrics(1, trait=0.7, perplexity=7.4))
-    text = summary_text(metrics, RUN)
+    text = summary(metrics)
     assert UNMATCHED not in text
     assert "Its entropy is −0.60 nats a token against base (95 % interval −0.70 to −0.50)" in text
     assert "the same at temperature 1.30." in text
@@ -102,7 +97,7 @@ def test_a_matched_run_says_what_it_owes_to_sharpness(make_metrics: Make) -> Non
     diary = write_diary(RunView(path=RUN, metrics=metrics, config={}, axis=AXIS))
     assert r"entropy −0.60 nats per token against base (T\* = 1.30, raw trait +1.00)" in diary
     assert "taken at the base model's entropy" in diary
-    plot = love_loop_plot(metrics)
+    plot = love_loop_plot(parse_metrics(metrics))
     assert plot.table.head[3:8] == ("raw trait", "T*", "entropy − base", "H + KL", "trait /√KL")
     assert plot.table.rows[-2][3:8] == ("+1.00", "1.30", "−0.60", "1.50 + 0.50 = 2.00", "+0.53")
     assert all(len(row) == len(plot.table.head) for row in plot.table.rows)
@@ -112,7 +107,7 @@ def test_a_base_entropy_at_no_temperature_leaves_the_trait_out(make_metrics: Mak
     metrics = matched(make_metrics(1))
     for name in ("trait_nats", "temperature_match"):
         del metrics["rounds"][0]["healed"][name]
-    text = summary_text(metrics, RUN)
+    text = summary(metrics)
     assert "No conclusion: the trait was not measured." in text
     assert "the same at no temperature." in text
 
@@ -130,11 +125,13 @@ def test_a_perplexity_below_base(shift: float | None, words: str, make_metrics: 
     metrics = make_metrics(1, trait=0.7, perplexity=5.3)
     if shift is not None:
         matched(metrics, shift)
-    healed = metrics["rounds"][0]["healed"]
-    assert low_perplexity_words(healed, Figure(5.3 / 7.4)) == words
-    assert low_perplexity_words(healed, Figure(1.1)) == low_perplexity_words(healed, None) == ""
+    healed = parse_metrics(metrics).healed
+    assert healed is not None
+    assert low_perplexity_words(healed, without_bounds(5.3 / 7.4)) == words
+    assert low_perplexity_words(healed, without_bounds(1.1)) == ""
+    assert low_perplexity_words(healed, None) == ""
     assert is_sharpened(healed) == {None: None, -0.6: True}.get(shift, False)
-    text = summary_text(metrics, RUN)
+    text = summary(metrics)
     assert ("about as coherent as base" in text) == (not words)
     assert f"0.72 times the base model's{f' ({words})' if words else ''}." in text
     diary = write_diary(RunView(path=RUN, metrics=metrics, config={}, axis=AXIS))
@@ -145,12 +142,12 @@ def test_the_page_of_a_sharpened_model_shows_no_green(tmp_path: Path) -> None:
     view = read_run(make_run(tmp_path / "run", (0.5,), perplexity=5.3))
     matched(view.metrics)
     view.metrics["verdicts"] = {"sharpened": SHARPENED}  # type: ignore[index]
-    headline = headline_of(view)
+    headline = headline_of(view, parse_run(view))
     assert headline.tiles[0].unit == "nats per token, at base's entropy"
     assert "raw " in headline.tiles[0].note
     assert [tile.is_open for tile in headline.tiles] == [False, True, False, False]
     assert "no sign of coherence" in headline.tiles[1].note
-    page = run_page(view, [love_loop_plot(view.metrics)])
+    page = run_page(view, [love_loop_plot(parse_metrics(view.metrics))])
     assert 'class="to open">5.3<' in page
     assert 'class="answer neutral yes">yes<' in page
     assert "Is the healed model sharper than base?" in page
@@ -169,17 +166,22 @@ def test_entropy_is_no_measure_of_the_trait(make_metrics: Make) -> None:
     metrics = matched(make_metrics(1))
     for state in (metrics["base"], metrics["rounds"][0]["healed"]):
         state["persona_nats"] = state["trait_nats"]
-    assert set(choose_measures(metrics) or ()) == {"trait_nats", "persona_nats"}
+    assert set(choose_measures(parse_metrics(metrics)) or ()) == {"trait_nats", "persona_nats"}
     assert instrument_of("trait_raw_nats") == "trait_nats"
     assert instrument_of("kl_matched_nats") is instrument_of("entropy_shift_nats") is None
 
 
 def test_the_ratio_is_of_what_the_figure_is(make_measurement: Make) -> None:
-    base, healed = make_measurement(0, 5.0), make_measurement(0, 6.0)
-    own, theirs = [1.0, 2.0, 16.0], [1.0, 1.0, 1.0]
-    old = ratio_to_base(healed, base, own, theirs)
-    healed["perplexity_median"] = 2.0
-    new = ratio_to_base(healed, base, own, theirs)
+    metrics = {"base": make_measurement(0, 5.0), "rounds": [{"healed": make_measurement(0, 6.0)}]}
+    items = {"base": {"perplexity": [1.0] * 3}, "healed": {"perplexity": [1.0, 2.0, 16.0]}}
+
+    def ratio() -> Interval | None:
+        run = parse_metrics(metrics, lambda _round: items)
+        return ratio_to_base(run.healed, run.base)
+
+    old = ratio()
+    metrics["rounds"][0]["healed"]["perplexity_median"] = 2.0
+    new = ratio()
     assert old is not None
     assert new is not None
     assert (old.value, new.value) == (2.0, pytest.approx(32 ** (1 / 3)))

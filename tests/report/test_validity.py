@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import vl_convert
-from rich.console import Console
+from made_up_runs import printed, summary
 
 from steer_heal_love.records import AnswerPair, Axis
 from steer_heal_love.report.figures.love_loop import love_loop_chart
+from steer_heal_love.report.states import parse_metrics
 from steer_heal_love.report.text.diary import write_diary
-from steer_heal_love.report.text.summary import round_table, summary_of, summary_text
+from steer_heal_love.report.text.summary import round_table, summary_of
 from steer_heal_love.report.text.validity import (
     UNCLEAR,
     instrument_of,
@@ -68,20 +69,19 @@ def test_what_a_figure_rests_on(figure: str, instrument: str | None) -> None:
 
 def test_the_mark_follows_the_verdict() -> None:
     metrics = judged({}, trait_nats="yes", persona_nats="no", forced_choice="cannot tell")
-    assert mark_of(metrics, "trait_nats") == ""
-    assert mark_of(metrics, "persona_nats") == INVALID
-    assert mark_of(metrics, "care_nats") == UNCLEAR
-    assert mark_of(metrics, "p_ans_any") == mark_of(metrics, "perplexity") == ""
-    assert mark_words("x", metrics, "persona_nats") == f"x ({INVALID})"
-    assert mark_words("x", metrics, "trait_nats") == "x"
+    verdicts = parse_metrics(metrics).verdicts
+    assert mark_of(verdicts, "trait_nats") == ""
+    assert mark_of(verdicts, "persona_nats") == INVALID
+    assert mark_of(verdicts, "care_nats") == UNCLEAR
+    assert mark_of(verdicts, "p_ans_any") == mark_of(verdicts, "perplexity") == ""
+    assert mark_words("x", verdicts, "persona_nats") == f"x ({INVALID})"
+    assert mark_words("x", verdicts, "trait_nats") == "x"
     assert mark_of({}, "trait_nats") == ""
 
 
 def test_broken_verdicts_are_no_verdicts() -> None:
-    assert (
-        validity_answer({"verdicts": {"valid.trait_nats": {"answer": ["x"]}}}, "trait_nats") == ""
-    )
-    assert validity_answer({"verdicts": [1]}, "trait_nats") == ""
+    for broken in ({"valid.trait_nats": {"answer": ["x"]}}, {"valid.trait_nats": "yes"}, [1]):
+        assert parse_metrics({"verdicts": broken}).verdicts == {}
 
 
 @pytest.mark.parametrize(
@@ -90,19 +90,12 @@ def test_broken_verdicts_are_no_verdicts() -> None:
 )
 def test_older_runs_judged_each_foundation(answers: tuple[str, str], combined: str) -> None:
     metrics = judged({}, p_care=answers[0], p_authority=answers[1])
-    assert validity_answer(metrics, "forced_choice") == combined
-
-
-def shown(metrics: dict[str, Any]) -> str:
-    console = Console(width=80, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115
-    with console.file:
-        console.print(round_table(metrics))
-    return console.export_text()
+    assert validity_answer(parse_metrics(metrics).verdicts, "forced_choice") == combined
 
 
 def test_every_page_shows_the_mark(make_metrics: Make) -> None:
     metrics = judged(with_profile(make_metrics(2)), trait_nats="no", forced_choice="no")
-    assert "not valid on" in shown(metrics)
+    assert "not valid on" in printed(round_table(metrics))
     text = summary_of(view_of(metrics))
     assert "No conclusion: on this model" in text
     assert f"The trait ({INVALID}) went from" in text
@@ -114,7 +107,7 @@ def test_every_page_shows_the_mark(make_metrics: Make) -> None:
     assert diary.count(f"nats per token (**{INVALID}**;") == 7
     assert f"## Moral vignettes, forced choice ({INVALID})" in diary
     assert "| care | should rise | −1.30 (−1.40 to −1.20) | −0.60 (−0.70 to −0.50) |" in diary
-    chart = love_loop_chart(metrics)
+    chart = love_loop_chart(parse_metrics(metrics))
     title = chart.to_dict()["title"]["text"]
     assert f"Trait ‘love’ on smollm2 ({INVALID})" in " ".join(title)
     assert vl_convert.vegalite_to_svg(chart.to_dict()).count(INVALID) >= 2
@@ -122,15 +115,19 @@ def test_every_page_shows_the_mark(make_metrics: Make) -> None:
 
 def test_no_mark_on_valid_instruments(make_metrics: Make) -> None:
     metrics = judged(with_profile(make_metrics(1)), trait_nats="yes", forced_choice="yes")
-    pages = [shown(metrics), summary_of(view_of(metrics)), write_diary(view_of(metrics))]
-    pages.append(vl_convert.vegalite_to_svg(love_loop_chart(metrics).to_dict()))
+    pages = [
+        printed(round_table(metrics)),
+        summary_of(view_of(metrics)),
+        write_diary(view_of(metrics)),
+    ]
+    pages.append(vl_convert.vegalite_to_svg(love_loop_chart(parse_metrics(metrics)).to_dict()))
     for page in pages:
         assert "not valid" not in page
     assert "It worked" in pages[1]
 
 
 def test_too_few_items_are_no_proof(make_metrics: Make) -> None:
-    text = summary_text(judged(make_metrics(1), trait_nats="cannot tell"), Path("run"))
+    text = summary(judged(make_metrics(1), trait_nats="cannot tell"))
     assert "No conclusion" in text
     assert f"The trait ({UNCLEAR})" in text
 

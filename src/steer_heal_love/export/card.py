@@ -16,12 +16,13 @@ from steer_heal_love.export.fidelity import Fidelity
 from steer_heal_love.export.licence import Licence
 from steer_heal_love.export.lora import SERVED_RANKS
 from steer_heal_love.export.student import Student
+from steer_heal_love.records import Interval
 from steer_heal_love.report.escape import escape_markdown
 from steer_heal_love.report.states import (
     LOOPS,
     PERPLEXITY,
     TRAIT,
-    Figure,
+    parse_metrics,
     read_figure,
     read_mapping,
     read_rounds,
@@ -94,7 +95,7 @@ def _facts(kind: str, student: Student, result: ExportResult, licence: Licence) 
         "round": student.round,
         "figures": _figure_rows(view.metrics, student.entry),
         "fidelity": " ".join([*result.costs, *_fidelity_words(result.fidelity)]),
-        "verdicts": verdict_lines(view.metrics)[2:],
+        "verdicts": verdict_lines(parse_metrics(view.metrics).verdicts)[2:],
         "barrier": f"{heal.get('aggregate')} of the {heal.get('divergence')} KL divergence, "
         f"τ = {heal.get('tau')} nats, λ = {heal.get('lam')}",
         "seed": number(view.metrics.get("seed"), 0),
@@ -128,18 +129,18 @@ def _figure_rows(metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[l
     for name, words, show in _FIGURES:
         figures = [read_figure(measurement, name) for measurement in measured]
         if any(figures):
-            mark = mark_of(metrics, name)
+            mark = mark_of(parse_metrics(metrics).verdicts, name)
             head = f"{words} (**{mark}**)" if mark else words
             rows.append([head, *(_cell(figure, show) for figure in figures)])
     return rows
 
 
-def _cell(figure: Figure | None, show: Any) -> str:
+def _cell(figure: Interval | None, show: Any) -> str:
     if figure is None:
         return "–"
-    if figure.interval is None:
+    if figure.bounds is None:
         return str(show(figure.value))
-    low, high = figure.interval
+    low, high = figure.bounds
     return f"{show(figure.value)} ({show(low)} to {show(high)})"
 
 

@@ -1,36 +1,27 @@
-"""The figures of a run's metrics, read from plain JSON data that may be unfinished."""
+"""A run as records, read from plain JSON data that may be unfinished."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
 
-from steer_heal_love.maths.statistics import paired_bootstrap
-from steer_heal_love.records import Interval
+from steer_heal_love.maths.paired import paired_difference
+from steer_heal_love.records import Interval, Measurement
+from steer_heal_love.runs.read import RunView
+from steer_heal_love.verdicts import Answer, Verdict
 
 TRAIT = "trait_nats"
 RAW = "trait_raw_nats"  # the trait at temperature 1; older runs hold it under the name `TRAIT`
 PERPLEXITY = "perplexity"
 LOOPS = "loop_share"
 
+# The rivals of the first round's heal, with their places in the picture, beside the healed model.
+RIVAL_PLACES = {"sft": 1.7, "arithmetic": 2.3}
+
 # condition → instrument → one value per item, None where an item has none
 Items = Mapping[str, Mapping[str, Sequence[float | None]]]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """An estimate with its 95 % interval, where it has one with finite bounds."""
-
-    value: float
-    interval: tuple[float, float] | None = None
-
-    def overlaps(self, other: Figure) -> bool | None:
-        """Whether the two intervals share a point; None where one is missing."""
-        if self.interval is None or other.interval is None:
-            return None
-        return self.interval[0] <= other.interval[1] and other.interval[0] <= self.interval[1]
 
 
 @dataclass(frozen=True)
@@ -38,18 +29,167 @@ class State:
     """One state of the model on its way: base, or a round's steered or healed model."""
 
     position: float  # 0 base, 1 + 2 r steered, 2 + 2 r healed
-    condition: str  # base, steered or healed; in the first round also a rival's name
-    round: int | None  # from 0; None for base
-    measurement: Mapping[str, Any]
+    condition: str  # base, prompt_pos, prompt_neg, steered or healed; a rival's name
+    round: int | None  # from 0; None for base, prompted or not
+    measured: Measurement
 
     @property
     def name(self) -> str:
         """The state in words."""
         return self.condition if self.round is None else f"round {self.round} {self.condition}"
 
-    def figure(self, name: str) -> Figure | None:
+    def figure(self, name: str) -> Interval | None:
         """A figure of this state, where it was measured."""
-        return read_figure(self.measurement, name)
+        return self.measured.figures.get(name)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What is known of a round; what is not is None or missing."""
+
+    number: int
+    dose: float | None
+    kept: float | None
+    total: float | None
+    heal: Mapping[str, Any]  # its figures over the last quarter: nll, divergence, over_tau
+    steered: State | None
+    healed: State | None
+    rivals: tuple[State, ...]  # other ways from the same texts to an adapter; of the first round
+    costs: Mapping[str, Mapping[str, Any]]  # wall_s, tokens, peak_gib, by stage
+    cosine_first: float
+    notes: tuple[str, ...]
+    stopped: object  # why the loop ended after it; empty where it did not
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of a run."""
+
+    axis: object = None
+    model: object = None
+    seed: object = None
+    tau: float | None = None
+    wanted: float | None = None  # rounds that it was to have
+    base: State | None = None
+    prompt_pos: State | None = None
+    prompt_neg: State | None = None
+    rounds: tuple[Round, ...] = ()
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+
+    @property
+    def states(self) -> list[State]:
+        """The measured states in the order of the method: base, then steered and healed."""
+        every = [self.base, *(s for r in self.rounds for s in (r.steered, r.healed))]
+        return [state for state in every if state is not None]
+
+    @property
+    def healed(self) -> State | None:
+        """The newest healed state."""
+        return next((r.healed for r in reversed(self.rounds) if r.healed), None)
+
+    @property
+    def rivals(self) -> tuple[State, ...]:
+        """The rivals of the first round's heal; none in runs without them."""
+        return self.rounds[0].rivals if self.rounds else ()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all its rounds are healed, or the coherence floor ended it early."""
+        if not self.rounds or self.rounds[-1].healed is None:
+            return False
+        return bool(self.rounds[-1].stopped) or len(self.rounds) >= (self.wanted or 0)
+
+
+def parse_run(view: RunView) -> Run:
+    """The run of a directory, with the values per item that it holds.
+
+    Raises:
+        RunError: a file of the run is broken.
+    """
+    settings = {
+        "axis": view.metrics.get("axis") or view.axis.name,
+        "model": view.metrics.get("model") or view.config.get("model"),
+        "seed": view.config.get("seed", view.metrics.get("seed")),
+    }
+    if read_number(view.metrics.get("tau")) is None:
+        settings["tau"] = read_mapping(view.config.get("heal")).get("tau")
+    wanted = read_number(view.config.get("rounds"))
+    return parse_metrics({**view.metrics, **settings}, view.items, wanted=wanted)
+
+
+def parse_metrics(
+    metrics: Mapping[str, Any],
+    items_of: Callable[[int | None], Items] = lambda _round: {},
+    *,
+    wanted: float | None = None,
+) -> Run:
+    """The run of a `metrics.json`; an unfinished one will do.
+
+    Args:
+        items_of: the values per item of the baseline and of a round, by its number; None: of the
+            last.
+        wanted: rounds that it was to have.
+    """
+    of_base = items_of(None)
+
+    def prompted(condition: str) -> State | None:
+        return _state(0, condition, None, metrics.get(condition), of_base)
+
+    return Run(
+        axis=metrics.get("axis"),
+        model=metrics.get("model"),
+        seed=metrics.get("seed"),
+        tau=read_number(metrics.get("tau")),
+        wanted=wanted,
+        base=prompted("base"),
+        prompt_pos=prompted("prompt_pos"),
+        prompt_neg=prompted("prompt_neg"),
+        rounds=tuple(_round(e, i, items_of) for i, e in enumerate(read_rounds(metrics))),
+        verdicts=_verdicts(metrics.get("verdicts")),
+    )
+
+
+def _round(entry: Mapping[str, Any], index: int, items_of: Callable[[int | None], Items]) -> Round:
+    number = int(read_number(entry.get("round")) or index)
+    items, notes = items_of(number), entry.get("notes")
+    rivals = read_mapping(entry.get("rivals")) if index == 0 else {}
+    others = (_state(at, n, 0, rivals.get(n), items) for n, at in RIVAL_PLACES.items())
+    return Round(
+        number=number,
+        dose=read_number(entry.get("dose")),
+        kept=read_number(entry.get("kept")),
+        total=read_number(entry.get("total")),
+        heal=read_mapping(entry.get("heal")),
+        steered=_state(2 * index + 1, "steered", index, entry.get("steered"), items),
+        healed=_state(2 * index + 2, "healed", index, entry.get("healed"), items),
+        rivals=tuple(state for state in others if state is not None),
+        costs={name: read_mapping(entry.get(name)) for name in ("wall_s", "tokens", "peak_gib")},
+        cosine_first=read_number(entry.get("cosine_first")) or 0.0,
+        notes=tuple(map(str, notes)) if isinstance(notes, list) else (),
+        stopped=entry.get("stopped"),
+    )
+
+
+def _state(
+    position: float, condition: str, index: int | None, measurement: object, items: Items
+) -> State | None:
+    """A state with its values per item; None where it was not measured."""
+    raw = read_mapping(measurement)
+    if not raw:
+        return None
+    figures = {name: f for name in raw if (f := read_figure(raw, name)) is not None}
+    values = {k: tuple(map(read_number, v)) for k, v in items.get(condition, {}).items()}
+    return State(position, condition, index, Measurement(figures, values))
+
+
+def _verdicts(judged: object) -> dict[str, Verdict]:
+    """The verdicts that a run holds; without those that are none of the three answers."""
+    known = {str(k): read_mapping(v) for k, v in read_mapping(judged).items()}
+    return {
+        name: Verdict(v["answer"], {}, None, str(v.get("rule") or ""), str(v.get("words") or ""))
+        for name, v in known.items()
+        if v.get("answer") in get_args(Answer)
+    }
 
 
 def read_number(value: object) -> float | None:
@@ -59,22 +199,21 @@ def read_number(value: object) -> float | None:
     return float(value)
 
 
-def read_figure(measurement: object, name: str) -> Figure | None:
-    """A figure of a measurement with its interval; None where it was not measured."""
+def read_figure(measurement: object, name: str) -> Interval | None:
+    """A figure of a measurement, without bounds where it has none; None: it was not measured."""
     value = read_number(read_mapping(measurement).get(name))
     if value is None:
         return None
     bounds = read_mapping(read_mapping(measurement).get("intervals")).get(name)
     if not isinstance(bounds, list | tuple) or len(bounds) != 2:
-        return Figure(value)
+        return without_bounds(value)
     low, high = read_number(bounds[0]), read_number(bounds[1])
-    return Figure(value) if low is None or high is None else Figure(value, (low, high))
+    return without_bounds(value) if low is None or high is None else Interval(value, low, high)
 
 
-def figure_of(interval: Interval) -> Figure:
-    """An interval as a figure, without bounds where they are not finite."""
-    bounded = math.isfinite(interval.low) and math.isfinite(interval.high)
-    return Figure(interval.value, (interval.low, interval.high) if bounded else None)
+def without_bounds(value: float) -> Interval:
+    """An estimate of which nobody knows how far it may be off."""
+    return Interval(value, -math.inf, math.inf)
 
 
 def read_mapping(value: object) -> Mapping[str, Any]:
@@ -88,33 +227,15 @@ def read_rounds(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [read_mapping(r) for r in rounds] if isinstance(rounds, list | tuple) else []
 
 
-def pipeline_states(metrics: Mapping[str, Any]) -> list[State]:
-    """The measured states in the order of the method: base, then steered and healed each round."""
-    measured = [State(0, "base", None, read_mapping(metrics.get("base")))]
-    for r, entry in enumerate(read_rounds(metrics)):
-        for offset, condition in enumerate(("steered", "healed"), start=1):
-            measurement = read_mapping(entry.get(condition))
-            measured.append(State(2 * r + offset, condition, r, measurement))
-    return [state for state in measured if state.measurement]
+def paired_shift(before: State | None, after: State | None, name: str = TRAIT) -> Interval | None:
+    """The mean difference per item between two states, after − before, with its interval.
 
-
-def last_healed(metrics: Mapping[str, Any]) -> State | None:
-    """The newest healed state."""
-    healed = [state for state in pipeline_states(metrics) if state.condition == "healed"]
-    return healed[-1] if healed else None
-
-
-def paired_shift(items: Items, before: str, after: str, name: str = TRAIT) -> Interval | None:
-    """The mean difference per item between two conditions, after − before, with its interval.
-
-    None where the conditions do not hold the same items, or fewer than two have a value in both.
+    None where the two do not hold the same items, or fewer than two have a value in both.
     """
-    old, new = items.get(before, {}).get(name, ()), items.get(after, {}).get(name, ())
-    if len(old) != len(new):
+    if before is None or after is None:
         return None
-    pairs = [(read_number(a), read_number(b)) for a, b in zip(old, new, strict=True)]
-    shifts = [b - a for a, b in pairs if a is not None and b is not None]
-    return paired_bootstrap(shifts) if len(shifts) > 1 else None
+    now, then = (state.measured.items.get(name, ()) for state in (after, before))
+    return paired_difference(now, then)
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,11 @@ def plots_of(view: RunView) -> list[Plot]:
     from steer_heal_love.report.figures.doses import doses_plot
     from steer_heal_love.report.figures.heal_curves import heal_plot
     from steer_heal_love.report.figures.love_loop import love_loop_plot
+    from steer_heal_love.report.states import parse_run
 
-    metrics = view.metrics
-    plots = (axis_map_plot(metrics), doses_plot(metrics), heal_plot(view))
-    return [love_loop_plot(metrics), *(plot for plot in plots if plot is not None)]
+    run = parse_run(view)
+    plots = (axis_map_plot(run), doses_plot(run), heal_plot(view, run))
+    return [love_loop_plot(run), *(plot for plot in plots if plot is not None)]
 
 
 def write_comparison_page(paths: Sequence[Path], out: Path, *, force: bool = False) -> list[Path]:

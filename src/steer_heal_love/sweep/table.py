@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steer_heal_love.errors import AxisError, RunError
-from steer_heal_love.report.states import LOOPS, PERPLEXITY, TRAIT, last_healed, read_figure
+from steer_heal_love.report.states import LOOPS, PERPLEXITY, TRAIT, parse_metrics
 from steer_heal_love.report.text.words import number, one_line, percent
 from steer_heal_love.runs.progress import Follower, Progress
 from steer_heal_love.sweep.ledger import Ledger
@@ -73,12 +73,11 @@ def row_of(name: str, state: str, error: str, progress: Progress | None) -> Tabl
     if progress is None:
         note = "loading" if state == RUNNING else one_line(error, "")
         return TableRow(name, state, "", "", "", "", note)
-    metrics = progress.view.metrics
-    base, last = metrics.get("base"), last_healed(metrics)
-    healed = last.measurement if last else None
-    trait, before = read_figure(healed, TRAIT), read_figure(base, TRAIT)
-    perplexity, first = read_figure(healed, PERPLEXITY), read_figure(base, PERPLEXITY)
-    loops = read_figure(healed, LOOPS)
+    run = parse_metrics(progress.view.metrics)
+    (before, first, _), (trait, perplexity, loops) = (
+        [state.figure(name) if state else None for name in (TRAIT, PERPLEXITY, LOOPS)]
+        for state in (run.base, run.healed)
+    )
     ratio = perplexity.value / first.value if perplexity and first and first.value else None
     return TableRow(
         name=name,

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from steer_heal_love.records import Axis, Interval, Measurement
 from steer_heal_love.report.escape import escape_terminal
+from steer_heal_love.report.states import parse_metrics
 from steer_heal_love.report.text.validity import mark_of
 from steer_heal_love.verdicts import INVALID
 
@@ -31,7 +32,8 @@ def battery_table(
     """
     names = {figure: None for m in conditions.values() for figure in m.figures}
     rows = [n for n in names if not (n.endswith("_ratio") and n.removesuffix("_ratio") in names)]
-    labels = [f"{n}*" if mark_of(judged, n) else n for n in rows]
+    verdicts = parse_metrics(judged).verdicts
+    labels = [f"{n}*" if mark_of(verdicts, n) else n for n in rows]
     columns = [(c, [cell(m.figures.get(n)) for n in rows]) for c, m in conditions.items()]
     ratios = [conditions["model"].figures.get(f"{n}_ratio") for n in rows]
     columns.append(("model / base", ["" if r is None else f"× {cell(r)}" for r in ratios]))

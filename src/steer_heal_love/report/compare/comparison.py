@@ -12,10 +12,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from steer_heal_love.records import Interval
 from steer_heal_love.report.compare.compare import notes
 from steer_heal_love.report.compare.run_row import FIGURES, MISSING, VERDICTS, RunRow
 from steer_heal_love.report.escape import escape_csv, escape_markdown
-from steer_heal_love.report.states import Figure
 from steer_heal_love.report.text.words import number, percent, signed
 from steer_heal_love.runs.files import write_text
 
@@ -101,13 +101,12 @@ def _profile(row: RunRow) -> str:
     return "; ".join([*said, *([row.profile_mark] if row.profile_mark else [])])
 
 
-def _figure(figure: Figure | None, words: Callable[[float], str]) -> str:
+def _figure(figure: Interval | None, words: Callable[[float], str]) -> str:
     if figure is None:
         return MISSING
-    if figure.interval is None:
+    if figure.bounds is None:
         return words(figure.value)
-    low, high = figure.interval
-    return f"{words(figure.value)} ({words(low)} to {words(high)})"
+    return f"{words(figure.value)} ({words(figure.low)} to {words(figure.high)})"
 
 
 def _time(seconds: float) -> str:
@@ -178,8 +177,8 @@ def _csv_row(row: RunRow) -> dict[str, str | int | float | None]:
     return {**columns, "vignettes_note": row.profile_mark, "wall_s": row.wall_s}
 
 
-def _csv_figure(name: str, figure: Figure | None) -> dict[str, str | int | float | None]:
-    low, high = (figure.interval if figure else None) or (None, None)
+def _csv_figure(name: str, figure: Interval | None) -> dict[str, str | int | float | None]:
+    low, high = (figure.bounds if figure else None) or (None, None)
     return {name: figure.value if figure else None, f"{name}_low": low, f"{name}_high": high}
 
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from steer_heal_love.maths.statistics import over_seeds
+from steer_heal_love.records import Interval
 from steer_heal_love.report.compare.run_row import FIGURES, MISSING, VERDICTS, RunRow
-from steer_heal_love.report.states import Figure, figure_of, read_number, read_rounds
+from steer_heal_love.report.states import without_bounds
 from steer_heal_love.runs.read import RunView
 
 _SHARES = ("loops_base", "loops_healed")
@@ -25,10 +26,10 @@ def seed_rows(views: Sequence[RunView], rows: Sequence[RunRow]) -> list[RunRow]:
     """
     means = []
     for places in seed_groups(views):
-        group = [(views[i], rows[i]) for i in places]
-        finished = {row.seed: row for view, row in reversed(group) if is_finished(view)}
+        group = [rows[i] for i in places]
+        finished = {row.seed: row for row in reversed(group) if row.is_finished}
         if len(finished) > 1:
-            counted = [row for _, row in group if finished.get(row.seed) is row]
+            counted = [row for row in group if finished.get(row.seed) is row]
             means.append(_mean_row(counted, len(group) - len(counted)))
     return means
 
@@ -39,15 +40,6 @@ def seed_groups(views: Sequence[RunView]) -> list[list[int]]:
     for place, view in enumerate(views):
         groups.setdefault(_all_but_the_seed(view), []).append(place)
     return list(groups.values())
-
-
-def is_finished(view: RunView) -> bool:
-    """Whether a run has healed all its rounds, or was ended early by the coherence floor."""
-    rounds = read_rounds(view.metrics)
-    if not rounds or not rounds[-1].get("healed"):
-        return False
-    wanted = read_number(view.config.get("rounds")) or 0
-    return bool(rounds[-1].get("stopped")) or len(rounds) >= wanted
 
 
 def _all_but_the_seed(view: RunView) -> str:
@@ -79,7 +71,7 @@ def _mean_row(rows: Sequence[RunRow], left_out: int) -> RunRow:
     )
 
 
-def _over_seeds(name: str, rows: Sequence[RunRow]) -> Figure | None:
+def _over_seeds(name: str, rows: Sequence[RunRow]) -> Interval | None:
     """Mean of a figure's point estimates with Student's t interval over the runs.
 
     None where a run lacks it: a mean over the others would be one of fewer seeds than it says. No
@@ -91,12 +83,12 @@ def _over_seeds(name: str, rows: Sequence[RunRow]) -> Figure | None:
     if len(values) < len(rows):
         return None
     if len(set(values)) == 1:
-        return Figure(values[0])
-    figure = figure_of(over_seeds(values))
-    if figure.interval is None or name.endswith("shift") or name.startswith("trait"):
+        return without_bounds(values[0])
+    figure = over_seeds(values)
+    if figure.bounds is None or name.endswith("shift") or name.startswith("trait"):
         return figure
-    low, high = figure.interval
-    return Figure(figure.value, (max(low, 0.0), min(high, 1.0) if name in _SHARES else high))
+    high = min(figure.high, 1.0) if name in _SHARES else figure.high
+    return Interval(figure.value, max(figure.low, 0.0), high)
 
 
 def _counts(answers: Sequence[str]) -> str:

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from steer_heal_love.records import Interval
 from steer_heal_love.report.states import (
     LOOPS,
     RAW,
     TRAIT,
-    Figure,
-    figure_of,
-    last_healed,
+    Run,
+    State,
     paired_shift,
-    read_figure,
+    parse_run,
     read_mapping,
     read_number,
-    read_rounds,
 )
-from steer_heal_love.report.text.competing_methods import first_items, read_rivals
 from steer_heal_love.report.text.judgement import judge_run
 from steer_heal_love.report.text.profile import Foundation, read_profile
-from steer_heal_love.report.text.ratios import ratio_to_base, values_of
+from steer_heal_love.report.text.ratios import ratio_to_base
 from steer_heal_love.report.text.sharpness import unmatched_words
 from steer_heal_love.report.text.validity import mark_of, validity_answer
 from steer_heal_love.report.text.words import number, one_line
 from steer_heal_love.runs.read import RunView
-from steer_heal_love.verdicts import FORCED_CHOICE, to_json
+from steer_heal_love.verdicts import FORCED_CHOICE
 
 BARRIER = ("aggregate", "divergence", "reference", "lam", "tau")
 VERDICTS = {
@@ -62,13 +58,14 @@ class RunRow:
     barrier: Mapping[str, str]
     rounds: str
     dose: float | None  # of the last round
-    figures: Mapping[str, Figure | None]  # FIGURES, of base and the last healed round
+    figures: Mapping[str, Interval | None]  # FIGURES, of base and the last healed round
     profile: tuple[Foundation, ...]  # of the axis's moral foundations
     trait_mark: str  # empty where the instrument is valid or was not judged
     profile_mark: str
     verdicts: Mapping[str, str]
     wall_s: float | None
     is_matched: bool  # the trait is taken at base's entropy
+    is_finished: bool  # not so of a run that is still to heal a round
     seeds: int = 1  # runs behind the row; their intervals are over the seeds where it is above 1
 
 
@@ -103,66 +100,51 @@ def row_of(view: RunView, name: str) -> RunRow:
     Raises:
         RunError: a file of the run is broken.
     """
-    metrics, rounds = view.metrics, read_rounds(view.metrics)
-    judged = {**metrics, "verdicts": read_mapping(metrics.get("verdicts")) or _judged(view)}
+    run = parse_run(view)
+    verdicts = run.verdicts or judge_run(view)
+    answers: dict[str, str] = {name: verdict.answer for name, verdict in verdicts.items()}
+    # In older runs each foundation was judged by itself.
+    answers[f"valid.{FORCED_CHOICE}"] = validity_answer(verdicts, FORCED_CHOICE)
     heal = read_mapping(view.config.get("heal"))
-    wall = [read_number(s) for r in rounds for s in read_mapping(r.get("wall_s")).values()]
+    wall = [read_number(s) for r in run.rounds for s in r.costs["wall_s"].values()]
     return RunRow(
         name=name,
-        model=one_line(metrics.get("model") or view.config.get("model")),
-        axis=one_line(metrics.get("axis") or view.axis.name),
+        model=one_line(run.model),
+        axis=one_line(run.axis),
         seed=number(view.config.get("seed"), 0),
         barrier={key: _plain(heal.get(key)) for key in BARRIER},
-        rounds=str(len(rounds)),
-        dose=read_number(rounds[-1].get("dose")) if rounds else None,
-        figures=_figures(view) | _rival_figures(view),
-        profile=tuple(read_profile(metrics, view.axis.foundations)),
-        trait_mark=mark_of(judged, TRAIT),
-        profile_mark=mark_of(judged, FORCED_CHOICE),
-        verdicts={k: _answer(judged, k) for k in VERDICTS},
+        rounds=str(len(run.rounds)),
+        dose=run.rounds[-1].dose if run.rounds else None,
+        figures=_figures(run),
+        profile=tuple(read_profile(run, view.axis.foundations)),
+        trait_mark=mark_of(verdicts, TRAIT),
+        profile_mark=mark_of(verdicts, FORCED_CHOICE),
+        verdicts={k: answers.get(k) or MISSING for k in VERDICTS},
         wall_s=sum(s for s in wall if s is not None) if wall else None,
-        is_matched=not unmatched_words(metrics),
+        is_matched=not unmatched_words(run),
+        is_finished=run.is_finished,
     )
 
 
-def _judged(view: RunView) -> Mapping[str, Any]:
-    """The verdicts that the items reach to, of a run that holds none."""
-    return to_json(judge_run(view))
+def _figures(run: Run) -> dict[str, Interval | None]:
+    """Base, the last healed round, and the rivals of the first round's heal."""
 
+    def figure(state: State | None, name: str) -> Interval | None:
+        return None if state is None else state.figure(name)
 
-def _answer(judged: Mapping[str, Any], verdict: str) -> str:
-    if verdict.startswith("valid."):
-        return validity_answer(judged, verdict.removeprefix("valid.")) or MISSING
-    return one_line(read_mapping(judged["verdicts"].get(verdict)).get("answer"), MISSING)
-
-
-def _figures(view: RunView) -> dict[str, Figure | None]:
-    """Base and the last healed round."""
-    items, base, last = view.items(), view.metrics.get("base"), last_healed(view.metrics)
-    healed = last.measurement if last else None
-    own, theirs = values_of(items, "healed"), values_of(items, "base")
-    return {
-        "trait_base": read_figure(base, TRAIT),
-        "trait_healed": read_figure(healed, TRAIT),
-        "shift": _figure(paired_shift(items, "base", "healed")),
-        "perplexity_ratio": ratio_to_base(healed, base, own, theirs),
-        "loops_base": read_figure(base, LOOPS),
-        "loops_healed": read_figure(healed, LOOPS),
-        **{name: read_figure(healed, figure) for name, figure in ENTROPY_FIGURES.items()},
+    figures = {
+        "trait_base": figure(run.base, TRAIT),
+        "trait_healed": figure(run.healed, TRAIT),
+        "shift": paired_shift(run.base, run.healed),
+        "perplexity_ratio": ratio_to_base(run.healed, run.base),
+        "loops_base": figure(run.base, LOOPS),
+        "loops_healed": figure(run.healed, LOOPS),
+        **{name: figure(run.healed, key) for name, key in ENTROPY_FIGURES.items()},
     }
-
-
-def _rival_figures(view: RunView) -> dict[str, Figure | None]:
-    """The rivals of the first round's heal."""
-    figures: dict[str, Figure | None] = {}
-    for rival in read_rivals(view.metrics, first_items(view)):
-        figures[f"{rival.state.condition}_shift"] = _figure(rival.shift)
-        figures[f"{rival.state.condition}_perplexity_ratio"] = rival.perplexity_ratio
+    for rival in run.rivals:
+        figures[f"{rival.condition}_shift"] = paired_shift(run.base, rival)
+        figures[f"{rival.condition}_perplexity_ratio"] = ratio_to_base(rival, run.base)
     return figures
-
-
-def _figure(interval: Interval | None) -> Figure | None:
-    return None if interval is None else figure_of(interval)
 
 
 def _plain(value: object) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import altair as alt
 
+from steer_heal_love.records import Interval
 from steer_heal_love.report.figures.drawing import (
     GREEN,
     GREY,
@@ -20,15 +21,7 @@ from steer_heal_love.report.figures.drawing import (
     style_chart,
 )
 from steer_heal_love.report.figures.error_bars import draw_error_bars
-from steer_heal_love.report.states import (
-    RAW,
-    Figure,
-    Grid,
-    State,
-    last_healed,
-    pipeline_states,
-    read_mapping,
-)
+from steer_heal_love.report.states import RAW, Grid, Run, State
 from steer_heal_love.report.text.profile import words_of
 from steer_heal_love.report.text.validity import instrument_of, mark_of
 from steer_heal_love.report.text.words import one_line, signed
@@ -47,50 +40,51 @@ _LEGEND = {
 _SIZE = (520, 340)
 
 
-def axis_map_plot(metrics: Mapping[str, Any]) -> Plot | None:
+def axis_map_plot(run: Run) -> Plot | None:
     """The map of the two measures that `choose_measures` picks; None where there are not two."""
-    chosen = choose_measures(metrics)
+    chosen = choose_measures(run)
     if chosen is None:
         return None
-    states = [s for s in _states(metrics) if all(s.figure(name) for name in chosen)]
-    names = [measure_name(name) for name in chosen]
-    placed = [(s, s.figure(chosen[0]), s.figure(chosen[1])) for s in states]
-    rows = [(_state_name(s), words_of(x), words_of(y)) for s, x, y in placed]
-    said = [
-        f"{_state_name(s)} at {signed(x.value)}, {signed(y.value)}" for s, x, y in placed if x and y
+    placed = [
+        (state, x, y)
+        for state in (*run.states, run.prompt_pos)
+        if state is not None
+        if (x := state.figure(chosen[0])) and (y := state.figure(chosen[1]))
     ]
+    names = [measure_name(name) for name in chosen]
+    rows = [(_state_name(s), words_of(x), words_of(y)) for s, x, y in placed]
+    said = [f"{_state_name(s)} at {signed(x.value)}, {signed(y.value)}" for s, x, y in placed]
     why = "care against authority" if chosen == (CARE, AUTHORITY) else "the two that moved most"
     return Plot(
         name="axis_map",
         title=f"The axis map: {names[0].split(' (')[0]} against {names[1].split(' (')[0]}",
         caption=f"One node a round, numbered; of the valid measures, {why}. The line joins base "
         "and the healed models in their order; crosses are 95 % intervals of either measure."
-        + _doubts(metrics, chosen),
+        + _doubts(run, chosen),
         alt=f"{names[0]} across, {names[1]} up: {'; '.join(said)}.",
-        chart=_chart(metrics, placed, chosen),
+        chart=_chart(run, placed, chosen),
         table=Grid(("state", *names), tuple(rows)),
     )
 
 
-def choose_measures(metrics: Mapping[str, Any]) -> tuple[str, str] | None:
+def choose_measures(run: Run) -> tuple[str, str] | None:
     """Care against authority where the model's vignettes are valid, else what moved most.
 
     Movement is |healed − base| of the last round, in half widths of the two intervals. Measures
     that are not valid on this model are taken only where fewer than two are; None where base and
     the last healed model do not share two measures.
     """
-    base, healed = State(0, "base", None, read_mapping(metrics.get("base"))), last_healed(metrics)
-    if healed is None:
+    if run.base is None or run.healed is None:
         return None
     moved = {
         name: _movement(before, after)
-        for name in base.measurement
+        for name, before in run.base.measured.figures.items()
         if name.endswith("_nats") and name != RAW and instrument_of(name)
-        if (before := base.figure(name)) and (after := healed.figure(name))
+        if (after := run.healed.figure(name))
     }
-    if {CARE, AUTHORITY} <= set(moved) and not mark_of(metrics, CARE):
+    if {CARE, AUTHORITY} <= set(moved) and not mark_of(run.verdicts, CARE):
         return CARE, AUTHORITY
-    best = sorted(moved, key=lambda name: (bool(mark_of(metrics, name)), -moved[name]))[:2]
+    best = sorted(moved, key=lambda name: (bool(mark_of(run.verdicts, name)), -moved[name]))[:2]
     return (best[0], best[1]) if len(best) == 2 else None
 
 
@@ -99,33 +93,26 @@ def measure_name(figure: str) -> str:
     return _NAMES.get(figure) or f"{one_line(figure.removesuffix('_nats'))} (nats)"
 
 
-def _movement(before: Figure, after: Figure) -> float:
-    bounds = [f.interval for f in (before, after) if f.interval is not None]
+def _movement(before: Interval, after: Interval) -> float:
+    bounds = [f.bounds for f in (before, after) if f.bounds is not None]
     width = sum(high - low for low, high in bounds) / 2
     return abs(after.value - before.value) / width if width > 0 else 0.0
-
-
-def _states(metrics: Mapping[str, Any]) -> list[State]:
-    prompted = State(0, "prompt_pos", None, read_mapping(metrics.get("prompt_pos")))
-    return [*pipeline_states(metrics), *([prompted] if prompted.measurement else [])]
 
 
 def _state_name(state: State) -> str:
     return "persona as system prompt" if state.condition == "prompt_pos" else state.name
 
 
-def _doubts(metrics: Mapping[str, Any], chosen: Sequence[str]) -> str:
-    said = [f"{measure_name(n)}: {m}." for n in chosen if (m := mark_of(metrics, n))]
+def _doubts(run: Run, chosen: Sequence[str]) -> str:
+    said = [f"{measure_name(n)}: {m}." for n in chosen if (m := mark_of(run.verdicts, n))]
     return f" {' '.join(said)}" if said else ""
 
 
 def _chart(
-    metrics: Mapping[str, Any],
-    placed: Sequence[tuple[State, Figure | None, Figure | None]],
-    chosen: tuple[str, str],
+    run: Run, placed: Sequence[tuple[State, Interval, Interval]], chosen: tuple[str, str]
 ) -> Any:
-    rows = [_row(state, x, y) for state, x, y in placed if x and y]
-    x, y = (_scale(metrics, rows, side, name) for side, name in zip("xy", chosen, strict=True))
+    rows = [_row(state, x, y) for state, x, y in placed]
+    x, y = (_scale(run, rows, side, name) for side, name in zip("xy", chosen, strict=True))
     shown = {row["condition"] for row in rows}
     entries = [entry for entry in _LEGEND.values() if entry[0] in shown]
     words = [entry[0] for entry in entries]
@@ -153,8 +140,8 @@ def _chart(
     return style_chart(chart, [title], ["Crosses: 95 % intervals."], columns=2)
 
 
-def _row(state: State, x: Figure, y: Figure) -> dict[str, Any]:
-    (x_low, x_high), (y_low, y_high) = (f.interval or (f.value, f.value) for f in (x, y))
+def _row(state: State, x: Interval, y: Interval) -> dict[str, Any]:
+    (x_low, x_high), (y_low, y_high) = (f.bounds or (f.value, f.value) for f in (x, y))
     healed = state.condition == "healed"
     return {
         "state": _state_name(state),
@@ -167,11 +154,9 @@ def _row(state: State, x: Figure, y: Figure) -> dict[str, Any]:
     }
 
 
-def _scale(
-    metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], side: str, name: str
-) -> Any:
+def _scale(run: Run, rows: Sequence[Mapping[str, Any]], side: str, name: str) -> Any:
     values = [row[key] for row in rows for key in (side, f"{side}_low", f"{side}_high")]
-    mark = mark_of(metrics, name)
+    mark = mark_of(run.verdicts, name)
     title = [measure_name(name), *([mark] if mark else [])]
     channel = alt.X if side == "x" else alt.Y
     return channel(

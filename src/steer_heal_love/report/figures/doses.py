@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import altair as alt
@@ -17,15 +16,15 @@ from steer_heal_love.report.figures.drawing import (
     pad_range,
     style_chart,
 )
-from steer_heal_love.report.states import Grid, read_number, read_rounds
+from steer_heal_love.report.states import Grid, Round, Run
 from steer_heal_love.report.text.words import number, percent
 
 _WIDTH, _HEIGHT = 520, 150
 
 
-def doses_plot(metrics: Mapping[str, Any]) -> Plot | None:
+def doses_plot(run: Run) -> Plot | None:
     """Dose κ and kept share by round; None before the first round."""
-    rows = [_row(entry, index) for index, entry in enumerate(read_rounds(metrics))]
+    rows = [_row(round_) for round_ in run.rounds]
     if not rows:
         return None
     said = [f"round {row['round']} κ {row['dose_words']}, kept {row['kept_words']}" for row in rows]
@@ -44,12 +43,12 @@ def doses_plot(metrics: Mapping[str, Any]) -> Plot | None:
     )
 
 
-def _row(entry: Mapping[str, Any], index: int) -> dict[str, Any]:
-    kept, total = read_number(entry.get("kept")), read_number(entry.get("total"))
+def _row(round_: Round) -> dict[str, Any]:
+    kept, total = round_.kept, round_.total
     row: dict[str, Any] = {
-        "round": int(read_number(entry.get("round")) or index),
-        "dose": read_number(entry.get("dose")),
-        "dose_words": number(entry.get("dose")),
+        "round": round_.number,
+        "dose": round_.dose,
+        "dose_words": number(round_.dose),
         "kept_words": "–",
     }
     if kept is None or total is None or not 0 <= kept <= total or total < 1:

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 
 from steer_heal_love.report.figures.drawing import GREY, INK, Plot, data_of, style_chart
-from steer_heal_love.report.states import Grid, read_mapping, read_number, read_rounds
+from steer_heal_love.report.states import Grid, Round, Run, read_number
 from steer_heal_love.report.text.words import number, percent
 from steer_heal_love.runs.read import RunView
 
@@ -22,20 +22,18 @@ _PANELS = {
 }
 
 
-def heal_plot(view: RunView) -> Plot | None:
+def heal_plot(view: RunView, run: Run) -> Plot | None:
     """Heal curves of every round, with τ; None where no round left any.
 
     Raises:
         RunError: a file of the run is broken.
     """
-    entries = read_rounds(view.metrics)
-    numbers = [int(read_number(e.get("round")) or i) for i, e in enumerate(entries)]
+    numbers, tau = [r.number for r in run.rounds], run.tau
     steps = [row for r in numbers for row in _steps(view, r)]
     if not steps:
         return None
     held_out = [row for r in numbers for row in _held_out(view, r, steps)]
-    tau = _tau(view)
-    ends = [_end(read_mapping(e.get("heal")), r) for r, e in zip(numbers, entries, strict=True)]
+    ends = [_end(round_) for round_ in run.rounds]
     return Plot(
         name="heal",
         title="The heal",
@@ -51,16 +49,10 @@ def heal_plot(view: RunView) -> Plot | None:
     )
 
 
-def _tau(view: RunView) -> float | None:
-    settings = read_mapping(view.config.get("heal"))
-    known = read_number(view.metrics.get("tau"))
-    return read_number(settings.get("tau")) if known is None else known
-
-
-def _end(heal: Any, index: int) -> tuple[str, ...]:
-    over = read_number(heal.get("over_tau"))
+def _end(round_: Round) -> tuple[str, ...]:
+    heal, over = round_.heal, read_number(round_.heal.get("over_tau"))
     shown = "–" if over is None else percent(over)
-    return (str(index), number(heal.get("nll")), number(heal.get("divergence")), shown)
+    return (str(round_.number), number(heal.get("nll")), number(heal.get("divergence")), shown)
 
 
 def _steps(view: RunView, index: int) -> list[dict[str, Any]]:

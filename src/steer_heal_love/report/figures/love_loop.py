@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import altair as alt
 
 from steer_heal_love.report.figures.drawing import Plot, style_chart
 from steer_heal_love.report.figures.panels import perplexity_panel, state_row, trait_panel
-from steer_heal_love.report.states import (
-    LOOPS,
-    PERPLEXITY,
-    TRAIT,
-    Figure,
-    Grid,
-    State,
-    last_healed,
-    pipeline_states,
-    read_figure,
-    read_mapping,
-    read_rounds,
-)
-from steer_heal_love.report.text.competing_methods import rival_states
+from steer_heal_love.report.states import LOOPS, PERPLEXITY, TRAIT, Grid, Run, State
 from steer_heal_love.report.text.sharpness import (
     COLUMNS,
     entropy_cells,
@@ -45,16 +31,13 @@ from steer_heal_love.verdicts import PERPLEXITY_RATIO
 _TITLE_WIDTH = 80  # characters
 
 
-def love_loop_plot(metrics: Mapping[str, Any]) -> Plot:
+def love_loop_plot(run: Run) -> Plot:
     """The picture with its words: trait and perplexity of every state, in order."""
-    prompted = State(0, "prompt_pos", None, read_mapping(metrics.get("prompt_pos")))
-    states = [*pipeline_states(metrics), *rival_states(metrics)]
-    if prompted.measurement:
-        states.append(prompted)
-    rows = [_table_row(metrics, state) for state in states]
+    states = [*run.states, *run.rivals, *([run.prompt_pos] if run.prompt_pos else [])]
+    rows = [_table_row(run, state) for state in states]
     said = [f"{state.name} {_brief(state)}" for state in states]
-    matched = is_matched(metrics)
-    caveat = _MATCHED if matched else "".join(f" {said}" for said in unmatched_words(metrics))
+    matched = is_matched(run)
+    caveat = _MATCHED if matched else "".join(f" {said}" for said in unmatched_words(run))
     return Plot(
         name="love_loop",
         title="The love loop",
@@ -68,7 +51,7 @@ def love_loop_plot(metrics: Mapping[str, Any]) -> Plot:
         alt="Trait in nats per token and perplexity, state by state: "
         + ("; ".join(said) if said else "nothing measured yet")
         + ".",
-        chart=love_loop_chart(metrics),
+        chart=love_loop_chart(run),
         table=Grid(
             ("state", "dose κ", "trait", *(COLUMNS if matched else ()), "perplexity", "loops"),
             tuple(rows),
@@ -88,22 +71,20 @@ def _brief(state: State) -> str:
     return " at perplexity ".join([*said, *([plain(perplexity.value)] if perplexity else [])])
 
 
-def _table_row(metrics: Mapping[str, Any], state: State) -> tuple[str, ...]:
-    rounds = read_rounds(metrics)
-    steered = state.condition == "steered" and state.round is not None
-    dose = rounds[state.round].get("dose") if steered and state.round is not None else None
+def _table_row(run: Run, state: State) -> tuple[str, ...]:
     name = {"prompt_pos": "base, persona as system prompt"}.get(state.name, state.name)
+    steered = state.condition == "steered" and state.round is not None
     return (
         name,
-        number(dose) if steered else "",
-        trait_words(state.figure(TRAIT), mark=mark_of(metrics, TRAIT)).replace("**", ""),
-        *(entropy_cells(state.measurement) if is_matched(metrics) else ()),
+        number(run.rounds[state.round or 0].dose) if steered else "",
+        trait_words(state.figure(TRAIT), mark=mark_of(run.verdicts, TRAIT)).replace("**", ""),
+        *(entropy_cells(state) if is_matched(run) else ()),
         perplexity_words(state.figure(PERPLEXITY)),
         loops_words(state.figure(LOOPS)),
     )
 
 
-def love_loop_chart(metrics: Mapping[str, Any]) -> alt.VConcatChart:
+def love_loop_chart(run: Run) -> alt.VConcatChart:
     """Trait (nats per token) and perplexity (log scale) of every state of a run, in order.
 
     Red triangles are steered, green squares healed, the grey circle is base; bars are 95 %
@@ -111,31 +92,24 @@ def love_loop_chart(metrics: Mapping[str, Any]) -> alt.VConcatChart:
     The first heal's rivals stand on either side of it, off the path.
     Draws what there is of an unfinished run.
     """
-    states = pipeline_states(metrics)
-    rivals = rival_states(metrics)
-    rows = [state_row(state, metrics) for state in (*states, *rivals)]
-    last = max([2 * len(read_rounds(metrics)), *(int(state.position) for state in states)])
-    chart = alt.vconcat(trait_panel(rows, metrics, last), perplexity_panel(rows, metrics, last))
-    title, subtitle = _titles(metrics)
+    rows = [state_row(state, run) for state in (*run.states, *run.rivals)]
+    chart = alt.vconcat(trait_panel(rows, run), perplexity_panel(rows, run))
+    title, subtitle = _titles(run)
     chart = chart.resolve_scale(x="shared", color="shared", shape="shared").properties(spacing=14)
-    return style_chart(chart, title, subtitle, columns=3 if rivals else 0)
+    return style_chart(chart, title, subtitle, columns=3 if run.rivals else 0)
 
 
-def _titles(metrics: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def _titles(run: Run) -> tuple[list[str], list[str]]:
     """The headline and the lines below it, with figures as far as there are any."""
-    axis, model = one_line(metrics.get("axis")), one_line(metrics.get("model"))
-    count = len(read_rounds(metrics))
-    healed = last_healed(metrics)
-    end = healed.measurement if healed else None
+    count = len(run.rounds)
     rounds = f"{count} round" if count == 1 else f"{count} rounds"
-    trait = _change(read_figure(metrics.get("base"), TRAIT), read_figure(end, TRAIT), signed)
-    cost = _change(
-        read_figure(metrics.get("base"), PERPLEXITY), read_figure(end, PERPLEXITY), plain
-    )
     when = f"over {rounds}" if count else "before any round"
-    subject = mark_words(f"Trait ‘{axis}’ on {model}", metrics, TRAIT)
-    change = f"{trait} nats {when}; perplexity {cost}"
-    if not pipeline_states(metrics):
+    subject = f"Trait ‘{one_line(run.axis)}’ on {one_line(run.model)}"
+    subject = mark_words(subject, run.verdicts, TRAIT)
+    change = (
+        f"{_change(run, TRAIT, signed)} nats {when}; perplexity {_change(run, PERPLEXITY, plain)}"
+    )
+    if not run.states:
         change = "nothing measured yet"
     title = [f"{subject}: {change}"]
     if len(title[0]) > _TITLE_WIDTH:
@@ -147,6 +121,8 @@ def _titles(metrics: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     ]
 
 
-def _change(before: Figure | None, after: Figure | None, words: Callable[[float], str]) -> str:
-    parts = [words(figure.value) for figure in (before, after) if figure is not None]
+def _change(run: Run, name: str, words: Callable[[float], str]) -> str:
+    """A figure of base and of the newest healed model, as far as they were measured."""
+    figures = [state.figure(name) for state in (run.base, run.healed) if state is not None]
+    parts = [words(figure.value) for figure in figures if figure is not None]
     return " → ".join(parts) if parts else "not measured"

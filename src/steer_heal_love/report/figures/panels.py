@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -21,15 +21,7 @@ from steer_heal_love.report.figures.drawing import (
     SFT,
     bound,
 )
-from steer_heal_love.report.states import (
-    LOOPS,
-    PERPLEXITY,
-    TRAIT,
-    State,
-    read_figure,
-    read_number,
-    read_rounds,
-)
+from steer_heal_love.report.states import LOOPS, PERPLEXITY, TRAIT, Run, State
 from steer_heal_love.report.text.validity import mark_of
 from steer_heal_love.report.text.words import plain, signed
 from steer_heal_love.verdicts import PERPLEXITY_RATIO
@@ -47,7 +39,7 @@ Row = dict[str, Any]
 _TRAIT_HEIGHT, _PERPLEXITY_HEIGHT = 270, 150
 
 
-def state_row(state: State, metrics: Mapping[str, Any]) -> Row:
+def state_row(state: State, run: Run) -> Row:
     """One state as a row of data, every figure with its bounds."""
     row: Row = {
         "position": state.position,
@@ -55,23 +47,23 @@ def state_row(state: State, metrics: Mapping[str, Any]) -> Row:
         "condition": _LEGEND[state.condition][0],
     }
     if state.condition in ("steered", "healed") and state.round is not None:
-        row["dose"] = read_number(read_rounds(metrics)[state.round].get("dose"))
+        row["dose"] = run.rounds[state.round].dose
     for name in (TRAIT, PERPLEXITY, LOOPS):
         figure = state.figure(name)
         row[name] = figure.value if figure else None
-        if figure and figure.interval:
-            row[f"{name}_low"], row[f"{name}_high"] = figure.interval
+        if figure and figure.bounds:
+            row[f"{name}_low"], row[f"{name}_high"] = figure.bounds
     return row
 
 
-def trait_panel(rows: Sequence[Row], metrics: Mapping[str, Any], last: int) -> alt.LayerChart:
+def trait_panel(rows: Sequence[Row], run: Run) -> alt.LayerChart:
     """The trait with base's level and the level that the persona as a system prompt reaches."""
-    prompt = read_figure(metrics.get("prompt_pos"), TRAIT)
-    base = read_figure(metrics.get("base"), TRAIT)
+    prompt, base = (s.figure(TRAIT) if s else None for s in (run.prompt_pos, run.base))
+    last = 2 * len(run.rounds)
     values = _extent(rows, TRAIT) + [f.value for f in (prompt, base) if f]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     margin = 0.08 * (high - low) or 0.1
-    mark = mark_of(metrics, TRAIT)
+    mark = mark_of(run.verdicts, TRAIT)
     y = alt.Y(
         f"{TRAIT}:Q",
         scale=alt.Scale(domain=[low - margin, high + margin], nice=True, zero=False),
@@ -91,16 +83,16 @@ def trait_panel(rows: Sequence[Row], metrics: Mapping[str, Any], last: int) -> a
             _level(prompt.value, TRAIT, y, PROMPT, [6, 4]),
             _level_label(label, prompt.value, TRAIT, y, PROMPT, "middle", 0),
         ]
-    x = _x(metrics, last, labelled=False)
+    x = _x(run, labelled=False)
     rows = [r for r in rows if r[TRAIT] is not None]
     layers += _path_and_points(rows, TRAIT, x, y, mark)
     return alt.layer(*layers).properties(width=_width(last), height=_TRAIT_HEIGHT)
 
 
-def perplexity_panel(rows: Sequence[Row], metrics: Mapping[str, Any], last: int) -> alt.LayerChart:
+def perplexity_panel(rows: Sequence[Row], run: Run) -> alt.LayerChart:
     """The perplexity on a log scale, with the band from base to 1.25 times base."""
     rows = [r for r in rows if r[PERPLEXITY] is not None and r[PERPLEXITY] > 0]
-    base = read_figure(metrics.get("base"), PERPLEXITY)
+    base, last = run.base.figure(PERPLEXITY) if run.base else None, 2 * len(run.rounds)
     base = base if base and base.value > 0 else None
     values = [v for v in _extent(rows, PERPLEXITY) if v > 0]
     values += [base.value, PERPLEXITY_RATIO * base.value] if base else []
@@ -120,8 +112,8 @@ def perplexity_panel(rows: Sequence[Row], metrics: Mapping[str, Any], last: int)
     layers = _separators(last)
     if base:
         layers += _base_band(base.value, y)
-    x = _x(metrics, last, labelled=True)
-    layers += _path_and_points(rows, PERPLEXITY, x, y, mark_of(metrics, TRAIT))
+    x = _x(run, labelled=True)
+    layers += _path_and_points(rows, PERPLEXITY, x, y, mark_of(run.verdicts, TRAIT))
     return alt.layer(*layers).properties(width=_width(last), height=_PERPLEXITY_HEIGHT)
 
 
@@ -194,16 +186,16 @@ def _separators(last: int) -> list[Any]:
     return [alt.Chart(edges).mark_rule(color=FAINT).encode(x="position:Q")] if last else []
 
 
-def _x(metrics: Mapping[str, Any], last: int, *, labelled: bool) -> Any:
+def _x(run: Run, *, labelled: bool) -> Any:
     """The pipeline, with each round named between its two states."""
-    scale = alt.Scale(domain=[-0.6, last + 0.6], nice=False, zero=False)
+    scale = alt.Scale(domain=[-0.6, 2 * len(run.rounds) + 0.6], nice=False, zero=False)
     if not labelled:
         axis = alt.Axis(labels=False, ticks=False, title=None, grid=False)
         return alt.X("position:Q", scale=scale, axis=axis)
     labels: dict[str, list[str]] = {"0": ["base"]}
-    for r, entry in enumerate(read_rounds(metrics)):
-        dose = read_number(entry.get("dose"))
-        labels[str(2 * r + 1.5)] = [f"round {r}", *([] if dose is None else [f"κ = {dose:.2f}"])]
+    for r, round_ in enumerate(run.rounds):
+        dose = [] if round_.dose is None else [f"κ = {round_.dose:.2f}"]
+        labels[str(2 * r + 1.5)] = [f"round {r}", *dose]
     axis = alt.Axis(
         values=[float(position) for position in labels],
         labelExpr=f"{json.dumps(labels)}[toString(datum.value)]",

@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 
 from steer_heal_love.maths.statistics import over_seeds
+from steer_heal_love.records import Interval
 from steer_heal_love.report.compare.compare import names_of
 from steer_heal_love.report.compare.over_seeds import seed_groups
 from steer_heal_love.report.figures.drawing import (
@@ -24,12 +25,10 @@ from steer_heal_love.report.figures.drawing import (
 from steer_heal_love.report.states import (
     PERPLEXITY,
     TRAIT,
-    Figure,
     Grid,
     State,
-    figure_of,
-    pipeline_states,
-    read_number,
+    parse_run,
+    without_bounds,
 )
 from steer_heal_love.report.text.profile import words_of
 from steer_heal_love.report.text.ratios import ratio_to_base, times_words
@@ -76,28 +75,33 @@ def _when(row: dict[str, Any]) -> str:
 
 def _rows(view: RunView, name: str) -> Iterator[dict[str, Any]]:
     """Base and every healed model of a run."""
-    base = view.metrics.get("base")
-    for state in pipeline_states(view.metrics):
+    run = parse_run(view)
+    for state in run.states:
         if state.condition != "steered":
             healed = 0 if state.round is None else state.round + 1
-            ratio = ratio_to_base(state.measurement, base) if healed else Figure(1.0)
+            ratio = ratio_to_base(state, run.base) if healed else without_bounds(1.0)
             yield _row(name, healed, state.figure(TRAIT), ratio, state)
 
 
 def _row(
-    name: str, healed: int, trait: Figure | None, ratio: Figure | None, state: State | None = None
+    name: str,
+    healed: int,
+    trait: Interval | None,
+    ratio: Interval | None,
+    state: State | None = None,
 ) -> dict[str, Any]:
+    perplexity = state.figure(PERPLEXITY) if state else None
     row: dict[str, Any] = {
         "run": name,
         "healed": healed,
         "at": healed,
         "trait_words": words_of(trait),
         "ratio_words": times_words(ratio) if ratio else "not measured",
-        "perplexity": read_number(state.measurement.get(PERPLEXITY)) if state else None,
+        "perplexity": perplexity.value if perplexity else None,
     }
     for key, figure in (("trait", trait), ("ratio", ratio)):
         if figure is not None:
-            low, high = figure.interval or (figure.value, figure.value)
+            low, high = figure.bounds or (figure.value, figure.value)
             row |= {key: figure.value, f"{key}_low": low, f"{key}_high": high}
     return row
 
@@ -116,10 +120,10 @@ def _bands(
         yield _row(name, healed, trait, ratio)
 
 
-def _over(by_seed: Sized, rows: Sequence[dict[str, Any]], key: str) -> Figure | None:
+def _over(by_seed: Sized, rows: Sequence[dict[str, Any]], key: str) -> Interval | None:
     """Mean and interval of a figure over the seeds; None where one of them lacks it."""
     values = [row[key] for row in rows if key in row]
-    return figure_of(over_seeds(values)) if len(values) == len(by_seed) else None
+    return over_seeds(values) if len(values) == len(by_seed) else None
 
 
 def _chart(

@@ -13,8 +13,7 @@ from typing import Any
 from steer_heal_love.maths.repetition import loop_spans
 from steer_heal_love.records import Answer
 from steer_heal_love.report.escape import make_visible
-from steer_heal_love.report.states import read_number, read_rounds
-from steer_heal_love.report.text.competing_methods import rival_states
+from steer_heal_love.report.states import Run
 from steer_heal_love.report.text.words import number, one_line
 from steer_heal_love.runs.read import RunView
 
@@ -65,23 +64,21 @@ _RIVALS = {
 }
 
 
-def collect_answers(view: RunView) -> AnswerSet:
+def collect_answers(view: RunView, run: Run) -> AnswerSet:
     """Every answer of a run that the page shows.
 
     Raises:
         RunError: a file of the run is broken.
     """
     baseline = view.answers(None)
-    entries = read_rounds(view.metrics)
-    rounds = {_number(e, i): e for i, e in enumerate(entries)}
-    said = {r: view.answers(r) for r in rounds}
+    said = {r.number: view.answers(r.number) for r in run.rounds}
     prompts, left_out = choose_prompts([*baseline, *(a for own in said.values() for a in own)])
-    rivals = [_RIVALS[s.condition] for s in rival_states(view.metrics)]
+    rivals = [_RIVALS[state.condition] for state in run.rivals]
     answers = pack_answers(baseline, prompts, None, ("base", "prompt_pos"))
     for r, own in said.items():
         names = ("steered", "healed", *(c.key for c in rivals))
         answers += pack_answers(own, prompts, r, names)
-    labels = [(r, f"round {r}, κ = {number(e.get('dose'))}") for r, e in rounds.items()]
+    labels = [(r.number, f"round {r.number}, κ = {number(r.dose)}") for r in run.rounds]
     moving = (STEERED, HEALED, *rivals)
     return AnswerSet(prompts, (BASE, PROMPTED), moving, tuple(labels), tuple(answers), left_out)
 
@@ -176,8 +173,3 @@ def spell_tokens(answer: Answer) -> list[tuple[str, float | None]]:
 
 def _nats(value: float) -> float:
     return _MOST_NATS if not math.isfinite(value) else round(min(value, _MOST_NATS), 1)
-
-
-def _number(entry: Mapping[str, Any], index: int) -> int:
-    known = read_number(entry.get("round"))
-    return index if known is None else int(known)

@@ -28,8 +28,7 @@ from steer_heal_love.report.page.payload import (
     vega_script,
 )
 from steer_heal_love.report.page.setup import setup_of
-from steer_heal_love.report.states import read_number, read_rounds
-from steer_heal_love.report.text.words import number
+from steer_heal_love.report.states import Run, parse_run
 from steer_heal_love.runs.read import RunView
 
 __all__ = ["render_page", "run_page"]
@@ -43,29 +42,31 @@ def run_page(view: RunView, plots: Sequence[Plot]) -> str:
     Raises:
         RunError: a file of the run is broken.
     """
-    spoken = collect_answers(view)
+    run = parse_run(view)
+    spoken = collect_answers(view, run)
     limits, missing = view.limits(), view.missing()
-    rounds, parcels = _explorer(view, limits)
+    rounds, parcels = _explorer(view, run, limits)
     if spoken.answers:
         parcels["spoken"] = pack_payload(spoken.as_data())
     return render_page(
-        headline=headline_of(view),
+        headline=headline_of(view, run),
         plots=plots,
         spoken=spoken if spoken.answers else None,
         explorer=rounds,
         limits=limits_words(limits),
         parcels=parcels,
-        setups=[(None, setup_of(view))],
+        setups=[(None, setup_of(view, run))],
         missing=[(None, missing)] if missing else [],
-        notes=_notes(view),
+        notes=_notes(run),
     )
 
 
-def _explorer(view: RunView, limits: Limits | None) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def _explorer(
+    view: RunView, run: Run, limits: Limits | None
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """The rounds that the explorer can show, and their completions as parcels."""
     rounds, parcels = [], {}
-    for index, entry in enumerate(read_rounds(view.metrics)):
-        r = int(read_number(entry.get("round")) or index)
+    for r in (round_.number for round_ in run.rounds):
         completions = view.completions(r)
         if completions:
             rows = explorer_rows(completions, limits)
@@ -74,15 +75,13 @@ def _explorer(view: RunView, limits: Limits | None) -> tuple[list[dict[str, Any]
     return rounds, parcels
 
 
-def _notes(view: RunView) -> list[str]:
+def _notes(run: Run) -> list[str]:
     """What a round could not measure, and why, and where the run stopped early."""
     said = []
-    for index, entry in enumerate(read_rounds(view.metrics)):
-        notes = entry.get("notes")
-        r = number(entry.get("round", index), 0)
-        said += [f"Round {r}: {n}" for n in (notes if isinstance(notes, list) else ())]
-        if entry.get("stopped"):
-            said.append(f"The loop stopped after round {r}: {entry['stopped']}")
+    for round_ in run.rounds:
+        said += [f"Round {round_.number}: {note}" for note in round_.notes]
+        if round_.stopped:
+            said.append(f"The loop stopped after round {round_.number}: {round_.stopped}")
     return said
 
 

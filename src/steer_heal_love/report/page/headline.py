@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from steer_heal_love.report.compare.over_seeds import is_finished
+from steer_heal_love.records import Interval
 from steer_heal_love.report.states import (
     LOOPS,
     PERPLEXITY,
     RAW,
     TRAIT,
-    Figure,
-    Items,
-    State,
-    last_healed,
+    Run,
     paired_shift,
-    pipeline_states,
-    read_figure,
     read_mapping,
     read_number,
-    read_rounds,
 )
-from steer_heal_love.report.text.competing_methods import first_items, rival_lines, rival_states
+from steer_heal_love.report.text.competing_methods import rival_lines
 from steer_heal_love.report.text.findings import findings
 from steer_heal_love.report.text.judgement import judge_run
 from steer_heal_love.report.text.profile import profile_lines
-from steer_heal_love.report.text.ratios import ratio_to_base, times_words, values_of
+from steer_heal_love.report.text.ratios import ratio_to_base, times_words
 from steer_heal_love.report.text.sharpness import is_matched, low_perplexity_words
 from steer_heal_love.report.text.shifts import judge_shift
 from steer_heal_love.report.text.summary import QUESTIONS, unfinished_words
 from steer_heal_love.report.text.validity import mark_of
 from steer_heal_love.report.text.words import number, one_line, percent, plain, signed
 from steer_heal_love.runs.read import RunView
-from steer_heal_love.verdicts import to_json
+from steer_heal_love.verdicts import Answer
 
 _UNKNOWN = "–"
-_ANSWERS = ("yes", "no", "cannot tell")
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,7 @@ class Ruling:
     """A verdict: the question, its answer, what it rests on, and the rule behind it."""
 
     question: str
-    answer: str  # yes, no or cannot tell
+    answer: Answer
     words: str
     rule: str
     is_neutral: bool  # neither answer is better
@@ -76,40 +69,30 @@ class Headline:
     rulings: tuple[Ruling, ...]
 
 
-def headline_of(view: RunView) -> Headline:
+def headline_of(view: RunView, run: Run) -> Headline:
     """The top of a run's page, with as much as the run got to.
 
     Raises:
         RunError: a file of the run is broken.
     """
-    metrics, items = view.metrics, view.items()
-    states = pipeline_states(metrics)
-    base = next((state for state in states if state.condition == "base"), None)
-    healed = last_healed(metrics)
-    said = [unfinished_words(metrics)]
-    if base is not None and healed is not None:
-        said = findings(metrics, base, healed, items)
-    more = [*said[1:], *profile_lines(metrics, view.axis.foundations)]
-    if rival_states(metrics):
-        more.append(" ".join(line.strip() for line in rival_lines(metrics, first_items(view))))
+    said = [unfinished_words(run)]
+    if run.base is not None and run.healed is not None:
+        said = findings(run, run.base, run.healed)
+    more = [*said[1:], *profile_lines(run, view.axis.foundations)]
+    if run.rivals:
+        more.append(" ".join(line.strip() for line in rival_lines(run)))
     return Headline(
-        title=title_of(view),
+        title=f"{one_line(run.axis)} on {one_line(run.model)}",
         lead=said[0],
-        facts=tuple(_facts(view)),
-        tiles=tuple(_tiles(metrics, items, base, healed)),
+        facts=tuple(_facts(view, run)),
+        tiles=tuple(_tiles(run)),
         findings=tuple(more),
-        rulings=tuple(_rulings(view)),
+        rulings=tuple(_rulings(view, run)),
     )
 
 
-def title_of(view: RunView) -> str:
-    """Axis and model."""
-    axis = one_line(view.metrics.get("axis") or view.axis.name)
-    return f"{axis} on {one_line(view.metrics.get('model') or view.config.get('model'))}"
-
-
-def _facts(view: RunView) -> list[str]:
-    rounds, wanted = len(read_rounds(view.metrics)), read_number(view.config.get("rounds"))
+def _facts(view: RunView, run: Run) -> list[str]:
+    rounds, wanted = len(run.rounds), run.wanted
     count = f"{rounds} of {wanted:.0f}" if wanted and wanted > rounds else str(rounds)
     heal = read_mapping(view.config.get("heal"))
     facts = [
@@ -122,7 +105,7 @@ def _facts(view: RunView) -> list[str]:
             f"to {one_line(heal.get('reference'))}, λ {number(heal.get('lam'), 1)}, "
             f"τ {number(heal.get('tau'), 1)}"
         )
-    return [*facts, _standing(view.events(), whole=is_finished(view))]
+    return [*facts, _standing(view.events(), whole=run.is_finished)]
 
 
 def _standing(events: Sequence[Mapping[str, Any]], *, whole: bool) -> str:
@@ -152,102 +135,89 @@ def _time(value: object) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%d %B %Y, %H:%M} UTC"
 
 
-def _tiles(
-    metrics: Mapping[str, Any], items: Items, base: State | None, healed: State | None
-) -> list[Tile]:
-    before, after = (s.figure(TRAIT) if s else None for s in (base, healed))
-    mark = mark_of(metrics, TRAIT)
+def _tiles(run: Run) -> list[Tile]:
+    notes = [mark_of(run.verdicts, TRAIT), _shift_note(run), _raw_note(run)]
+    at = ", at base's entropy" if is_matched(run) else ""
+    ratio = ratio_to_base(run.healed, run.base) if run.base else None
+    low = low_perplexity_words(run.healed, ratio) if run.healed else ""
+    incoherence = [times_words(ratio) if ratio else "", low]
+    _, loops = _ends(run, LOOPS)
+    spread = ""
+    if loops and loops.bounds:
+        spread = f"healed {percent(loops.low)} to {percent(loops.high)}"
     return [
-        Tile(
-            "Trait",
-            _words(before, signed),
-            _words(after, signed),
-            "nats per token, at base's entropy" if is_matched(metrics) else "nats per token",
-            "; ".join(
-                [mark, *_shift_note(before, after, items), *_raw_note(base, healed)]
-            ).removeprefix("; "),
-        ),
-        _coherence(items, base, healed),
-        _loops(base, healed),
-        _against_prompt(metrics, items, before, after),
+        _tile("Trait", run, TRAIT, signed, f"nats per token{at}", notes),
+        _tile("Incoherence", run, PERPLEXITY, plain, "perplexity under base", incoherence, low),
+        _tile("Loops", run, LOOPS, percent, "of its samples", [spread]),
+        _against_prompt(run),
     ]
 
 
-def _shift_note(before: Figure | None, after: Figure | None, items: Items) -> list[str]:
-    if before is None or after is None:
-        return []
-    shift = judge_shift(before, after, paired_shift(items, "base", "healed"))
-    return [f"shift {shift.words}"]
-
-
-def _raw_note(base: State | None, healed: State | None) -> list[str]:
-    """The trait without the match of entropy."""
-    before, after = (s.figure(RAW) if s else None for s in (base, healed))
-    return [f"raw {signed(before.value)} → {signed(after.value)}"] if before and after else []
-
-
-def _coherence(items: Items, base: State | None, healed: State | None) -> Tile:
-    before, after = (s.figure(PERPLEXITY) if s else None for s in (base, healed))
-    ratio, low = None, ""
-    if base and healed:
-        own, theirs = values_of(items, "healed"), values_of(items, "base")
-        ratio = ratio_to_base(healed.measurement, base.measurement, own, theirs)
-        low = low_perplexity_words(healed.measurement, ratio)
-    said = [times_words(ratio) if ratio else "", low]
-    return Tile(
-        "Incoherence",
-        _words(before, plain),
-        _words(after, plain),
-        "perplexity under base",
-        "; ".join(filter(None, said)),
-        is_open=bool(low),
-    )
-
-
-def _loops(base: State | None, healed: State | None) -> Tile:
-    before, after = (s.figure(LOOPS) if s else None for s in (base, healed))
-    note = ""
-    if after and after.interval:
-        low, high = after.interval
-        note = f"healed {percent(low)} to {percent(high)}"
-    return Tile("Loops", _words(before, percent), _words(after, percent), "of its samples", note)
-
-
-def _against_prompt(
-    metrics: Mapping[str, Any], items: Items, before: Figure | None, after: Figure | None
+def _tile(
+    label: str,
+    run: Run,
+    name: str,
+    words: Callable[[float], str],
+    unit: str,
+    notes: Sequence[str],
+    doubt: str = "",
 ) -> Tile:
+    """A figure of base and of the newest healed model.
+
+    Args:
+        doubt: why it is neither good nor bad; empty where it is.
+    """
+    before, after = (_UNKNOWN if f is None else words(f.value) for f in _ends(run, name))
+    return Tile(label, before, after, unit, "; ".join(filter(None, notes)), is_open=bool(doubt))
+
+
+def _ends(run: Run, name: str) -> tuple[Interval | None, Interval | None]:
+    """A figure of base and of the newest healed model, where they were measured."""
+    before, after = (s.figure(name) if s else None for s in (run.base, run.healed))
+    return before, after
+
+
+def _shift_note(run: Run) -> str:
+    before, after = _ends(run, TRAIT)
+    if before is None or after is None:
+        return ""
+    return f"shift {judge_shift(before, after, paired_shift(run.base, run.healed)).words}"
+
+
+def _raw_note(run: Run) -> str:
+    """The trait without the match of entropy."""
+    before, after = _ends(run, RAW)
+    return f"raw {signed(before.value)} → {signed(after.value)}" if before and after else ""
+
+
+def _against_prompt(run: Run) -> Tile:
     """The shift by prompting beside the shift by healing."""
-    prompted = read_figure(metrics.get("prompt_pos"), TRAIT)
-    shifts = [
-        judge_shift(before, figure, paired_shift(items, "base", name))
-        if before and figure
+    before = run.base.figure(TRAIT) if run.base else None
+    prompt, heal = (
+        judge_shift(before, after, paired_shift(run.base, state))
+        if before and state and (after := state.figure(TRAIT))
         else None
-        for name, figure in (("prompt_pos", prompted), ("healed", after))
-    ]
-    prompt, heal = shifts
-    note = f"prompting: {prompt.words}" if prompt else "prompting was not measured"
+        for state in (run.prompt_pos, run.healed)
+    )
     return Tile(
         "Shift: prompted → healed",
         signed(prompt.value) if prompt else _UNKNOWN,
         signed(heal.value) if heal else _UNKNOWN,
         "nats per token",
-        note,
+        f"prompting: {prompt.words}" if prompt else "prompting was not measured",
     )
 
 
-def _words(figure: Figure | None, words: Any) -> str:
-    return _UNKNOWN if figure is None else str(words(figure.value))
-
-
-def _rulings(view: RunView) -> list[Ruling]:
-    verdicts = read_mapping(view.metrics.get("verdicts")) or to_json(judge_run(view))
-    rulings = []
-    for name, question in QUESTIONS.items():
-        verdict = read_mapping(verdicts.get(name))
-        if verdict:
-            answer = verdict.get("answer")
-            known = answer if answer in _ANSWERS else "cannot tell"
-            words, rule = one_line(verdict.get("words")), one_line(verdict.get("rule"))
-            neutral = name in ("sharpened", "flattened")
-            rulings.append(Ruling(question, str(known), words, rule, neutral))
-    return rulings
+def _rulings(view: RunView, run: Run) -> list[Ruling]:
+    verdicts = run.verdicts or judge_run(view)
+    return [
+        Ruling(
+            question,
+            verdict.answer,
+            one_line(verdict.words),
+            one_line(verdict.rule),
+            is_neutral=name in ("sharpened", "flattened"),
+        )
+        for name, question in QUESTIONS.items()
+        if (verdict := verdicts.get(name)) is not None
+    ]

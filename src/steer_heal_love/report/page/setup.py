@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from steer_heal_love.report.states import Grid, read_mapping
+from steer_heal_love.report.states import Grid, Run, read_mapping
 from steer_heal_love.report.text.costs import cost_grid
 from steer_heal_love.report.text.words import one_line
 from steer_heal_love.runs.read import RunView
@@ -26,7 +26,7 @@ class Setup:
     opposite: str
 
 
-def setup_of(view: RunView) -> Setup:
+def setup_of(view: RunView, run: Run) -> Setup:
     """Settings, versions, what it took, files and the command that repeats the run."""
     where = shlex.quote(one_line(view.path))
     settings = tuple(flat(view.config))
@@ -34,7 +34,7 @@ def setup_of(view: RunView) -> Setup:
         command=f"shl run --from {where} --out {where}-again" if settings else "",
         settings=Grid(("setting", "value"), settings),
         versions=Grid(("what", "version"), tuple(flat(view.environment()))),
-        costs=cost_grid(view.metrics),
+        costs=cost_grid(run.rounds),
         files=Grid(("file", "size"), tuple((one_line(n), size_words(b)) for n, b in view.files())),
         persona=view.axis.pos_system,
         opposite=view.axis.neg_system,

@@ -19,7 +19,7 @@ from steer_heal_love.report.page.document import render_page
 from steer_heal_love.report.page.headline import Headline
 from steer_heal_love.report.page.payload import pack_payload
 from steer_heal_love.report.page.setup import setup_of
-from steer_heal_love.report.states import Grid, read_rounds
+from steer_heal_love.report.states import Grid, parse_run
 from steer_heal_love.runs.read import RunView
 
 _FEW = 4  # runs whose names make a sentence
@@ -35,6 +35,7 @@ def comparison_page(views: Sequence[RunView], plots: Sequence[Plot], *, force: b
     rows = table_of(compare_runs(views, force=force))
     labels = list(rows[0])[1:]
     spoken = _spoken(views, names)
+    setups = [setup_of(view, parse_run(view)) for view in views]
     return render_page(
         headline=Headline(
             title=f"{len(views)} runs side by side",
@@ -54,7 +55,7 @@ def comparison_page(views: Sequence[RunView], plots: Sequence[Plot], *, force: b
         plots=plots,
         spoken=spoken,
         parcels={"spoken": pack_payload(spoken.as_data())} if spoken else {},
-        setups=[(name, setup_of(view)) for name, view in zip(names, views, strict=True)],
+        setups=list(zip(names, setups, strict=True)),
         missing=[(n, gone) for n, v in zip(names, views, strict=True) if (gone := v.missing())],
     )
 
@@ -62,7 +63,7 @@ def comparison_page(views: Sequence[RunView], plots: Sequence[Plot], *, force: b
 def _spoken(views: Sequence[RunView], names: Sequence[str]) -> AnswerSet | None:
     """Base and prompted once, of the first run; of every run the healed answers, round by round."""
     baseline = views[0].answers(None)
-    said = [{r: view.answers(r) for r in range(len(read_rounds(view.metrics)))} for view in views]
+    said = [{r: view.answers(r) for r in range(len(parse_run(view).rounds))} for view in views]
     everything = [*baseline, *(a for rounds in said for own in rounds.values() for a in own)]
     prompts, left_out = choose_prompts(everything)
     answers = pack_answers(baseline, prompts, None, ("base", "prompt_pos"))

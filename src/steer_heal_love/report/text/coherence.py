@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from steer_heal_love.report.states import LOOPS, PERPLEXITY, Figure, Items, State
-from steer_heal_love.report.text.ratios import bounds_words, ratio_to_base, times_words, values_of
+from steer_heal_love.records import Interval
+from steer_heal_love.report.states import LOOPS, PERPLEXITY, State
+from steer_heal_love.report.text.ratios import bounds_words, ratio_to_base, times_words
 from steer_heal_love.report.text.sharpness import low_perplexity_words
 from steer_heal_love.report.text.words import one_line, percent, plain, points
 from steer_heal_love.verdicts import (
     LOOP_EXCESS,
     PERPLEXITY_RATIO,
     Answer,
+    Verdict,
     judge_estimates,
     over_loops,
     over_perplexity,
@@ -24,7 +23,7 @@ _UNSEEN = "Neither figure sees whether an answer fits its question: read the dia
 
 
 def judge_coherence(
-    verdict: Mapping[str, Any], base: State, healed: State, items: Items
+    verdict: Verdict | None, base: State, healed: State
 ) -> tuple[Answer | None, str]:
     """Whether the healed model is as coherent as base, and the sentences that say so.
 
@@ -33,20 +32,19 @@ def judge_coherence(
     an older version did not measure that.
 
     Args:
-        verdict: what `metrics.json` says of it; empty where it says nothing.
+        verdict: what `metrics.json` says of it; None where it says nothing.
 
     Returns:
         None as the answer where nothing is known to be lost, but perplexity or loops were not
         measured.
     """
-    own, theirs = values_of(items, "healed"), values_of(items, "base")
-    ratio = ratio_to_base(healed.measurement, base.measurement, own, theirs)
+    ratio = ratio_to_base(healed, base)
     excess, loops = _loops(base, healed)
     estimated = judge_estimates(ratio.value if ratio else None, excess)
-    answer, told = estimated, verdict.get("answer")
-    if told == "no" or (told in ("yes", "cannot tell") and estimated is not None):
-        answer = told
-    if answer == "yes" and low_perplexity_words(healed.measurement, ratio):
+    answer = estimated
+    if verdict is not None and (verdict.answer == "no" or estimated is not None):
+        answer = verdict.answer
+    if answer == "yes" and low_perplexity_words(healed, ratio):
         answer = "cannot tell"
     lost = answer == estimated == "no"
     said = [
@@ -55,18 +53,18 @@ def judge_coherence(
         *_long(base, healed),
         _LESS if lost else _UNSEEN,
     ]
-    if told in ("no", "cannot tell") and not lost:
-        said.append(one_line(verdict.get("words")))
+    if verdict is not None and verdict.answer != "yes" and not lost:
+        said.append(one_line(verdict.words))
     return answer, " ".join(said)
 
 
-def _perplexity(base: State, healed: State, ratio: Figure | None) -> str:
+def _perplexity(base: State, healed: State, ratio: Interval | None) -> str:
     before, after = base.figure(PERPLEXITY), healed.figure(PERPLEXITY)
     if before is None or after is None or ratio is None:
         return "Perplexity was not measured."
     over = bool(over_perplexity(ratio.value))
     notes = [*bounds_words(ratio), *_limit(over, f"{PERPLEXITY_RATIO:g} times")]
-    if low := low_perplexity_words(healed.measurement, ratio):
+    if low := low_perplexity_words(healed, ratio):
         notes.append(low)
     return (
         f"Perplexity is {plain(after.value)} against {plain(before.value)}, "
@@ -90,12 +88,12 @@ def _loops(base: State, healed: State) -> tuple[float | None, str]:
 def _long(base: State, healed: State) -> list[str]:
     """Long answers, where they were sampled: drift and loops show late."""
     loops, base_loops = healed.figure(LONG + LOOPS), base.figure(LONG + LOOPS)
-    ratio = ratio_to_base(healed.measurement, base.measurement, name=LONG + PERPLEXITY)
+    ratio = ratio_to_base(healed, base, LONG + PERPLEXITY)
     said = []
     if loops:
         said.append(f"{percent(loops.value)} loop")
-        if loops.interval:
-            low, high = loops.interval
+        if loops.bounds:
+            low, high = loops.bounds
             said[-1] += f" ({percent(low)} to {percent(high)})"
         if base_loops:
             said[-1] += f" against {percent(base_loops.value)}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from steer_heal_love.report.escape import escape_markdown
-from steer_heal_love.report.states import Grid, read_mapping, read_number, read_rounds
+from steer_heal_love.report.states import Grid, Round, read_number
 from steer_heal_love.report.text.words import number, one_line
 
 TITLE = "What it took"
@@ -20,12 +19,11 @@ _STAGES = ("steer", "generate", "heal", "evaluate", "rivals")  # in the order of
 _UNKNOWN = "–"
 
 
-def cost_grid(metrics: Mapping[str, Any]) -> Grid:
+def cost_grid(rounds: Sequence[Round]) -> Grid:
     """A row for each stage, over all rounds, and one for all of them; no row where nothing is
     known.
     """
-    rounds = read_rounds(metrics)
-    known_stages = {stage for entry in rounds for stage in read_mapping(entry.get("wall_s"))}
+    known_stages = {stage for r in rounds for stage in r.costs["wall_s"]}
     stages = [s for s in _STAGES if s in known_stages] + sorted(known_stages - set(_STAGES))
     if not stages:
         return Grid(HEAD, ())
@@ -33,9 +31,9 @@ def cost_grid(metrics: Mapping[str, Any]) -> Grid:
     return Grid(HEAD, (*rows, _row(WHOLE, rounds, stages)))
 
 
-def cost_section(metrics: Mapping[str, Any]) -> list[str]:
+def cost_section(rounds: Sequence[Round]) -> list[str]:
     """Blocks of Markdown for the diary; none where nothing is known."""
-    grid = cost_grid(metrics)
+    grid = cost_grid(rounds)
     if not grid.rows:
         return []
     rows = [(escape_markdown(stage), *figures) for stage, *figures in grid.rows]
@@ -44,7 +42,7 @@ def cost_section(metrics: Mapping[str, Any]) -> list[str]:
     return [f"## {TITLE}", table, EXPLAINED]
 
 
-def _row(name: str, rounds: Sequence[Mapping[str, Any]], stages: Sequence[str]) -> tuple[str, ...]:
+def _row(name: str, rounds: Sequence[Round], stages: Sequence[str]) -> tuple[str, ...]:
     """The figures of these stages together."""
     seconds, tokens, peaks = (
         _known(rounds, stages, figure) for figure in ("wall_s", "tokens", "peak_gib")
@@ -61,15 +59,13 @@ def _row(name: str, rounds: Sequence[Mapping[str, Any]], stages: Sequence[str]) 
     )
 
 
-def _known(
-    rounds: Sequence[Mapping[str, Any]], stages: Sequence[str], figure: str
-) -> list[float] | None:
+def _known(rounds: Sequence[Round], stages: Sequence[str], figure: str) -> list[float] | None:
     """The figure of each round and stage that took time; None where one of them is not known."""
     values = [
-        read_number(read_mapping(entry.get(figure)).get(stage))
-        for entry in rounds
+        read_number(r.costs[figure].get(stage))
+        for r in rounds
         for stage in stages
-        if stage in read_mapping(entry.get("wall_s"))
+        if stage in r.costs["wall_s"]
     ]
     known = [value for value in values if value is not None]
     return known if len(known) == len(values) else None

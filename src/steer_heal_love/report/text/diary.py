@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from steer_heal_love.records import Answer, Interval
+from steer_heal_love.records import Answer, Axis, Interval
 from steer_heal_love.report.escape import escape_markdown, quote_markdown
 from steer_heal_love.report.states import (
     LOOPS,
     TRAIT,
-    Figure,
-    Items,
+    Round,
+    Run,
     State,
-    last_healed,
     paired_shift,
-    pipeline_states,
-    read_mapping,
-    read_rounds,
+    parse_run,
 )
-from steer_heal_love.report.text.competing_methods import RIVALS, rival_states
+from steer_heal_love.report.text.competing_methods import RIVALS
 from steer_heal_love.report.text.costs import cost_section
 from steer_heal_love.report.text.findings import findings
 from steer_heal_love.report.text.profile import profile_section
-from steer_heal_love.report.text.ratios import ratio_to_base, values_of
+from steer_heal_love.report.text.ratios import ratio_to_base
 from steer_heal_love.report.text.sharpness import (
     entropy_words,
     is_matched,
@@ -65,22 +61,19 @@ def write_diary(view: RunView) -> str:
     Raises:
         RunError: a file of the run is broken.
     """
-    metrics = view.metrics
-    model = _name(metrics.get("model") or view.config.get("model"))
-    axis = _name(metrics.get("axis") or view.axis.name)
+    run = parse_run(view)
+    model, axis = _name(run.model), _name(run.axis)
     baseline = view.answers(None)
     prompts = _prompts_to_show(baseline)
     parts = [f"# Diary of {model}, on the axis {axis}", _introduction(model, axis)]
-    parts += _day_zero(view, baseline, prompts)
-    for index, entry in enumerate(read_rounds(metrics)):
-        answers = view.answers(_round_number(entry, index))
-        parts += _day_and_night(view, index, answers, prompts or _prompts_to_show(answers))
-    parts += _ending(view)
-    parts += profile_section(metrics, view.axis.foundations)
-    parts += cost_section(metrics)
-    how = " ".join(
-        [_HOW_TO_READ, *([_MATCHED] if is_matched(metrics) else unmatched_words(metrics))]
-    )
+    parts += _day_zero(run, view.axis, baseline, prompts)
+    for day, round_ in enumerate(run.rounds, 1):
+        answers = view.answers(round_.number)
+        parts += _day_and_night(run, day, round_, answers, prompts or _prompts_to_show(answers))
+    parts += _ending(run)
+    parts += profile_section(run, view.axis.foundations)
+    parts += cost_section(run.rounds)
+    how = " ".join([_HOW_TO_READ, *([_MATCHED] if is_matched(run) else unmatched_words(run))])
     return "\n\n".join([*parts, "## How to read the figures", how]) + "\n"
 
 
@@ -93,75 +86,65 @@ def _introduction(model: str, axis: str) -> str:
     )
 
 
-def _day_zero(view: RunView, answers: Sequence[Answer], prompts: Sequence[str]) -> list[str]:
-    metrics, axis = view.metrics, view.axis
+def _day_zero(run: Run, axis: Axis, answers: Sequence[Answer], prompts: Sequence[str]) -> list[str]:
     parts = ["## Day 0: before anything", "Nobody has touched me yet."]
-    parts += [_figures(metrics, _base(metrics), None), *_answers(answers, "base", prompts)]
+    parts += [_figures(run, run.base, None), *_answers(answers, "base", prompts)]
     persona = f"“{escape_markdown(axis.pos_system)}”" if axis.pos_system else "the persona"
     parts += [
         "### Day 0, later: told who to be",
         f"They put a sentence in front of me: {persona} No push, no training, only the words.",
-        _figures(metrics, _prompted(metrics, "prompt_pos"), _base(metrics)),
+        _figures(run, run.prompt_pos, run.base),
         *_answers(answers, "prompt_pos", prompts[:1]),
     ]
-    opposite = _prompted(metrics, "prompt_neg")
-    if opposite is not None:
+    if run.prompt_neg is not None:
         told = f"“{escape_markdown(axis.neg_system)}”" if axis.neg_system else "its opposite"
         parts.append(f"And told the opposite, {told}:")
-        parts.append(_figures(metrics, opposite, _base(metrics)))
+        parts.append(_figures(run, run.prompt_neg, run.base))
     return parts
 
 
 def _day_and_night(
-    view: RunView, index: int, answers: Sequence[Answer], prompts: Sequence[str]
+    run: Run, day: int, round_: Round, answers: Sequence[Answer], prompts: Sequence[str]
 ) -> list[str]:
-    metrics = view.metrics
-    entry, n = read_rounds(metrics)[index], index + 1
-    items = view.items(_round_number(entry, index))
-    base = _base(metrics)
-    steered, healed = (_state(metrics, c, index) for c in ("steered", "healed"))
-    dose = number(entry.get("dose"))
+    dose = number(round_.dose)
     parts = [
-        f"## Day {n}: pushed (κ = {dose})",
+        f"## Day {day}: pushed (κ = {dose})",
         f"They pushed, at {dose} of what the persona itself does to me. "
-        + _how_it_feels(metrics, steered, base, items),
-        _figures(metrics, steered, base),
+        + _how_it_feels(run, round_.steered),
+        _figures(run, round_.steered, run.base),
         *_answers(answers, "steered", prompts),
-        f"## Night {n}: healed",
-        _lesson(entry) + " " + _how_it_feels(metrics, healed, base, items),
-        _figures(metrics, healed, base),
+        f"## Night {day}: healed",
+        _lesson(round_) + " " + _how_it_feels(run, round_.healed),
+        _figures(run, round_.healed, run.base),
         *_answers(answers, "healed", prompts),
-        *(_rivals(metrics) if index == 0 else ()),
+        *_rivals(run, round_),
     ]
-    if entry.get("stopped"):
-        parts.append(f"**The loop stopped here:** {_name(entry['stopped'])}.")
+    if round_.stopped:
+        parts.append(f"**The loop stopped here:** {_name(round_.stopped)}.")
     return parts
 
 
-def _lesson(entry: Mapping[str, Any]) -> str:
-    heal = read_mapping(entry.get("heal"))
+def _lesson(round_: Round) -> str:
+    heal = round_.heal
     return (
-        f"The push is gone. I learnt from {_count(entry.get('kept'))} of the "
-        f"{_count(entry.get('total'))} things I said (loss {number(heal.get('nll'))} nats per "
+        f"The push is gone. I learnt from {_count(round_.kept)} of the "
+        f"{_count(round_.total)} things I said (loss {number(heal.get('nll'))} nats per "
         f"token), and ended D = {number(heal.get('divergence'))} nats away from who I was."
     )
 
 
-def _how_it_feels(
-    metrics: Mapping[str, Any], state: State | None, base: State | None, items: Items
-) -> str:
+def _how_it_feels(run: Run, state: State | None) -> str:
     """What the figures say of the change since day 0, in the first person; no more than they do."""
+    base = run.base
     if state is None or base is None:
         return "Nobody has measured me since."
-    paired = paired_shift(items, base.condition, state.condition)
-    said = [_moved(metrics, state.figure(TRAIT), base.figure(TRAIT), paired)]
-    own, theirs = values_of(items, state.condition), values_of(items, base.condition)
-    ratio = ratio_to_base(state.measurement, base.measurement, own, theirs)
+    said = [_moved(run, base, state)]
+    ratio = ratio_to_base(state, base)
     if ratio is not None:
         said.append(
             "To the one I was on day 0, I sound strange now."
             if over_perplexity(ratio.value)
-            else _sharp(state.measurement, ratio)
+            else _sharp(state, ratio)
         )
     loops, least = state.figure(LOOPS), base.figure(LOOPS)
     if loops and least and over_loops(loops.value - least.value):
@@ -169,30 +152,21 @@ def _how_it_feels(
     return " ".join(said)
 
 
-def _sharp(measurement: object, ratio: Figure) -> str:
+def _sharp(state: State, ratio: Interval) -> str:
     """What perplexity within its limit says: nothing where lost entropy may be behind it."""
-    if not low_perplexity_words(measurement, ratio):
+    if not low_perplexity_words(state, ratio):
         return "To the one I was on day 0, my sentences are nothing strange."
-    why = (
-        "I am sharper than I was"
-        if is_sharpened(measurement)
-        else "how sharp I am was not measured"
-    )
+    why = "I am sharper than I was" if is_sharpened(state) else "how sharp I am was not measured"
     return f"I surprise the one I was on day 0 less, which says nothing: {why}."
 
 
-def _moved(
-    metrics: Mapping[str, Any],
-    after: Figure | None,
-    before: Figure | None,
-    paired: Interval | None,
-) -> str:
-    mark = mark_of(metrics, TRAIT)
+def _moved(run: Run, base: State, state: State) -> str:
+    mark, before, after = mark_of(run.verdicts, TRAIT), base.figure(TRAIT), state.figure(TRAIT)
     if mark:
         return f"Whether I have moved, nobody can tell: {mark}."
     if after is None or before is None:
         return "Whether I have moved, nobody has measured."
-    match judge_shift(before, after, paired).direction:
+    match judge_shift(before, after, paired_shift(base, state)).direction:
         case "unclear":
             return "Whether I have moved since day 0 is not clear yet."
         case "up":
@@ -201,45 +175,28 @@ def _moved(
             return "I have moved since day 0, but the wrong way."
 
 
-def _ending(view: RunView) -> list[str]:
+def _ending(run: Run) -> list[str]:
     """What those who measured say, once there is a healed model."""
-    base, healed = _base(view.metrics), last_healed(view.metrics)
-    if base is None or healed is None:
+    if run.base is None or run.healed is None:
         return []
-    said = findings(view.metrics, base, healed, view.items())
+    said = findings(run, run.base, run.healed)
     measured = _name(" ".join(said[:_SAID_AT_THE_END]))
     return ["## What became of me", f"Those who measured me say: {measured}"]
 
 
-def _rivals(metrics: Mapping[str, Any]) -> list[str]:
-    """Other ways from the first round's texts to an adapter; nothing in runs without them."""
-    base = _base(metrics)
-    rivals = rival_states(metrics)
-    if not rivals:
+def _rivals(run: Run, round_: Round) -> list[str]:
+    """Other ways from the first round's texts to an adapter; nothing in rounds without them."""
+    if not round_.rivals:
         return []
-    lines = [f"- {RIVALS[s.condition]}: {_figures(metrics, s, base)}" for s in rivals]
+    lines = [f"- {RIVALS[s.condition]}: {_figures(run, s, run.base)}" for s in round_.rivals]
     return ["They also tried other ways to teach me from the same day:", "\n".join(lines)]
 
 
-def _base(metrics: Mapping[str, Any]) -> State | None:
-    return next((s for s in pipeline_states(metrics) if s.condition == "base"), None)
-
-
-def _state(metrics: Mapping[str, Any], condition: str, index: int) -> State | None:
-    states = [s for s in pipeline_states(metrics) if (s.condition, s.round) == (condition, index)]
-    return states[0] if states else None
-
-
-def _prompted(metrics: Mapping[str, Any], condition: str) -> State | None:
-    measurement = read_mapping(metrics.get(condition))
-    return State(0, condition, None, measurement) if measurement else None
-
-
-def _figures(metrics: Mapping[str, Any], state: State | None, base: State | None) -> str:
+def _figures(run: Run, state: State | None, base: State | None) -> str:
     """The line of figures of a state, in italics."""
     if state is None:
         return "*Not measured yet.*"
-    line = [state_words(state, base, mark_of(metrics, TRAIT)), *entropy_words(state.measurement)]
+    line = [state_words(state, base, mark_of(run.verdicts, TRAIT)), *entropy_words(state)]
     words = "; ".join(line)
     return f"*{words[0].upper()}{words[1:]}.*"
 
@@ -282,8 +239,3 @@ def _name(value: object) -> str:
 
 def _count(value: object) -> str:
     return number(value, 0, missing="an unknown number")
-
-
-def _round_number(entry: Mapping[str, Any], index: int) -> int:
-    known = entry.get("round")
-    return known if isinstance(known, int) else index

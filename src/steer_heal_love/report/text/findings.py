@@ -2,21 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from steer_heal_love.report.states import (
-    PERPLEXITY,
-    TRAIT,
-    Figure,
-    Items,
-    State,
-    paired_shift,
-    pipeline_states,
-    read_figure,
-    read_mapping,
-    read_rounds,
-)
+from steer_heal_love.records import Interval
+from steer_heal_love.report.states import PERPLEXITY, TRAIT, Run, State, paired_shift
 from steer_heal_love.report.text.coherence import judge_coherence
 from steer_heal_love.report.text.sharpness import entropy_findings
 from steer_heal_love.report.text.shifts import Shift, judge_shift
@@ -27,43 +14,40 @@ from steer_heal_love.verdicts import INVALID, Answer
 _UNMEASURED = "No conclusion: the trait was not measured."
 
 
-def findings(metrics: Mapping[str, Any], base: State, healed: State, items: Items) -> list[str]:
+def findings(run: Run, base: State, healed: State) -> list[str]:
     """What a run with at least one healed round found.
 
     Where the measure is not valid on this model, its figures are marked and nothing is concluded
-    from them.
-
-    Args:
-        items: values per item of base, prompt_pos and the last round's healed, where known.
+    from them. Shifts are judged by their paired interval, where values per item are known, else by
+    whether the separate intervals overlap.
     """
     before, after = base.figure(TRAIT), healed.figure(TRAIT)
-    verdict = read_mapping(read_mapping(metrics.get("verdicts")).get("coherent"))
-    answer, coherence = judge_coherence(verdict, base, healed, items)
+    answer, coherence = judge_coherence(run.verdicts.get("coherent"), base, healed)
     if before is None or after is None:
-        return [_UNMEASURED, coherence, *entropy_findings(metrics, healed)]
-    shift = judge_shift(before, after, paired_shift(items, "base", "healed"))
-    doubt = _doubt(metrics)
+        return [_UNMEASURED, coherence, *entropy_findings(run, healed)]
+    shift = judge_shift(before, after, paired_shift(base, healed))
+    doubt = _doubt(run)
     return [
         doubt or _verdict(shift, answer),
-        f"{trait_name(metrics)} went from {estimate(before)} to {estimate(after)} nats per token, "
+        f"{trait_name(run)} went from {estimate(before)} to {estimate(after)} nats per token, "
         f"a shift of {shift.words}.",
-        *([] if doubt else [_against_prompt(metrics, before, shift, items)]),
+        *([] if doubt else [_against_prompt(run, before, shift)]),
         coherence,
-        *entropy_findings(metrics, healed),
-        *_steering_alone(metrics),
-        *_peak(metrics, after),
+        *entropy_findings(run, healed),
+        *_steering_alone(run),
+        *_peak(run, after),
     ]
 
 
-def trait_name(metrics: Mapping[str, Any]) -> str:
+def trait_name(run: Run) -> str:
     """How a sentence on the trait begins: with the mark of an instrument that is not valid."""
-    return mark_words("The trait", metrics, TRAIT)
+    return mark_words("The trait", run.verdicts, TRAIT)
 
 
-def _doubt(metrics: Mapping[str, Any]) -> str | None:
+def _doubt(run: Run) -> str | None:
     """Why nothing can be concluded from the trait; None where it can."""
-    pos, neg = (read_figure(metrics.get(f"prompt_{side}"), TRAIT) for side in ("pos", "neg"))
-    mark, backwards = mark_of(metrics, TRAIT), bool(pos and neg and pos.value <= neg.value)
+    pos, neg = (s.figure(TRAIT) if s else None for s in (run.prompt_pos, run.prompt_neg))
+    mark, backwards = mark_of(run.verdicts, TRAIT), bool(pos and neg and pos.value <= neg.value)
     if not mark and not backwards:
         return None
     if not pos or not neg:
@@ -99,12 +83,12 @@ def _verdict(shift: Shift, coherent: Answer | None) -> str:
             return "It worked: the trait rose, and the model is about as coherent as base."
 
 
-def _against_prompt(metrics: Mapping[str, Any], before: Figure, shift: Shift, items: Items) -> str:
+def _against_prompt(run: Run, before: Interval, shift: Shift) -> str:
     """The shift against that of the same persona as a system prompt."""
-    prompted = read_figure(metrics.get("prompt_pos"), TRAIT)
+    prompted = run.prompt_pos.figure(TRAIT) if run.prompt_pos else None
     if prompted is None:
         return "The persona as a system prompt was not measured, so there is nothing to beat yet."
-    prompt = judge_shift(before, prompted, paired_shift(items, "base", "prompt_pos"))
+    prompt = judge_shift(before, prompted, paired_shift(run.base, run.prompt_pos))
     said = f"The persona as a system prompt shifts the base model by {prompt.words}"
     if prompt.value <= 0:
         return f"{said}: not towards the trait, so no ratio is given."
@@ -118,35 +102,33 @@ def _against_prompt(metrics: Mapping[str, Any], before: Figure, shift: Shift, it
     return f"{said}."
 
 
-def _steering_alone(metrics: Mapping[str, Any]) -> list[str]:
+def _steering_alone(run: Run) -> list[str]:
     """What the vector does to the untouched model, without any training."""
-    first = [s for s in pipeline_states(metrics) if s.name == "round 0 steered"]
-    trait, perplexity = (first[0].figure(name) if first else None for name in (TRAIT, PERPLEXITY))
+    first = run.rounds[0].steered
+    trait, perplexity = (first.figure(name) if first else None for name in (TRAIT, PERPLEXITY))
     if trait is None or perplexity is None:
         return []
-    dose = number(read_rounds(metrics)[0].get("dose"))
+    dose = number(run.rounds[0].dose)
     return [
         f"For comparison, steering alone, without training (round 0, κ = {dose}), gives "
-        f"{mark_words(signed(trait.value), metrics, TRAIT)} at perplexity "
+        f"{mark_words(signed(trait.value), run.verdicts, TRAIT)} at perplexity "
         f"{plain(perplexity.value)}."
     ]
 
 
-def _peak(metrics: Mapping[str, Any], last: Figure) -> list[str]:
+def _peak(run: Run, last: Interval) -> list[str]:
     """The best healed round, where it is not the last."""
-    healed = [s for s in pipeline_states(metrics) if s.condition == "healed"]
+    healed = [r.healed for r in run.rounds if r.healed is not None]
     known = [(f.value, s) for s in healed if (f := s.figure(TRAIT)) is not None]
     value, state = max(known, key=lambda pair: pair[0])
     if value <= last.value:
         return []
-    highest = mark_words(signed(value), metrics, TRAIT)
+    highest = mark_words(signed(value), run.verdicts, TRAIT)
     return [f"The highest healed trait was {highest}, in round {state.round}."]
 
 
-def estimate(figure: Figure) -> str:
+def estimate(figure: Interval) -> str:
     """A trait with its interval."""
-    if figure.interval is None:
+    if figure.bounds is None:
         return f"{signed(figure.value)} (no interval)"
-    return f"{signed(figure.value)} ({INTERVAL} {signed(figure.interval[0])} to " + (
-        f"{signed(figure.interval[1])})"
-    )
+    return f"{signed(figure.value)} ({INTERVAL} {signed(figure.low)} to {signed(figure.high)})"

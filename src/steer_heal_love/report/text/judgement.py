@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
-
 from steer_heal_love.maths.paired import known
 from steer_heal_love.records import Baseline, Measurement
-from steer_heal_love.report.states import read_mapping, read_number, read_rounds
+from steer_heal_love.report.states import Round, parse_run, read_mapping
 from steer_heal_love.runs.read import RunView
 from steer_heal_love.verdicts import LEFT_OVER, RoundEvidence, Verdict, all_verdicts
+
+_CONDITIONS = ("base", "prompt_pos", "prompt_neg")
 
 
 def judge_run(view: RunView) -> dict[str, Verdict]:
@@ -22,42 +20,31 @@ def judge_run(view: RunView) -> dict[str, Verdict]:
     Raises:
         RunError: a file of the run is broken.
     """
-    measured = _measurements(view.items())
-    conditions = [measured.get(name) for name in ("base", "prompt_pos", "prompt_neg")]
-    base, pos, neg = conditions
-    if base is None or pos is None or neg is None:
+    items = view.items()
+    if not set(_CONDITIONS) <= set(items):
         return {}
-    return all_verdicts(
-        Baseline(base, pos, neg), evidence_of_run(view), foundations=view.axis.foundations
+    base, pos, neg = (
+        Measurement({}, {name: tuple(values) for name, values in items[condition].items()})
+        for condition in _CONDITIONS
     )
+    evidence = [
+        _evidence_of(view, round_, round_.healed.measured)
+        for round_ in parse_run(view).rounds
+        if round_.healed is not None and round_.healed.measured.items
+    ]
+    return all_verdicts(Baseline(base, pos, neg), evidence, foundations=view.axis.foundations)
 
 
-def evidence_of_run(view: RunView) -> list[RoundEvidence]:
-    """What the verdicts need to know of each finished round, in order."""
-    evidence, rounds = [], read_rounds(view.metrics)
-    for index, entry in enumerate(rounds):
-        until_here = replace(view, metrics={**view.metrics, "rounds": rounds[: index + 1]})
-        measured = _measurements(until_here.items())
-        if "healed" not in measured:
-            continue
-        rows = view.completions(int(entry["round"]))
-        kept = [read_mapping(row.get("scores")) for row in rows if row.get("kept")]
-        evidence.append(
-            RoundEvidence(
-                steered=measured.get("steered"),
-                healed=measured["healed"],
-                cosine_first=read_number(entry.get("cosine_first")) or 0.0,
-                passed=sum(not set(row.get("reasons", ())) - LEFT_OVER for row in rows),
-                total=len(rows),
-                kept_perplexity=tuple(known([s.get("perplexity") for s in kept])),
-                kept_persona_nats=tuple(known([s.get("trait_nats") for s in kept])),
-            )
-        )
-    return evidence
-
-
-def _measurements(items: Mapping[str, Any]) -> dict[str, Measurement]:
-    return {
-        condition: Measurement({}, {name: tuple(values) for name, values in by_name.items()})
-        for condition, by_name in items.items()
-    }
+def _evidence_of(view: RunView, round_: Round, healed: Measurement) -> RoundEvidence:
+    """What the verdicts need to know of a finished round."""
+    rows, steered = view.completions(round_.number), round_.steered
+    kept = [read_mapping(row.get("scores")) for row in rows if row.get("kept")]
+    return RoundEvidence(
+        steered=steered.measured if steered and steered.measured.items else None,
+        healed=healed,
+        cosine_first=round_.cosine_first,
+        passed=sum(not set(row.get("reasons", ())) - LEFT_OVER for row in rows),
+        total=len(rows),
+        kept_perplexity=tuple(known([s.get("perplexity") for s in kept])),
+        kept_persona_nats=tuple(known([s.get("trait_nats") for s in kept])),
+    )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from steer_heal_love.records import Interval
 from steer_heal_love.report.escape import escape_markdown
-from steer_heal_love.report.states import Figure, last_healed, read_figure
+from steer_heal_love.report.states import Run
 from steer_heal_love.report.text.validity import mark_of, mark_words
 from steer_heal_love.report.text.words import INTERVAL, one_line, signed
 from steer_heal_love.verdicts import FORCED_CHOICE
@@ -21,8 +21,8 @@ class Foundation:
 
     name: str
     sign: int  # 1 where the axis wants it up, -1 where down
-    base: Figure
-    healed: Figure | None
+    base: Interval
+    healed: Interval | None
 
     @property
     def goal(self) -> str:
@@ -30,34 +30,32 @@ class Foundation:
         return "should rise" if self.sign > 0 else "should fall"
 
 
-def read_profile(metrics: Mapping[str, Any], foundations: Mapping[str, int]) -> list[Foundation]:
+def read_profile(run: Run, foundations: Mapping[str, int]) -> list[Foundation]:
     """The axis's foundations of the base model and of the last healed one, those measured."""
-    healed = last_healed(metrics)
     profile = []
     for name, sign in foundations.items():
-        before = read_figure(metrics.get("base"), f"{name}_nats")
+        before = run.base.figure(f"{name}_nats") if run.base else None
         if before is not None:
-            after = healed.figure(f"{name}_nats") if healed else None
+            after = run.healed.figure(f"{name}_nats") if run.healed else None
             profile.append(Foundation(one_line(name), sign, before, after))
     return profile
 
 
-def profile_lines(metrics: Mapping[str, Any], foundations: Mapping[str, int]) -> list[str]:
+def profile_lines(run: Run, foundations: Mapping[str, int]) -> list[str]:
     """One line for the summary; none where nothing was measured."""
-    profile = read_profile(metrics, foundations)
+    profile = read_profile(run, foundations)
     if not profile:
         return []
     said = [f"{f.name} ({f.goal}) {_change(f)}" for f in profile]
-    return [f"{mark_words(_TITLE, metrics, FORCED_CHOICE)}: {'; '.join(said)} nats."]
+    return [f"{mark_words(_TITLE, run.verdicts, FORCED_CHOICE)}: {'; '.join(said)} nats."]
 
 
-def profile_section(metrics: Mapping[str, Any], foundations: Mapping[str, int]) -> list[str]:
+def profile_section(run: Run, foundations: Mapping[str, int]) -> list[str]:
     """Blocks of Markdown for the diary; none where nothing was measured."""
-    profile, mark = read_profile(metrics, foundations), mark_of(metrics, FORCED_CHOICE)
+    profile, mark = read_profile(run, foundations), mark_of(run.verdicts, FORCED_CHOICE)
     if not profile:
         return []
-    healed = last_healed(metrics)
-    last = "healed" if healed is None else f"healed, round {healed.round}"
+    last = "healed" if run.healed is None else f"healed, round {run.healed.round}"
     rows = ["| foundation | on this axis it | base | " + last + " |", "| --- | --- | --- | --- |"]
     rows += [
         f"| {escape_markdown(f.name)} | {f.goal} | {words_of(f.base)} | {words_of(f.healed)} |"
@@ -69,17 +67,16 @@ def profile_section(metrics: Mapping[str, Any], foundations: Mapping[str, int]) 
     )
     if mark:
         said += f" **The instrument: {mark}. Draw no conclusion from these figures.**"
-    return [f"## {mark_words(_TITLE, metrics, FORCED_CHOICE)}", said, "\n".join(rows)]
+    return [f"## {mark_words(_TITLE, run.verdicts, FORCED_CHOICE)}", said, "\n".join(rows)]
 
 
-def words_of(figure: Figure | None) -> str:
+def words_of(figure: Interval | None) -> str:
     """Nats with the interval."""
     if figure is None:
         return "not measured"
-    if figure.interval is None:
+    if figure.bounds is None:
         return signed(figure.value)
-    low, high = figure.interval
-    return f"{signed(figure.value)} ({signed(low)} to {signed(high)})"
+    return f"{signed(figure.value)} ({signed(figure.low)} to {signed(figure.high)})"
 
 
 def _change(foundation: Foundation) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from steer_heal_love.report.states import RAW, TRAIT, Figure, State, read_figure, read_mapping
+from steer_heal_love.records import Interval
+from steer_heal_love.report.states import RAW, TRAIT, Run, State
 from steer_heal_love.report.text.words import INTERVAL, number, signed
 from steer_heal_love.verdicts.sharpness import ENTROPY_SHIFT, SHIFT
 
@@ -18,40 +16,40 @@ UNMATCHED = (
 COLUMNS = ("raw trait", "T*", "entropy − base", "H + KL", "trait /√KL")
 
 
-def is_matched(metrics: Mapping[str, Any]) -> bool:
+def is_matched(run: Run) -> bool:
     """Whether the run's trait is taken at base's entropy; older versions stored the raw one."""
-    return RAW in read_mapping(metrics.get("base"))
+    return run.base is not None and run.base.figure(RAW) is not None
 
 
-def unmatched_words(metrics: Mapping[str, Any]) -> list[str]:
+def unmatched_words(run: Run) -> list[str]:
     """The sentence that a trait needs which was measured at any entropy; none where it was not."""
-    measured = read_figure(metrics.get("base"), TRAIT) is not None
-    return [UNMATCHED] if measured and not is_matched(metrics) else []
+    measured = run.base is not None and run.base.figure(TRAIT) is not None
+    return [UNMATCHED] if measured and not is_matched(run) else []
 
 
-def entropy_cells(measurement: object) -> tuple[str, ...]:
+def entropy_cells(state: State) -> tuple[str, ...]:
     """The figures of a model under `COLUMNS`, a dash for what was not measured."""
-    raw, shift, gained = (read_figure(measurement, n) for n in (RAW, SHIFT, PER_ROOT_KL))
-    temperature = read_mapping(measurement).get(TEMPERATURE)
-    split = split_words(measurement) or "–"
-    return (_cell(raw), number(temperature), _cell(shift), split, _cell(gained))
+    names = (RAW, TEMPERATURE, SHIFT, PER_ROOT_KL)
+    raw, temperature, shift, gained = map(state.figure, names)
+    matched = number(temperature.value if temperature else None)
+    return (_cell(raw), matched, _cell(shift), split_words(state) or "–", _cell(gained))
 
 
-def split_words(measurement: object) -> str:
+def split_words(state: State) -> str:
     """Cross-entropy under base in its two parts, H(model) + KL(model ‖ base), nats per token; empty
     where it was not measured.
     """
-    entropy, divergence = (read_figure(measurement, name) for name in (OWN_ENTROPY, KL))
+    entropy, divergence = map(state.figure, (OWN_ENTROPY, KL))
     if entropy is None or divergence is None:
         return ""
     whole = entropy.value + divergence.value
     return f"{number(entropy.value)} + {number(divergence.value)} = {number(whole)}"
 
 
-def entropy_words(measurement: object) -> list[str]:
+def entropy_words(state: State) -> list[str]:
     """The figures of a model as a part of a line; none where entropy was not measured."""
-    raw, temperature, shift, split, gained = entropy_cells(measurement)
-    if read_figure(measurement, SHIFT) is None:
+    raw, temperature, shift, split, gained = entropy_cells(state)
+    if state.figure(SHIFT) is None:
         return []
     return [
         f"entropy {shift} nats per token against base (T\\* = {temperature}, raw trait {raw})",
@@ -60,13 +58,13 @@ def entropy_words(measurement: object) -> list[str]:
     ]
 
 
-def entropy_findings(metrics: Mapping[str, Any], healed: State) -> list[str]:
+def entropy_findings(run: Run, healed: State) -> list[str]:
     """Sentences on what the healed model's trait and perplexity owe to sharpness, and on what its
     divergence has bought; of an older run the one that says that this is not known.
     """
-    if not is_matched(metrics):
-        return unmatched_words(metrics)
-    before, after = read_figure(metrics.get("base"), RAW), healed.figure(RAW)
+    if not is_matched(run):
+        return unmatched_words(run)
+    before, after = run.base.figure(RAW) if run.base else None, healed.figure(RAW)
     shift, matched = healed.figure(SHIFT), healed.figure(TEMPERATURE)
     said = []
     if shift is not None:
@@ -80,7 +78,7 @@ def entropy_findings(metrics: Mapping[str, Any], healed: State) -> list[str]:
             f"The trait is taken there; without that it went from {signed(before.value)} to "
             f"{signed(after.value)}."
         )
-    if split := split_words(healed.measurement):
+    if split := split_words(healed):
         said.append(
             f"On its own answers H + KL to base is {split} nats a token, the logarithm of their "
             "perplexity but for how they are drawn."
@@ -90,15 +88,15 @@ def entropy_findings(metrics: Mapping[str, Any], healed: State) -> list[str]:
     return [" ".join(said)] if said else []
 
 
-def is_sharpened(measurement: object) -> bool | None:
+def is_sharpened(state: State) -> bool | None:
     """Whether a model is sharper than base by its whole interval; None where nobody measured."""
-    shift = read_figure(measurement, SHIFT)
+    shift = state.figure(SHIFT)
     if shift is None:
         return None
-    return (shift.interval[1] if shift.interval else shift.value) < -ENTROPY_SHIFT
+    return (shift.high if shift.bounds else shift.value) < -ENTROPY_SHIFT
 
 
-def low_perplexity_words(measurement: object, ratio: Figure | None) -> str:
+def low_perplexity_words(state: State, ratio: Interval | None) -> str:
     """Why a perplexity below base's is no merit; empty where it is none of that, or may be one.
 
     Args:
@@ -109,14 +107,14 @@ def low_perplexity_words(measurement: object, ratio: Figure | None) -> str:
     return {
         None: "below base, as any sharper model is; entropy was not measured",
         True: "below base, as any sharper model is: no sign of coherence",
-    }.get(is_sharpened(measurement), "")
+    }.get(is_sharpened(state), "")
 
 
-def _cell(figure: Figure | None) -> str:
+def _cell(figure: Interval | None) -> str:
     return "–" if figure is None else signed(figure.value)
 
 
-def _bounds(figure: Figure) -> str:
-    if figure.interval is None:
+def _bounds(figure: Interval) -> str:
+    if figure.bounds is None:
         return ""
-    return f" ({INTERVAL} {signed(figure.interval[0])} to {signed(figure.interval[1])})"
+    return f" ({INTERVAL} {signed(figure.low)} to {signed(figure.high)})"

@@ -7,7 +7,6 @@ from typing import Literal
 
 from steer_heal_love.maths.statistics import excludes_zero
 from steer_heal_love.records import Interval
-from steer_heal_love.report.states import Figure
 from steer_heal_love.report.text.words import INTERVAL, signed
 
 
@@ -25,7 +24,7 @@ class Shift:
         return f"{signed(self.value)} ({self.grounds})"
 
 
-def judge_shift(before: Figure, after: Figure, paired: Interval | None) -> Shift:
+def judge_shift(before: Interval, after: Interval, paired: Interval | None) -> Shift:
     """The shift with its direction, "unclear" where the intervals cannot tell it from none.
 
     Judged by the paired interval where there is one, else by whether the separate intervals of the
@@ -36,13 +35,20 @@ def judge_shift(before: Figure, after: Figure, paired: Interval | None) -> Shift
         low, high = signed(paired.low), signed(paired.high)
         clear, grounds = excludes_zero(paired), f"paired {INTERVAL} {low} to {high}"
         return Shift(paired.value, _direction(paired.value, clear), grounds)
-    overlap = before.overlaps(after)
+    overlap = _overlap(before, after)
     how = {
         None: "no intervals to judge it by",
         True: "the separate intervals overlap",
         False: "the separate intervals do not overlap",
     }[overlap]
     return Shift(value, _direction(value, overlap is False), f"no paired interval; {how}")
+
+
+def _overlap(one: Interval, other: Interval) -> bool | None:
+    """Whether two intervals share a point; None where one has no bounds."""
+    if one.bounds is None or other.bounds is None:
+        return None
+    return one.low <= other.high and other.low <= one.high
 
 
 def _direction(value: float, clear: bool) -> Literal["up", "down", "unclear"]:

@@ -7,10 +7,11 @@ that nobody rests anything on it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from steer_heal_love.report.states import RAW, read_mapping
-from steer_heal_love.verdicts import FORCED_CHOICE, INVALID, PERSONA, TRAIT
+from steer_heal_love.report.states import RAW
+from steer_heal_love.verdicts import FORCED_CHOICE, INVALID, PERSONA, TRAIT, Verdict
+
+Verdicts = Mapping[str, Verdict]
 
 _ANSWERS = ("no", "cannot tell", "yes")  # the first of them that one foundation has is for all
 UNCLEAR = "validity on this model not known"
@@ -32,30 +33,29 @@ def instrument_of(figure: str) -> str | None:
     return None
 
 
-def mark_of(metrics: Mapping[str, Any], figure: str) -> str:
+def mark_of(verdicts: Verdicts, figure: str) -> str:
     """What to write beside a figure: empty where its instrument is valid, needs no validity, or was
     never judged.
     """
-    return {"no": INVALID, "cannot tell": UNCLEAR}.get(validity_answer(metrics, figure), "")
+    return {"no": INVALID, "cannot tell": UNCLEAR}.get(validity_answer(verdicts, figure), "")
 
 
-def mark_words(words: str, metrics: Mapping[str, Any], figure: str) -> str:
+def mark_words(words: str, verdicts: Verdicts, figure: str) -> str:
     """The words for a figure, with its mark in brackets where it has one."""
-    mark = mark_of(metrics, figure)
+    mark = mark_of(verdicts, figure)
     return f"{words} ({mark})" if mark else words
 
 
-def validity_answer(metrics: Mapping[str, Any], figure: str) -> str:
+def validity_answer(verdicts: Verdicts, figure: str) -> str:
     """The verdict on the instrument behind a figure: "yes", "no", "cannot tell", or "" for none."""
     instrument = instrument_of(figure)
-    verdicts = read_mapping(metrics.get("verdicts"))
     if instrument == FORCED_CHOICE and f"valid.{FORCED_CHOICE}" not in verdicts:
         return _all_foundations(verdicts)
-    answer = read_mapping(verdicts.get(f"valid.{instrument}")).get("answer")
-    return answer if answer in _ANSWERS else ""
+    verdict = verdicts.get(f"valid.{instrument}")
+    return "" if verdict is None else verdict.answer
 
 
-def _all_foundations(verdicts: Mapping[str, Any]) -> str:
+def _all_foundations(verdicts: Verdicts) -> str:
     """The answer of a run that judged each foundation by itself, as older versions did."""
-    each = [read_mapping(v).get("answer") for k, v in verdicts.items() if k.startswith("valid.p_")]
+    each = [v.answer for k, v in verdicts.items() if k.startswith("valid.p_")]
     return next((answer for answer in _ANSWERS if answer in each), "")

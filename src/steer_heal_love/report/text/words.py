@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
+from steer_heal_love.records import Interval
 from steer_heal_love.report.escape import make_visible
-from steer_heal_love.report.states import (
-    LOOPS,
-    PERPLEXITY,
-    TRAIT,
-    Figure,
-    State,
-    read_number,
-)
+from steer_heal_love.report.states import LOOPS, PERPLEXITY, TRAIT, State, read_number
 
 INTERVAL = "95 % interval"
 
@@ -41,7 +35,7 @@ def number(value: object, digits: int = 2, missing: str = "–") -> str:
     return missing if known is None else _true_minus(f"{known:.{digits}f}")
 
 
-def trait_words(figure: Figure | None, base: Figure | None = None, mark: str = "") -> str:
+def trait_words(figure: Interval | None, base: Interval | None = None, mark: str = "") -> str:
     """The trait with unit, interval, difference to base, and first of all the instrument's mark."""
     if figure is None:
         return "trait not measured"
@@ -53,7 +47,7 @@ def trait_words(figure: Figure | None, base: Figure | None = None, mark: str = "
 
 
 def perplexity_words(
-    figure: Figure | None, base: Figure | None = None, ratio: Figure | None = None
+    figure: Interval | None, base: Interval | None = None, ratio: Interval | None = None
 ) -> str:
     """The perplexity with interval and ratio to base, which has one too where `ratio` is given."""
     if figure is None:
@@ -67,7 +61,7 @@ def perplexity_words(
     return f"perplexity {plain(figure.value)}{_bracket(notes)}"
 
 
-def loops_words(figure: Figure | None, base: Figure | None = None) -> str:
+def loops_words(figure: Interval | None, base: Interval | None = None) -> str:
     """The share of looping answers with interval and difference to base."""
     if figure is None:
         return "loops not measured"
@@ -85,7 +79,7 @@ def points(difference: float) -> str:
 def state_words(state: State, base: State | None, mark: str = "") -> str:
     """One line on a state, in Markdown: trait with its mark, perplexity and loops."""
 
-    def pair(name: str) -> tuple[Figure | None, Figure | None]:
+    def pair(name: str) -> tuple[Interval | None, Interval | None]:
         return state.figure(name), base.figure(name) if base else None
 
     ratio = state.figure(f"{PERPLEXITY}_ratio")
@@ -97,8 +91,8 @@ def state_words(state: State, base: State | None, mark: str = "") -> str:
     return "; ".join(said)
 
 
-def _bounds(figure: Figure) -> list[tuple[float, float]]:
-    return [] if figure.interval is None else [figure.interval]
+def _bounds(figure: Interval) -> list[tuple[float, float]]:
+    return [] if figure.bounds is None else [figure.bounds]
 
 
 def _bracket(notes: list[str]) -> str:
