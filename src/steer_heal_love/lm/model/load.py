@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -189,21 +188,6 @@ def _read(auto_class: Any, spec: str, trust_remote_code: bool) -> Any:
             return auto_class.from_pretrained(source, trust_remote_code=trust_remote_code)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise ModelError(_load_failure(spec, error)) from error
-
-
-def save_model(lm: LanguageModel, folder: Path) -> None:
-    """Write weights, configuration and tokenizer as transformers does, safetensors.
-
-    The path that the model was read from does not go along, and the files may be read by whom
-    the user's umask lets.
-    """
-    lm.model.config.name_or_path = ""
-    with quiet_transformers():
-        lm.model.save_pretrained(folder)
-        lm.tokenizer.save_pretrained(folder)
-    mode = (folder / "config.json").stat().st_mode
-    for weights in folder.glob("*.safetensors"):  # written for their owner alone
-        weights.chmod(mode)
 
 
 def describe(
