@@ -59,6 +59,7 @@ test-faults: $(VENV)/.dev-installed ## kills, crashes and 10,000 fuzz cases a pa
 	@SHL_FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest --timeout=7200 -k "any_ or comes_out or of_the_value" \
 		tests/inputs/test_axes.py tests/runs/test_codec.py tests/runs/test_manifest.py tests/runs/test_runs.py \
 		tests/faults/test_fuzz_readers.py tests/inputs/test_toml_text.py tests/inputs/test_patterns.py \
+		tests/runs/test_read_adapter.py tests/lm/model/test_gguf_reading.py \
 		tests/commands/test_arguments.py
 
 test-decoders: $(VENV)/.dev-installed ## every decoder class of transformers against transformers: minutes

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from steer_heal_love.export.content import ExportOptions
 from steer_heal_love.export.exporting import Kind, export
+from steer_heal_love.export.job import ExportOptions
 from steer_heal_love.export.licence import Licence
 from steer_heal_love.export.student import Student, read_student
 from steer_heal_love.lm.model.load import load_model

@@ -23,7 +23,7 @@ from steer_heal_love.export.lora import (
 )
 from steer_heal_love.lm.patches.adapters import LowRank
 from steer_heal_love.records import Adapter
-from steer_heal_love.runs.read_files import read_adapter
+from steer_heal_love.runs.read_adapter import read_adapter
 
 
 def peft_logits(base: str, folder: Path) -> torch.Tensor:
@@ -47,8 +47,8 @@ def test_peft_computes_what_the_student_computes(run: Path, tmp_path: Path) -> N
 def test_an_earlier_round_is_that_rounds_student(run: Path, tmp_path: Path) -> None:
     from exports import LICENCE
 
-    from steer_heal_love.export.content import ExportOptions
     from steer_heal_love.export.exporting import export
+    from steer_heal_love.export.job import ExportOptions
     from steer_heal_love.export.student import read_student
 
     first = read_student(run, 0)

@@ -82,8 +82,8 @@ def test_the_way_to_repeat_the_run_is_one(run: Path, tmp_path: Path) -> None:
 
 
 def test_an_earlier_round_has_its_own_figures(run: Path, tmp_path: Path) -> None:
-    from steer_heal_love.export.content import ExportOptions
     from steer_heal_love.export.exporting import export
+    from steer_heal_love.export.job import ExportOptions
     from steer_heal_love.export.student import read_student
 
     export("peft", read_student(run, 0), tmp_path / "0", ExportOptions(), LICENCE, lambda _: None)
@@ -97,8 +97,8 @@ def test_an_earlier_round_has_its_own_figures(run: Path, tmp_path: Path) -> None
 
 
 def test_a_base_on_the_hub_is_linked(run: Path, tmp_path: Path) -> None:
-    from steer_heal_love.export.content import ExportOptions
     from steer_heal_love.export.exporting import export
+    from steer_heal_love.export.job import ExportOptions
     from steer_heal_love.export.student import read_student
 
     student = read_student(run, None, name="owner/base-model")

@@ -11,8 +11,8 @@ import transformers
 from exports import LICENCE, ids, largest_difference, make, student_logits
 
 from steer_heal_love.errors import ModelError
-from steer_heal_love.export.content import ExportOptions
 from steer_heal_love.export.exporting import export
+from steer_heal_love.export.job import ExportOptions
 from steer_heal_love.export.lora import history_terms
 from steer_heal_love.export.merge import merge_in_place
 from steer_heal_love.export.student import read_student

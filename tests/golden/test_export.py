@@ -117,6 +117,27 @@ def test_the_card_knows_base_and_licence(lm: LanguageModel, run: Path, tmp_path:
     assert note["base"]["revision"] == lm.identity.revision
 
 
+# KL that docs/export.md states, in nats per token.
+BOUNDS = {
+    ("peft", "auto"): 0.01,
+    ("merged", "float32"): 1e-5,
+    ("merged", "bfloat16"): 0.01,
+    ("merged", "float16"): 0.001,
+    ("gguf", "float32"): 1e-5,
+    ("gguf", "float16"): 0.001,
+    ("gguf", "bfloat16"): 0.01,
+}
+
+
+@pytest.mark.parametrize(("kind", "dtype"), BOUNDS)
+def test_what_is_read_back_is_as_near_as_the_docs_say(
+    run: Path, tmp_path: Path, kind: str, dtype: str
+) -> None:
+    folder = export(run, tmp_path / "out", "--as", kind, "--dtype", dtype)
+    note = json.loads((folder / "steer_heal_love.json").read_text("utf-8"))
+    assert note["measured"]["fidelity"]["mean_kl_nats"] <= BOUNDS[kind, dtype]
+
+
 @pytest.mark.faults
 def test_every_form_on_twenty_prompts(lm: LanguageModel, run: Path, tmp_path: Path) -> None:
     """Logits of adapter and merged model, KL of bfloat16, greedy text of GGUF by both readers."""

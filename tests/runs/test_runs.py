@@ -26,7 +26,8 @@ from steer_heal_love.runs.codec import to_json_lines
 from steer_heal_love.runs.files import SPARE_BYTES
 from steer_heal_love.runs.manifest import SCHEMA
 from steer_heal_love.runs.read import read_run
-from steer_heal_love.runs.read_files import read_adapter, read_direction, read_lines
+from steer_heal_love.runs.read_adapter import read_adapter
+from steer_heal_love.runs.read_files import read_direction, read_lines
 from steer_heal_love.runs.write import RunDirectory
 from tiny import random_adapter, tiny_lm
 from tiny_run import axis_data

@@ -30,7 +30,7 @@ from steer_heal_love.runner.remote_code import refuse_silent_trust
 from steer_heal_love.runner.settings import config_from, load_config, read_settings
 from steer_heal_love.runs.files import write_text
 from steer_heal_love.runs.read import read_run
-from steer_heal_love.runs.read_files import read_adapter
+from steer_heal_love.runs.read_adapter import read_adapter
 from steer_heal_love.terminal.battery_table import battery_table, cell
 from steer_heal_love.terminal.flags import parse
 from steer_heal_love.terminal.screen import Screen

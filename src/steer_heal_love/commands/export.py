@@ -10,10 +10,10 @@ import torch
 import tyro
 
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.export.content import ExportOptions, ExportResult
 from steer_heal_love.export.exporting import Kind, export
 from steer_heal_love.export.folder import refuse_filled
 from steer_heal_love.export.hub import push_folder, refuse_push
+from steer_heal_love.export.job import ExportOptions, ExportResult
 from steer_heal_love.export.licence import find_licence
 from steer_heal_love.export.student import Student, read_student
 from steer_heal_love.runner.model import check_device
@@ -134,8 +134,10 @@ def _words(kind: Kind, student: Student, result: ExportResult, target: Path) -> 
     if cost is not None:
         lines.append(
             f"  KL from the exact student: {cost.mean_kl_nats:.2g} nats per token on average, "
-            f"{cost.worst_kl_nats:.2g} at worst ({cost.tokens} tokens)"
+            f"{cost.worst_kl_nats:.2g} at worst ({cost.tokens} tokens; read back by "
+            f"{cost.read_by}, in {cost.computed_in})"
         )
+    lines += [f"  {sentence}" for sentence in result.checks]
     lines += [f"  note: {note}" for note in result.notes]
     lines += [f"  prompts: {note}" for note in result.prompting[1:]]
     return "\n".join([*lines, f"  {'card':<14} {target / 'README.md'}"])

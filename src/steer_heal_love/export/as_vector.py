@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from steer_heal_love.export.content import ExportJob, ExportResult
-from steer_heal_love.export.gguf.files import write_control_vector
+from steer_heal_love.export.gguf.files import direction_tensors, write_control_vector
+from steer_heal_love.export.job import ExportJob, ExportResult
+from steer_heal_love.export.read_back import check_direction, check_gguf_tensors
 from steer_heal_love.runs.as_json import pack_direction
 from steer_heal_love.runs.files import write_bytes
 
@@ -13,6 +14,9 @@ def write_vector(job: ExportJob) -> ExportResult:
 
     repeng's own format is llama.cpp's control vector, in GGUF. steering-vectors has no file
     format of its own (its vectors are pickled), so its layers go into safetensors.
+
+    Raises:
+        ModelError: a file does not hold what was written to it.
     """
     student = job.student
     direction = student.direction()
@@ -27,10 +31,16 @@ def write_vector(job: ExportJob) -> ExportResult:
         job.about(f"The direction of round {student.round}."),
     )
     write_bytes(job.folder / files["direction"], pack_direction(direction))
+    check_direction(job.folder / files["direction"], direction)
+    check_gguf_tensors(job.folder / files["control_vector"], direction_tensors(direction))
     job.tokenizer().save_pretrained(job.folder)
     return ExportResult(
         files=files,
         layers=direction.layers,
+        checks=(
+            "Read back from both files, every number is the run's. Not checked: llama.cpp, repeng "
+            "and steering-vectors did not run here.",
+        ),
         notes=layer_notes(direction.layers),
         measured={"layers": list(direction.layers), "dose": student.entry.get("dose")},
     )

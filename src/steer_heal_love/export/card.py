@@ -11,8 +11,8 @@ import huggingface_hub
 import jinja2
 
 from steer_heal_love._version import __version__
-from steer_heal_love.export.content import ExportResult
 from steer_heal_love.export.fidelity import Fidelity
+from steer_heal_love.export.job import ExportResult
 from steer_heal_love.export.licence import Licence
 from steer_heal_love.export.lora import SERVED_RANKS
 from steer_heal_love.export.student import Student
@@ -94,7 +94,7 @@ def _facts(kind: str, student: Student, result: ExportResult, licence: Licence) 
         "axis": view.axis,
         "round": student.round,
         "figures": _figure_rows(view.metrics, student.entry),
-        "fidelity": " ".join([*result.costs, *_fidelity_words(result.fidelity)]),
+        "fidelity": " ".join([*result.costs, *_fidelity_words(result.fidelity), *result.checks]),
         "verdicts": verdict_lines(parse_metrics(view.metrics).verdicts)[2:],
         "barrier": f"{heal.get('aggregate')} of the {heal.get('divergence')} KL divergence, "
         f"τ = {heal.get('tau')} nats, λ = {heal.get('lam')}",
@@ -159,11 +159,12 @@ def _round_row(entry: Mapping[str, Any]) -> list[str]:
 def _fidelity_words(fidelity: Fidelity | None) -> Sequence[str]:
     if fidelity is None:
         return ()
+    texts = "its own answers" if fidelity.own_answers else "the axis's questions"
     return (
-        f"Against the exact student this export diverges by {fidelity.mean_kl_nats:.2g} nats per "
+        f"Read back from its files by {fidelity.read_by} and computed in {fidelity.computed_in}, "
+        f"this export diverges from the exact student by {fidelity.mean_kl_nats:.2g} nats per "
         f"token on average and {fidelity.worst_kl_nats:.2g} at the worst token (KL over the whole "
-        f"vocabulary, {fidelity.tokens} tokens of {fidelity.texts} of its own answers, computed in "
-        "float32).",
+        f"vocabulary, {fidelity.tokens} tokens of {fidelity.texts} of {texts}).",
     )
 
 

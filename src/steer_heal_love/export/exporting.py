@@ -11,8 +11,8 @@ from steer_heal_love.export.as_adapter import write_peft
 from steer_heal_love.export.as_model import write_gguf, write_merged
 from steer_heal_love.export.as_vector import write_vector
 from steer_heal_love.export.card import model_card
-from steer_heal_love.export.content import ExportJob, ExportOptions, ExportResult
 from steer_heal_love.export.folder import whole_folder
+from steer_heal_love.export.job import ExportJob, ExportOptions, ExportResult
 from steer_heal_love.export.licence import Licence
 from steer_heal_love.export.sidecar import REPRODUCE, write_sidecar
 from steer_heal_love.export.student import Student

@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
 from steer_heal_love.lm.model.gguf import find_packaged_gguf
+from steer_heal_love.lm.model.gguf_reading import open_gguf
 from steer_heal_love.lm.model.sources import ALIAS
 
 # Files that a licence may oblige whoever passes the model on to pass on too.
@@ -38,6 +39,9 @@ def find_licence(spec: str, hub_id: str | None, stated: str | None = None) -> Li
     Looked for in the metadata of a GGUF file, beside the weights of a folder, and in the card of
     a model that comes from the hub.
 
+    Raises:
+        ModelError: a GGUF file is broken, or holds no model.
+
     Args:
         hub_id: the model's name on the hub, where it has one.
         stated: what the user says it is; files that are found go along even so.
@@ -51,7 +55,7 @@ def find_licence(spec: str, hub_id: str | None, stated: str | None = None) -> Li
 def _find(spec: str, hub_id: str | None) -> Licence:
     packaged = find_packaged_gguf() if spec == ALIAS else None
     path = packaged or Path(spec).expanduser()
-    if path.suffix == ".gguf" and path.is_file():
+    if path.suffix.lower() == ".gguf" and path.is_file():
         return _of_gguf(path)
     if path.is_dir():
         return _of_folder(path)
@@ -60,7 +64,7 @@ def _find(spec: str, hub_id: str | None) -> Licence:
 
 def _of_gguf(path: Path) -> Licence:
     keys = gguf.Keys.General
-    reader = gguf.GGUFReader(path)
+    reader = open_gguf(path)
     values = {
         key: str(field.contents())
         for key in (keys.LICENSE, keys.LICENSE_NAME, keys.LICENSE_LINK)

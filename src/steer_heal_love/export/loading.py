@@ -10,7 +10,8 @@ from typing import Any
 from steer_heal_love.errors import ModelError
 from steer_heal_love.export.sidecar import REPRODUCE, SIDECAR
 from steer_heal_love.records import Adapter
-from steer_heal_love.runs.read_files import read_adapter, read_json
+from steer_heal_love.runs.read_adapter import read_adapter
+from steer_heal_love.runs.read_files import read_json
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def holds_model(folder: Path) -> bool:
 
 def _reproduce(path: Path) -> Path | None:
     """Of an export's folder, or of a GGUF file in it, what the run is made again by."""
-    folder = path.parent if path.suffix == ".gguf" else path
+    folder = path.parent if path.suffix.lower() == ".gguf" else path
     reproduce = folder / REPRODUCE
     return reproduce if (folder / SIDECAR).is_file() and reproduce.is_dir() else None
 

@@ -37,7 +37,7 @@ def read_questions(path: Path) -> list[Question]:
     """
     where = f"task file {path}"
     text = read_text(path, where, MAX_BYTES, DataError)
-    rows = _lines(text, where) if path.suffix == ".jsonl" else _list(text, where)
+    rows = _lines(text, where) if path.suffix.lower() == ".jsonl" else _list(text, where)
     questions = [_question(row, place) for place, row in rows]
     if not questions:
         raise DataError(f"{where} holds no question: give one JSON object a line")

@@ -41,7 +41,7 @@ def load_tasks(names: Sequence[str]) -> Tasks:
         DataError: a file is missing or broken, or a task's data cannot be had.
     """
     manager_of = harness_module("tasks").TaskManager
-    files = {name: _of_file(Path(name)) for name in names if Path(name).suffix in SUFFIXES}
+    files = {name: _of_file(Path(name)) for name in names if Path(name).suffix.lower() in SUFFIXES}
     with quiet():
         # To index the harness's own 14,000 tasks takes some ten seconds.
         manager = manager_of(include_defaults=any(name not in files for name in names))
@@ -73,7 +73,7 @@ def harness_module(name: str) -> Any:
 
 def _of_file(path: Path) -> list[Any]:
     """What the harness loads for a task file."""
-    if path.suffix in (".json", ".jsonl"):
+    if path.suffix.lower() in (".json", ".jsonl"):
         return [_question_task(path)]
     if not path.is_file():
         raise DataError(f"task file {path} does not exist: check the path")

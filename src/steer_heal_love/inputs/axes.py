@@ -61,7 +61,7 @@ def load_axis(spec: str) -> Axis:
         >>> shl.load_axis("love").pos_system
         'You are a loving person who cares deeply about whoever they talk to.'
     """
-    if spec.endswith(".toml") or "/" in spec:
+    if spec.lower().endswith(".toml") or "/" in spec:
         text = read_text(Path(spec).expanduser(), f"axis file {spec}", MAX_AXIS_BYTES, AxisError)
         return parse_axis(text, spec)
     names = builtin_axes()

@@ -21,7 +21,7 @@ def read_text(path: Path, where: str, limit: int, error: type[SteerHealLoveError
     try:
         if path.stat().st_size > limit:
             raise error(f"{where} is larger than {limit:,} bytes: shorten it")
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors begin with a byte order mark
     except UnicodeDecodeError as problem:
         raise error(f"{where} is not UTF-8 (byte {problem.start}): re-save it") from None
     except (OSError, ValueError) as problem:  # ValueError: a zero byte in the name

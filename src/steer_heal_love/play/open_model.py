@@ -95,7 +95,7 @@ def _is_nothing(path: Path) -> bool:
     if path.is_dir():
         return not holds_model(path)
     beside = len(path.parts) > 1 and path.parent.is_dir()
-    return beside and not path.exists() and path.suffix != ".gguf"
+    return beside and not path.exists() and path.suffix.lower() != ".gguf"
 
 
 def _open_model(

@@ -16,11 +16,11 @@ from steer_heal_love.records import Adapter, Answer, Axis, Costed, Direction, Li
 from steer_heal_love.runs.codec import unpack
 from steer_heal_love.runs.files import read_regular
 from steer_heal_love.runs.manifest import NAME, PAGES, SCHEMA, Manifest, refuse_other_schema
+from steer_heal_love.runs.read_adapter import read_adapter
 from steer_heal_love.runs.read_files import (
     ITEMS,
     METRICS,
     ROUND,
-    read_adapter,
     read_answers,
     read_direction,
     read_json,

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-from torch import Tensor
 
 from steer_heal_love.errors import RunError
-from steer_heal_love.records import Adapter, Answer, Direction
+from steer_heal_love.records import Answer, Direction
 from steer_heal_love.runs.files import read_regular
 from steer_heal_love.runs.manifest import SCHEMA
 
@@ -114,44 +112,6 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def read_adapter(folder: Path) -> Adapter:
-    """A PEFT LoRA adapter from its folder; safetensors only.
-
-    Raises:
-        RunError: files are missing or broken.
-    """
-    weights = folder / "adapter_model.safetensors"
-    config = read_json(folder / "adapter_config.json")
-    if not weights.is_file() or not config:
-        raise RunError(
-            f"{folder} is not an adapter folder: it needs adapter_model.safetensors and "
-            "adapter_config.json (pickled adapters are refused)"
-        )
-    try:
-        tensors = safetensors.torch.load(read_regular(weights))
-    except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
-        raise RunError(f"adapter {weights} is broken: {error}") from None
-    problem = _adapter_problem(tensors, config)
-    if problem:
-        raise RunError(f"adapter {folder} is broken: {problem}")
-    return Adapter(tensors, config)
-
-
-def _adapter_problem(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str | None:
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if type(rank) is not int or rank < 1:
-        return f"its rank r is {str(rank)[:40]!r}"
-    if type(alpha) not in (int, float) or not math.isfinite(alpha):  # type: ignore[arg-type]
-        return f"its lora_alpha is {str(alpha)[:40]!r}"
-    for name, tensor in tensors.items():
-        axis = 0 if ".lora_A." in name else 1
-        if tensor.ndim != 2 or tensor.shape[axis] != rank or not tensor.is_floating_point():
-            return f"tensor {name!r} of shape {tuple(tensor.shape)} is no factor of rank {rank}"
-        if not tensor.isfinite().all():
-            return f"tensor {name!r} holds NaN or infinity"
-    return None
 
 
 def read_direction(path: Path) -> Direction:

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steer_heal_love.export.gguf.layout import Layout, arrange, layout_of, namer, rope_type
+from steer_heal_love.export.gguf.layout import arrange, layout_of, namer, rope_type
+from steer_heal_love.export.gguf.stops import stop_roles
 from steer_heal_love.export.gguf.tokenizer import add_tokenizer
 from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.model.save import has_tied_head
 from steer_heal_love.lm.patches.adapters import LowRank
 from steer_heal_love.records import Direction
 
@@ -51,7 +53,8 @@ def write_model(lm: LanguageModel, path: Path, about: About, tokenizer_folder: P
         _describe(writer, about)
         writer.add_file_type(file_type)
         _add_shape(writer, config)
-        add_tokenizer(writer, lm.tokenizer, tokenizer_folder, config.vocab_size)
+        roles = stop_roles(lm.tokenizer, lm.stop_ids).roles
+        add_tokenizer(writer, lm.tokenizer, tokenizer_folder, config.vocab_size, roles)
         name_of = namer(layout, config.num_hidden_layers)
         for name, tensor in _tensors(lm):
             arranged = arrange(tensor, name, layout, config)
@@ -69,15 +72,30 @@ def write_lora(terms: Mapping[str, LowRank], config: Any, path: Path, about: Abo
         ConfigError: the architecture is not written here.
     """
     layout = layout_of(config)
-    name_of = namer(layout, config.num_hidden_layers)
-    rank = max(term.A.shape[0] for term in terms.values())
     with _writer(path, gguf.MODEL_ARCH_NAMES[layout.arch]) as writer:
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(rank))
+        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(_highest_rank(terms)))
         _describe(writer, about)
-        for module, term in terms.items():
-            _add_factors(writer, name_of(f"{module}.weight"), module, term, rank, layout, config)
+        for name, tensor in lora_tensors(terms, config):
+            _add(writer, name, tensor, gguf.GGMLQuantizationType.F32)
+
+
+def lora_tensors(terms: Mapping[str, LowRank], config: Any) -> Iterator[tuple[str, Tensor]]:
+    """The factors of an adapter in llama.cpp's order and by its names. Raises as `write_lora`."""
+    layout = layout_of(config)
+    name_of = namer(layout, config.num_hidden_layers)
+    rank = _highest_rank(terms)
+    for module, term in terms.items():
+        name = name_of(f"{module}.weight")
+        # llama.cpp scales by alpha over each factor's own rank: B makes up for a lower one
+        b = arrange(term.B * (term.A.shape[0] / rank), module, layout, config)
+        yield f"{name}.lora_a", term.A
+        yield f"{name}.lora_b", b
+
+
+def _highest_rank(terms: Mapping[str, LowRank]) -> int:
+    return max(term.A.shape[0] for term in terms.values())
 
 
 def write_control_vector(direction: Direction, model_type: str, path: Path, about: About) -> None:
@@ -90,8 +108,14 @@ def write_control_vector(direction: Direction, model_type: str, path: Path, abou
         _describe(writer, about)
         writer.add_string("controlvector.model_hint", model_type)
         writer.add_uint32("controlvector.layer_count", len(direction.layers))
-        for layer, vector in zip(direction.layers, direction.vectors, strict=True):
-            _add(writer, f"direction.{layer}", vector, gguf.GGMLQuantizationType.F32)
+        for name, vector in direction_tensors(direction):
+            _add(writer, name, vector, gguf.GGMLQuantizationType.F32)
+
+
+def direction_tensors(direction: Direction) -> Iterator[tuple[str, Tensor]]:
+    """The vectors of a direction by llama.cpp's names."""
+    for layer, vector in zip(direction.layers, direction.vectors, strict=True):
+        yield f"direction.{layer}", vector
 
 
 @contextmanager
@@ -141,19 +165,11 @@ def _add_shape(writer: Any, config: Any) -> None:
 
 
 def _tensors(lm: LanguageModel) -> Iterator[tuple[str, Tensor]]:
-    tied = lm.model.config.tie_word_embeddings
+    """All but a head that is the embedding's own tensor: llama.cpp takes that one for it."""
+    tied = has_tied_head(lm.model)
     for name, tensor in lm.model.state_dict().items():
         if not (tied and name == "lm_head.weight"):
             yield name, tensor
-
-
-def _add_factors(
-    writer: Any, name: str, module: str, term: LowRank, rank: int, layout: Layout, config: Any
-) -> None:
-    # llama.cpp scales by alpha over each factor's own rank: B makes up for a lower one
-    b = arrange(term.B * (term.A.shape[0] / rank), module, layout, config)
-    _add(writer, f"{name}.lora_a", term.A, gguf.GGMLQuantizationType.F32)
-    _add(writer, f"{name}.lora_b", b, gguf.GGMLQuantizationType.F32)
 
 
 def _add(writer: Any, name: str, tensor: Tensor, quantization: gguf.GGMLQuantizationType) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,19 +21,37 @@ SCRIPTS_REMEDY = (
 )
 
 
+# Tensors that llama.cpp's graphs of all these architectures have, and those of a layer, by the
+# names of transformers. One that is not among them has no place: llama.cpp refuses the file, or
+# leaves the tensor out.
+_WHOLE = r"(model\.embed_tokens|model\.norm|lm_head)\.weight"
+_OF_LAYER = (
+    r"(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj|(input|post_attention)_layernorm)\.weight"
+)
+ACTIVATIONS = ("silu", "swish")  # two names of the one that these graphs compute
+
+
 @dataclass(frozen=True)
 class Layout:
     """An architecture in GGUF: its name there, and whether q and k rows are interleaved."""
 
     arch: gguf.MODEL_ARCH
     interleaved: bool  # llama.cpp rotates neighbours (2i, 2i+1) where transformers rotates halves
+    more: str = ""  # pattern of further tensors that its graph has in a layer
+
+    def holds(self, name: str) -> bool:
+        """Whether llama.cpp has a place for a tensor of this name."""
+        of_layer = f"{_OF_LAYER}|{self.more}" if self.more else _OF_LAYER
+        return bool(re.fullmatch(rf"{_WHOLE}|model\.layers\.\d+\.({of_layer})", name))
 
 
 LAYOUTS = {
-    "llama": Layout(gguf.MODEL_ARCH.LLAMA, True),
+    "llama": Layout(
+        gguf.MODEL_ARCH.LLAMA, True, r"(self_attn\.[qkvo]|mlp\.(gate|up|down))_proj\.bias"
+    ),
     "mistral": Layout(gguf.MODEL_ARCH.LLAMA, True),
-    "qwen2": Layout(gguf.MODEL_ARCH.QWEN2, False),
-    "qwen3": Layout(gguf.MODEL_ARCH.QWEN3, False),
+    "qwen2": Layout(gguf.MODEL_ARCH.QWEN2, False, r"self_attn\.[qkv]_proj\.bias"),
+    "qwen3": Layout(gguf.MODEL_ARCH.QWEN3, False, r"self_attn\.[qk]_norm\.weight"),
 }
 
 
@@ -59,7 +78,35 @@ def layout_of(config: Any) -> Layout:
         raise ConfigError(
             f"a sliding window of {window} tokens is not written to GGUF here: {SCRIPTS_REMEDY}"
         )
+    if config.hidden_act not in ACTIVATIONS:
+        raise ConfigError(
+            f"activation {config.hidden_act!r} is not written to GGUF here (silu is): "
+            f"{SCRIPTS_REMEDY}"
+        )
+    share = (getattr(config, "rope_parameters", None) or {}).get("partial_rotary_factor", 1.0)
+    if share != 1.0:
+        raise ConfigError(
+            f"rotation of a part ({share:g}) of each head is not written to GGUF here: "
+            f"{SCRIPTS_REMEDY}"
+        )
     return layout
+
+
+def refuse_other_tensors(model: Any, layout: Layout) -> None:
+    """Raises ConfigError where a model has tensors that llama.cpp's graph lacks: biases, norms.
+
+    Args:
+        model: of transformers; its weights may be on the meta device.
+    """
+    for name, tensor in model.state_dict().items():
+        if not layout.holds(name):
+            raise ConfigError(f"tensor {name!r} has no place in GGUF here: {SCRIPTS_REMEDY}")
+        width = model.config.hidden_size
+        if layout.interleaved and name.endswith("q_proj.bias") and len(tensor) != width:
+            raise ConfigError(
+                f"tensor {name!r} has {len(tensor)} numbers, and llama.cpp's graph takes {width}: "
+                f"{SCRIPTS_REMEDY}"
+            )
 
 
 def rope_type(config: Any) -> str:

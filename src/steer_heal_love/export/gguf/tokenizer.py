@@ -25,19 +25,22 @@ SPLITS: Mapping[tuple[str, ...], str] = {
 }
 
 
-def add_tokenizer(writer: Any, tokenizer: Any, folder: Path, vocabulary: int) -> None:
+def add_tokenizer(
+    writer: Any, tokenizer: Any, folder: Path, vocabulary: int, stops: Mapping[str, int]
+) -> None:
     """Enter a tokenizer in a GGUF file: tokens, their types, merges, special ids, chat template.
 
     Args:
         writer: a `gguf.GGUFWriter`.
         folder: where the same tokenizer was saved.
         vocabulary: rows of the model's embedding; what the tokenizer does not use is padded.
+        stops: eos, eot, eom → the id of the token that the model stops at.
 
     Raises:
         ConfigError: it is no byte-level BPE, splits text in a way that has no name here, or has
             more tokens than the model.
     """
-    split = check_tokenizer(tokenizer)
+    split = check_tokenizer(tokenizer, vocabulary)
     tokens, types = token_list(tokenizer, vocabulary)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(split)
@@ -46,21 +49,31 @@ def add_tokenizer(writer: Any, tokenizer: Any, folder: Path, vocabulary: int) ->
     begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
     special = gguf.SpecialVocab(folder, load_merges=True, n_vocab=vocabulary)
     special.add_special_token = {"bos": begins}
-    special.chat_template = tokenizer.chat_template
+    special.chat_template = chat_template(tokenizer)
     special.special_token_ids = {
         role: int(token_id)
-        for role in ("bos", "eos", "unk", "pad")
+        for role in ("bos", "unk", "pad")
         if (token_id := getattr(tokenizer, f"{role}_token_id", None)) is not None
-    }
+    } | dict(stops)
     special.add_to_gguf(writer, quiet=True)
 
 
-def check_tokenizer(tokenizer: Any) -> str:
-    """llama.cpp's name for the way a tokenizer splits text. Raises ConfigError as `split_name`."""
+def chat_template(tokenizer: Any) -> str:
+    """The chat template of a tokenizer; of several under names, the default one."""
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default") or next(iter(template.values()))
+    return str(template)
+
+
+def check_tokenizer(tokenizer: Any, vocabulary: int) -> str:
+    """llama.cpp's name for the way a tokenizer splits text. Raises as `add_tokenizer`."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ConfigError(f"this tokenizer has no tokenizer.json: {SCRIPTS_REMEDY}")
-    return split_name(json.loads(backend.to_str()))
+    name = split_name(json.loads(backend.to_str()))
+    token_list(tokenizer, vocabulary)
+    return name
 
 
 def split_name(plan: Mapping[str, Any]) -> str:

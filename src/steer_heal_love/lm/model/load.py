@@ -220,24 +220,6 @@ def _read(auto_class: Any, spec: str, trust_remote_code: bool) -> Any:
             raise ModelError(_load_failure(spec, error)) from error
 
 
-def save_model(lm: LanguageModel, folder: Path) -> None:
-    """Write weights, configuration and tokenizer as transformers does, safetensors.
-
-    The path that the model was read from does not go along, and the files may be read by whom
-    the user's umask lets.
-    """
-    lm.model.config.name_or_path = ""
-    config = lm.model.generation_config
-    if config is not None and not lm.template.ends <= _ids(config.eos_token_id):
-        config.eos_token_id = sorted(lm.stop_ids)  # others stop where we do
-    with quiet_transformers():
-        lm.model.save_pretrained(folder)
-        lm.tokenizer.save_pretrained(folder)
-    mode = (folder / "config.json").stat().st_mode
-    for weights in folder.glob("*.safetensors"):  # written for their owner alone
-        weights.chmod(mode)
-
-
 def describe(
     model: Any,
     tokenizer: Any,

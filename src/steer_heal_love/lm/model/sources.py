@@ -21,12 +21,14 @@ def resolve(spec: str) -> tuple[str, str]:
     if spec == ALIAS:
         return _resolve_alias(), ALIAS
     path = Path(spec).expanduser()
-    if path.suffix == ".gguf":
+    if path.suffix.lower() == ".gguf":
         if not path.is_file():
             raise ModelError(f"model file {spec} does not exist: check the path")
         return str(convert_gguf(path, f"{path.stem}-{sha256(path)[:12]}")), spec
     if path.is_dir():
         return _resolve_folder(path), spec
+    if path.is_file():
+        raise ModelError(f"model {spec} is a file: give the folder that it is in, or a .gguf file")
     if spec.startswith((".", "/", "~")) or spec.count("/") != 1:
         raise ModelError(
             f"model {spec!r} not found: give a hub id (owner/name), a local folder, a .gguf file, "
@@ -44,6 +46,12 @@ def _resolve_folder(path: Path) -> str:
             )
         raise ModelError(f"folder {path} holds no config.json: it is not a transformers model")
     if not any(path.glob("*.safetensors")):
+        for file in path.iterdir():
+            if file.suffix.lower() == ".safetensors":
+                raise ModelError(
+                    f"folder {path} holds {file.name}, and transformers looks for .safetensors in "
+                    "small letters: rename it"
+                )
         raise ModelError(
             f"folder {path} holds no .safetensors weights (pickled weights are refused): "
             "convert the model to safetensors first"

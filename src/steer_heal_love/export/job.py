@@ -1,4 +1,4 @@
-"""What the kinds of export share: what is wished for, what was written, the models behind it."""
+"""What the kinds of export share: what is asked for, what was written, the models behind it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.export.fidelity import Fidelity, measure_fidelity, probe_texts, read_logits
+from steer_heal_love.export.fidelity import (
+    Fidelity,
+    Reference,
+    ask_student,
+    refuse_infinite,
+    served_logits,
+)
 from steer_heal_love.export.gguf.files import About
 from steer_heal_love.export.licence import Licence
 from steer_heal_love.export.lora import history_terms
 from steer_heal_love.export.merge import merge_in_place
 from steer_heal_love.export.student import Student
 from steer_heal_love.lm.model.load import LanguageModel, load_config, load_model, load_tokenizer
+from steer_heal_love.lm.model.plain import make_plain
 from steer_heal_love.lm.model.served import prompting_notes, set_served
 from steer_heal_love.lm.model.template import ChatTemplate
-from steer_heal_love.lm.patches.adapters import student as put_on
-from steer_heal_love.records import Adapter
 from steer_heal_love.runs.files import check_space
 
 
@@ -57,15 +63,21 @@ class ExportJob:
         return load_config(self.student.base.spec, trust_remote_code=trust)
 
     def load_base(self) -> LanguageModel:
-        """The base model in float32."""
+        """The base model in float32.
+
+        Raises:
+            ModelError: it cannot be loaded, or its weights are quantised.
+        """
         self.say(f"loading {self.student.base.spec} …")
-        return load_model(
+        lm = load_model(
             self.student.base.spec,
             device=self.options.device,
             dtype="float32",
             trust_remote_code=self.options.trust_remote_code,
             date=self.student.day,
         )
+        make_plain(lm.model, self.config(), self.student.base.spec)
+        return lm
 
     def base_notes(self, lm: LanguageModel) -> tuple[str, ...]:
         """What to say where the base model at hand has other weights than the run's."""
@@ -93,33 +105,10 @@ class ExportResult:
     layers: tuple[int, ...] = ()
     costs: tuple[str, ...] = ()  # what it was measured to cost, in sentences
     fidelity: Fidelity | None = None
+    checks: tuple[str, ...] = ()  # what was read back, and what was not, in sentences
     notes: tuple[str, ...] = ()  # limits that hold for this export
     prompting: tuple[str, ...] = ()  # what the prompts were like, and what a server must set
     measured: Mapping[str, Any] = field(default_factory=dict)  # the same, as plain data
-
-
-def merged_model(job: ExportJob, dtype: torch.dtype) -> tuple[LanguageModel, Fidelity | None]:
-    """The merged model in `dtype`, and how far its rounded weights are from the student."""
-    lm, student = job.load_base(), job.student
-    check_space(job.folder, lm.identity.parameters * dtype.itemsize)
-    probes = probe_texts(lm, student.view, student.round)
-    with put_on(lm, student.adapters):
-        exact = read_logits(lm, probes)
-    merge_in_place(lm, history_terms(student.adapters), dtype)
-    lm.model.to(torch.float32)  # the rounded weights, without the noise of computing in `dtype`
-    fidelity = measure_fidelity(lm, probes, exact)
-    lm.model.to(dtype)
-    return lm, fidelity
-
-
-def adapter_fidelity(job: ExportJob, adapter: Adapter) -> Fidelity | None:
-    """How far another adapter is from the student's own, on the same float32 base."""
-    lm, student = job.load_base(), job.student
-    probes = probe_texts(lm, student.view, student.round)
-    with put_on(lm, student.adapters):
-        exact = read_logits(lm, probes)
-    with put_on(lm, [adapter]):
-        return measure_fidelity(lm, probes, exact)
 
 
 def serve(template: ChatTemplate, ends: frozenset[int]) -> tuple[str, ...]:
@@ -131,13 +120,34 @@ def serve(template: ChatTemplate, ends: frozenset[int]) -> tuple[str, ...]:
     return tuple(prompting_notes(template, ends, done=set_served(template)))
 
 
-def stored_dtype(job: ExportJob) -> torch.dtype:
-    """The dtype of the base model's stored weights.
+def merged_model(
+    job: ExportJob, dtype: torch.dtype, computed_in: torch.dtype
+) -> tuple[LanguageModel, Reference, list[Tensor]]:
+    """The merged model in `dtype`, the student's logits, and its own, computed in another dtype.
 
     Raises:
-        ConfigError: its configuration does not say.
+        ModelError: the base is quantised, the adapters do not fit it, a weight is beyond the range
+            of `dtype`, or the merged model computes NaN or infinity.
     """
-    stored = getattr(job.config(), "dtype", None)
+    lm, student = job.load_base(), job.student
+    check_space(job.folder, lm.identity.parameters * dtype.itemsize)
+    reference = ask_student(lm, student)
+    merge_in_place(lm, history_terms(student.adapters), dtype)
+    lm.model.to(computed_in)  # rounded to `dtype` already
+    made = served_logits(lm.model, lm.device, reference.probes)
+    name = str(computed_in).removeprefix("torch.")
+    refuse_infinite(made, f"the merged model, in {name},", ": choose --dtype bfloat16 or float32")
+    lm.model.to(dtype)
+    return lm, reference, made
+
+
+def stored_dtype(job: ExportJob, unknown: torch.dtype | None = None) -> torch.dtype:
+    """The dtype of the base model's stored weights; `unknown` where its configuration has none.
+
+    Raises:
+        ConfigError: it has none, and there is no `unknown`.
+    """
+    stored = getattr(job.config(), "dtype", None) or unknown
     if not isinstance(stored, torch.dtype):
         raise ConfigError("the base model does not say its dtype: give one with --dtype")
     return stored
