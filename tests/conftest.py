@@ -37,6 +37,14 @@ def _own_cache(
         monkeypatch.setenv("SHL_CACHE", str(tmp_path_factory.mktemp("shl-cache")))
 
 
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in this process are as light as those in processes of their own."""
+    import processes
+
+    processes.make_light(monkeypatch.setattr)
+
+
 @pytest.fixture(autouse=True)
 def _global_random_state() -> Iterator[None]:
     """Each test starts from the same global generator, whatever ran before it."""

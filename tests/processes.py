@@ -20,7 +20,10 @@ import pytest
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["torch", "transformers", "peft", "accelerate", "steer_heal_love.commands.resume"]
+    [
+        *("torch", "transformers", "peft", "accelerate", "scipy.stats", "altair", "vl_convert"),
+        *("transformers.models.llama.modeling_llama", "steer_heal_love.commands.resume"),
+    ]
 )
 
 
@@ -95,13 +98,13 @@ def _run(
     torch.set_num_threads(1)
     os.environ["SHL_CACHE"] = str(said.with_suffix(".cache"))
     if not full:
-        _make_light()
+        make_light(setattr)
     if before is not None:
         before(*given)
     main(arguments)
 
 
-def _make_light() -> None:
+def make_light(replace: Callable[[Any, str, Any], None]) -> None:
     """Leave out what takes most of the time of a tiny run: figures, long texts, resampling."""
     import scipy.stats
 
@@ -131,7 +134,7 @@ def _make_light() -> None:
     ]
     for owner, name, replacement in replacements:
         assert hasattr(owner, name), name
-        setattr(owner, name, replacement)
+        replace(owner, name, replacement)
 
 
 @contextlib.contextmanager
@@ -284,6 +287,16 @@ def turn_the_clock_back() -> None:
         return now() - 3600 * asked
 
     time.time = earlier
+
+
+def draw_no_pages() -> None:
+    """A run ends without its page, diary and figures."""
+    from steer_heal_love.runner import carry_out
+
+    def nothing(_run: Path) -> list[Path]:
+        return []
+
+    carry_out.write_report = nothing  # type: ignore[assignment]
 
 
 def set_environment(values: dict[str, str]) -> None:

@@ -19,6 +19,16 @@ class Said:
     err: str
 
 
+def refused(said: Said, *words: str) -> None:
+    """One line on stderr that holds these words, nothing on stdout, exit code 2."""
+    assert (said.code, said.out) == (2, ""), said
+    assert said.err.endswith("\n")
+    (line,) = said.err.splitlines()
+    assert line.startswith("shl: ")
+    for word in words:
+        assert word in line
+
+
 @pytest.fixture
 def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
     """Call `shl` in this process."""

@@ -117,7 +117,7 @@ def test_a_heal_makes_its_texts_likelier_and_leaves_the_model_alone(lm: Language
 
     before = likelihood()
     config = HealConfig(epochs=8, learning_rate=1e-2, lam=0.0, validation_share=0.0)
-    healed = shl.heal(lm, TEXTS, config)
+    healed = shl.heal(lm, TEXTS, config, contexts=shl.load_contexts()[:4])
     assert likelihood() == before
     with shl.student(lm, [healed.adapter]):
         assert likelihood() > before + 0.1
@@ -137,6 +137,16 @@ def test_the_end_is_learnt_where_there_was_one(
     shl.heal(lm, [TEXTS[0], replace(cut, end_id=None)])
     assert seen[0].completion[-1] == lm.tokenizer.eos_token_id
     assert seen[1].completion == cut.token_ids
+
+
+def test_a_heal_is_held_to_the_base_by_its_answers_to_these_messages(lm: LanguageModel) -> None:
+    few = shl.load_contexts()[:3]
+    config = HealConfig(epochs=4, learning_rate=1e-2, validation_share=0.0)
+    held = shl.heal(lm, TEXTS, config, contexts=few)
+    assert held.steps[-1].anchor_nats > 0
+    assert shl.heal(lm, TEXTS, config, contexts=few).steps == held.steps
+    free = shl.heal(lm, TEXTS, config.model_copy(update={"anchor": 0.0}), contexts=few)
+    assert {step.anchor_nats for step in free.steps} == {0.0}
 
 
 @pytest.mark.parametrize("texts", [[], [("Hi.", "")]])

@@ -131,8 +131,9 @@ def measure_student(run: RunContext, store: Store, share: float, barrier: str, t
         barrier: an aggregate; or none, or base for the base model, whose τ counts for nothing.
     """
     own = {"divergence": "none"} if barrier == "none" else {"aggregate": barrier, "tau": tau}
-    # Nothing is held out: it is the texts that were learnt from whose divergence is looked at.
-    config = run.config.heal.model_copy(update={**own, "validation_share": 0.0})
+    # Nothing is held out: it is the texts that were learnt from whose divergence is looked at. No
+    # anchors: it is the barrier that is looked at.
+    config = run.config.heal.model_copy(update={**own, "validation_share": 0.0, "anchor": 0.0})
 
     def compute() -> dict[str, Any]:
         texts = texts_of(run, store, share)

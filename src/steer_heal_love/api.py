@@ -10,6 +10,7 @@ import torch
 
 from steer_heal_love.budget.rows import rows_for
 from steer_heal_love.inputs.axes import load_contexts
+from steer_heal_love.inputs.prompts import spread
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import base
 from steer_heal_love.lm.patches.hooks import Steering
@@ -23,12 +24,13 @@ from steer_heal_love.stages import heal as healing
 from steer_heal_love.stages import steer
 from steer_heal_love.stages.filter import FilterConfig
 from steer_heal_love.stages.heal import Example, HealConfig
+from steer_heal_love.stages.healing.config import ANCHORS
+from steer_heal_love.stages.healing.texts import as_anchors
 from steer_heal_love.stages.steer import SteerConfig
 
 Text = Completion | tuple[str, str]  # an answer of the model, or a prompt and an answer to it
 
-LIMIT_SAMPLES = 64  # of the base model, that the filter's limits are taken from
-LIMITS_SEED = 2**31  # not one that a user would sample texts with
+LIMITS_SEED, ANCHORS_SEED = 2**31, 2**31 + 1  # none that a user would sample texts with
 
 
 def extract_direction(
@@ -119,10 +121,9 @@ def measure_limits(
         True
     """
     config, asked = config or FilterConfig(), prompts or axis.probes
+    prompts = [asked[i % len(asked)] for i in range(filtering.LIMIT_SAMPLES)]
     with base(lm):
-        samples = answer(
-            lm, [asked[i % len(asked)] for i in range(LIMIT_SAMPLES)], seed=LIMITS_SEED
-        )
+        samples = answer(lm, prompts, seed=LIMITS_SEED)
     return filtering.limits_of(lm, axis, samples, config)
 
 
@@ -152,9 +153,16 @@ def filter_texts(
 
 
 def heal(
-    lm: LanguageModel, texts: Sequence[Text], config: HealConfig | None = None, *, seed: int = 0
+    lm: LanguageModel,
+    texts: Sequence[Text],
+    config: HealConfig | None = None,
+    *,
+    contexts: Sequence[Context] | None = None,
+    seed: int = 0,
 ) -> Healed:
-    """Distil texts into a fresh LoRA adapter, behind the barrier; the model itself stays as it is.
+    """Distil texts into a fresh LoRA adapter, as a round of a run does: behind the barrier, and
+    held to the base model on its own answers to ordinary messages (anchors). The model itself stays
+    as it is.
 
     Call it without steering on. Inside `student` the earlier adapters are part of the model that
     it trains on. Put the result to use with `student(lm, [healed.adapter])`.
@@ -162,8 +170,9 @@ def heal(
     Args:
         texts: what `answer` gave, or (prompt, answer) pairs; the end token is learnt where the
             model chose it, and after every pair.
-        config: rank, learning rate, barrier; the defaults of a run unless given. There are no
-            anchors here: `config.anchor` has no effect.
+        config: rank, learning rate, barrier, weight of the anchors (`anchor`; at 0 none are
+            sampled); the defaults of a run unless given.
+        contexts: the ordinary messages, of which 64 are asked; the bundled ones unless given.
 
     Raises:
         DivergedError: a loss or gradient went bad.
@@ -184,11 +193,18 @@ def heal(
         c = _completion(lm, text, i)
         if not c.token_ids:
             raise ValueError(f"text {i} is empty: there is nothing to learn from it")
-        end = () if c.end_id is None else (c.end_id,)
-        examples.append(Example(tuple(encode_chat(lm, c.prompt)), (*c.token_ids, *end)))
+        examples.append(Example.of(lm, c))
+    config = config or HealConfig()
+    anchors = _anchors(lm, contexts) if examples and config.anchor > 0 else []
     with warnings.catch_warnings():  # peft asks transformers for an attribute by its old name
         warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated")
-        return healing.heal(lm, examples, config or HealConfig(), seed=seed)
+        return healing.heal(lm, examples, config, seed=seed, anchors=anchors)
+
+
+def _anchors(lm: LanguageModel, contexts: Sequence[Context] | None) -> list[Example]:
+    messages = [c.text for c in spread(contexts or load_contexts(), ANCHORS)]
+    with base(lm):
+        return as_anchors(lm, answer(lm, messages, seed=ANCHORS_SEED))
 
 
 def _completion(lm: LanguageModel, text: Text, index: int) -> Completion:

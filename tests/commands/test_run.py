@@ -18,6 +18,7 @@ import torch
 import processes
 from processes import Ended, shl
 from said import Said
+from said import refused as refused_by_word
 from steer_heal_love import cli
 from steer_heal_love.budget.disk import adapter_bytes, estimate_need
 from steer_heal_love.errors import ConfigError
@@ -34,7 +35,7 @@ from steer_heal_love.runs.manifest import SCHEMA
 from steer_heal_love.runs.write import RunDirectory
 from steer_heal_love.terminal.screen import Screen
 from tiny import build_model, random_adapter, tiny_lm, tiny_tokenizer
-from tiny_run import axis_data, config_data, without_time, write_inputs
+from tiny_run import axis_data, config_data, small_axis, without_time, write_inputs
 
 SECRETS = dict.fromkeys(("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"), "hf_secretsecretsecret")
 
@@ -78,14 +79,8 @@ def finished(
 
 
 def refused(said: Said, out: Path, *words: str) -> None:
-    """One line on stderr, exit code 2, nothing left behind."""
-    assert said.code == 2, said
-    assert said.out == ""
-    assert said.err.endswith("\n")
-    (line,) = said.err.splitlines()
-    assert line.startswith("shl: ")
-    for word in words:
-        assert word in line
+    """As `said.refused` has it, and nothing left behind."""
+    refused_by_word(said, *words)
     assert not out.exists()
     assert not list(out.parent.glob(f".{out.name}*"))
 
@@ -190,10 +185,7 @@ def test_a_folder_that_exists_is_refused_and_left_alone(
 ) -> None:
     (tmp_path / "o").mkdir()
     (tmp_path / "o/mine.txt").write_text("precious")
-    said = say("run", "--out", str(tmp_path / "o"))
-    assert said.code == 2
-    assert len(said.err.splitlines()) == 1
-    assert "exists already" in said.err
+    refused_by_word(say("run", "--out", str(tmp_path / "o")), "exists already")
     assert [p.name for p in (tmp_path / "o").iterdir()] == ["mine.txt"]
 
 
@@ -233,7 +225,7 @@ def test_the_estimate_is_above_what_a_run_takes_but_not_far(
 
 
 def test_the_estimate_grows_with_what_is_asked_for() -> None:
-    axis, lm = parse_axis(tomli_w.dumps(axis_data()), "x"), tiny_lm()
+    axis, lm = small_axis(), tiny_lm()
     asked: list[dict[str, Any]] = [
         {},
         {"rounds": 4},
@@ -292,11 +284,6 @@ def test_a_finished_run_is_sound(say: Callable[..., Said], finished: tuple[Path,
     assert "files are sound" in said.out
 
 
-def test_quiet_is_silent(tmp_path: Path, inputs: Any) -> None:
-    said = shl(["run", *inputs[1], "--out", str(tmp_path / "run"), "--quiet"], tmp_path / "said")
-    assert (said.code, said.out, said.err) == (0, "", "")
-
-
 def test_json_is_json(tmp_path: Path, inputs: Any) -> None:
     given = [*inputs[1], "--out", str(tmp_path / "run"), "--json"]
     said = shl(["run", *given], tmp_path / "said")
@@ -335,7 +322,7 @@ def test_a_repeated_run_is_the_same(
     text = axis.read_bytes()
     try:
         axis.unlink()
-        said = shl(again, tmp_path / "said", full=True)
+        said = shl(again, tmp_path / "said", full=True, before=processes.draw_no_pages)
     finally:
         axis.write_bytes(text)
     assert (said.code, said.err) == (0, "")
@@ -513,8 +500,7 @@ def test_commands_help_and_version(say: Callable[..., Said], tmp_path: Path) -> 
 
 def test_what_breaks_the_screen_is_taken_out_of_an_error(say: Callable[..., Said]) -> None:
     said = say("run", "--axis", "\x1b[31mred\nline two\x07")
-    assert said.code == 2
-    assert len(said.err.splitlines()) == 1
+    refused_by_word(said)
     assert "\x1b" not in said.err
 
 
@@ -555,6 +541,7 @@ def test_what_the_rooms_warn_of_is_in_the_log_and_on_the_screen(
     tmp_path: Path,
     say: Callable[..., Said],
     monkeypatch: pytest.MonkeyPatch,
+    light: None,
 ) -> None:
     import steer_heal_love.loop.context as work
 
@@ -575,11 +562,14 @@ def test_what_the_rooms_warn_of_is_in_the_log_and_on_the_screen(
 
 
 def test_a_second_run_finds_the_baseline_of_the_first(
-    inputs: tuple[Path, list[str]], tmp_path: Path, say: Callable[..., Said]
+    inputs: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
+    shared = {"SHL_CACHE": str(tmp_path / "cache")}
     runs = [tmp_path / name for name in ("one", "two")]
     for out in runs:
-        assert say("run", *inputs[1], "--out", str(out), "--quiet").code == 0
+        arguments = ["run", *inputs[1], "--out", str(out), "--quiet"]
+        how = {"before": processes.set_environment, "given": (shared,)}
+        assert shl(arguments, tmp_path / "said", **how).code == 0
     found = [(out / "events.jsonl").read_text("utf-8").count("from-cache") for out in runs]
     assert found == [0, 6]
     one, two = (json.loads((out / "metrics.json").read_text("utf-8")) for out in runs)

@@ -6,21 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tomli_w
 
-from steer_heal_love import cli
-from steer_heal_love.inputs.axes import parse_axis
+from said import Said, refused
 from steer_heal_love.runs.manifest import SCHEMA
 from steer_heal_love.runs.write import RunDirectory
-from tiny_run import axis_data
+from tiny_run import small_axis
 
-Verify = Callable[[Path], tuple[int, str, str]]
+Verify = Callable[[Path], Said]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    axis = parse_axis(tomli_w.dumps(axis_data()), "kind.toml")
-    made = RunDirectory.create(tmp_path / "run", {"rounds": 2}, axis, {"python": "3"})
+    made = RunDirectory.create(tmp_path / "run", {"rounds": 2}, small_axis(), {"python": "3"})
     made.do("baseline/limits", lambda: [1, 2, 3])
     made.event("start")
     made.write_json("metrics.json", {"schema": SCHEMA, "rounds": []})
@@ -28,21 +25,13 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 @pytest.fixture
-def verify(capsys: pytest.CaptureFixture[str]) -> Verify:
-    """Exit code and words of `shl verify`."""
-
-    def call(path: Path) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            cli.main(["verify", str(path)])
-        said = capsys.readouterr()
-        assert isinstance(stop.value.code, int)
-        return stop.value.code, said.out, said.err
-
-    return call
+def verify(say: Callable[..., Said]) -> Verify:
+    """What `shl verify` says of a folder."""
+    return lambda path: say("verify", str(path))
 
 
 def test_a_sound_run(run: RunDirectory, verify: Verify) -> None:
-    assert verify(run.path) == (0, f"{run.path}: all 5 files are sound\n", "")
+    assert verify(run.path) == Said(0, f"{run.path}: all 5 files are sound\n", "")
 
 
 def test_every_broken_file_is_named(run: RunDirectory, verify: Verify) -> None:
@@ -50,9 +39,9 @@ def test_every_broken_file_is_named(run: RunDirectory, verify: Verify) -> None:
     (run.path / "environment.json").write_bytes(b"")
     data = (run.path / "metrics.json").read_bytes()
     (run.path / "metrics.json").write_bytes(data.replace(b"[", b"{"))
-    code, out, err = verify(run.path)
-    assert (code, err) == (1, "")
-    assert [line.partition(": ")[0] for line in out.splitlines()] == [
+    said = verify(run.path)
+    assert (said.code, said.err) == (1, "")
+    assert [line.partition(": ")[0] for line in said.out.splitlines()] == [
         "axis.toml",
         "environment.json",
         "metrics.json",
@@ -71,7 +60,7 @@ def test_a_run_that_is_written_meanwhile_is_no_broken_one(
         return problems(self)
 
     monkeypatch.setattr(RunDirectory, "problems", overtaken)
-    assert verify(run.path)[0] == 0
+    assert verify(run.path).code == 0
     assert len(calls) == 2
 
 
@@ -88,21 +77,16 @@ def test_a_run_of_another_version_is_refused(
     text = (run.path / "manifest.json").read_text("utf-8")
     other = text.replace(f'"schema": {SCHEMA}', f'"schema": {schema}')
     (run.path / "manifest.json").write_text(other, "utf-8")
-    code, out, err = verify(run.path)
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert words in err
-    assert remedy in err
+    refused(verify(run.path), words, remedy)
 
 
 def test_what_is_no_run(tmp_path: Path, verify: Verify) -> None:
     for path in (tmp_path / "none", tmp_path):
-        code, out, err = verify(path)
-        assert (code, out) == (2, "")
-        assert "is not a run directory" in err
+        refused(verify(path), "is not a run directory")
 
 
 def test_a_run_without_its_manifest(run: RunDirectory, verify: Verify) -> None:
     (run.path / "manifest.json").unlink()
-    code, out, _ = verify(run.path)
-    assert code == 1
-    assert "manifest.json: missing" in out
+    said = verify(run.path)
+    assert said.code == 1
+    assert "manifest.json: missing" in said.out

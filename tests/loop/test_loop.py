@@ -12,6 +12,7 @@ import peft
 import pytest
 import torch
 
+from processes import make_light
 from steer_heal_love.errors import DivergedError, StarvedRound
 from steer_heal_love.inputs.axes import load_contexts
 from steer_heal_love.inputs.prompts import training_prompts
@@ -21,9 +22,12 @@ from steer_heal_love.lm.patches.adapters import student
 from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.loop.iterative import run_loop
 from steer_heal_love.records import Baseline, Completion, Judged, RoundRecord, Scores
-from steer_heal_love.report.write import write_report
+from steer_heal_love.report.figures.love_loop import love_loop_plot
+from steer_heal_love.report.states import parse_metrics
+from steer_heal_love.report.text.diary import write_diary
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runs.as_json import GIB
+from steer_heal_love.runs.read import read_run
 from steer_heal_love.runs.write import RunDirectory
 from steer_heal_love.stages import dose
 from steer_heal_love.stages.dose import DoseConfig
@@ -64,6 +68,13 @@ def carry_out(folder: Path, config: RunConfig) -> Done:
         run.record_round(record)
         rounds.append(record)
     return Done(lm, (before, weights_hash(lm.model)), run, baseline, rounds, reports)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _light() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        make_light(patch.setattr)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +141,10 @@ def test_later_rounds_can_learn_from_what_is_said_unsteered(tmp_path: Path) -> N
     assert (plain.dose, plain.effort.doses) == (0.0, ())
     assert {j.completion.kappa for j in plain.judged} == {0.0}
     assert plain.kept == config.dose.n_keep
-    entries = done.run.metrics()["rounds"]
-    assert ["steered" in entry for entry in entries] == [True, False]
-    files = write_report(tmp_path / "run")
-    assert {"report.html", "diary.md", "love_loop.svg"} <= {f.name for f in files}
+    view = read_run(tmp_path / "run")
+    assert ["steered" in entry for entry in view.metrics["rounds"]] == [True, False]
+    assert "## Night 2: healed" in write_diary(view)
+    assert love_loop_plot(parse_metrics(view.metrics)).table.rows[-2][0] == "round 1 healed"
 
 
 def test_a_schedule_reaches_the_texts_and_is_recorded(done: Done, tmp_path: Path) -> None:
@@ -215,13 +226,14 @@ def test_the_adapters_load_in_peft_and_give_the_students_logits(done: Done) -> N
     assert (ours - plain).abs().max() > 0.01
 
 
-def test_a_run_is_a_function_of_its_seed(done: Done, tmp_path: Path) -> None:
-    again = carry_out(tmp_path / "run", settings())
-
-    assert without_time(again.run.metrics()) == without_time(done.run.metrics())
-    for r in (0, 1):
-        name = f"rounds/{r:02d}/adapter/adapter_model.safetensors"
-        assert (again.run.path / name).read_bytes() == (done.run.path / name).read_bytes()
+def test_a_round_is_a_function_of_the_seed_and_of_what_was_before(
+    done: Done, tmp_path: Path
+) -> None:
+    again = carry_out(tmp_path / "run", settings(rounds=1))
+    longer, metrics = without_time(done.run.metrics()), without_time(again.run.metrics())
+    assert metrics == {**longer, "rounds": longer["rounds"][:1]}
+    name = "rounds/00/adapter/adapter_model.safetensors"
+    assert (again.run.path / name).read_bytes() == (done.run.path / name).read_bytes()
 
 
 def test_progress_is_told_and_never_beyond_its_end(done: Done) -> None:
@@ -361,9 +373,10 @@ def test_anchors_begin_as_plain_texts_do(monkeypatch: pytest.MonkeyPatch) -> Non
     from steer_heal_love.loop import heal as healing
     from steer_heal_love.loop.context import RunContext
     from steer_heal_love.records import NoPieces
+    from steer_heal_love.stages.healing import texts
 
     begin = 7
-    monkeypatch.setattr(healing, "beginning_of_text", lambda _lm: [begin])
+    monkeypatch.setattr(texts, "beginning_of_text", lambda _lm: [begin])
     run = RunContext(
         tiny_lm(), small_axis(), load_contexts(), settings(), NoPieces(), lambda *_: None
     )

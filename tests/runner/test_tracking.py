@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import pytest
 
-from said import Said, say
+from said import Said, refused, say
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.records import (
     Adapter,
@@ -158,9 +158,7 @@ def test_a_missing_library_is_one_line_before_anything_is_written(
     with pytest.raises(ConfigError, match=f"pip install {name}"):
         open_tracker(name, tmp_path / "run")
     flags = write_inputs(tmp_path)
-    said = say("run", *flags, "--out", str(tmp_path / "run"), "--track", name)
-    assert said.code == 2
-    assert said.err.count("\n") == 1
+    refused(say("run", *flags, "--out", str(tmp_path / "run"), "--track", name))
     assert not (tmp_path / "run").exists()
 
 
@@ -213,21 +211,21 @@ def test_each_gets_the_same_names_through_accelerate(
 
 
 def test_a_run_fills_tensorboards_files(
-    tmp_path: Path, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, say: Callable[..., Said], light: None
 ) -> None:
-    monkeypatch.setattr("steer_heal_love.runner.carry_out.write_report", lambda _run: [])
     event_accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator",
         reason="tensorboard is not installed: pip install 'steer-heal-love[track]'",
     )
     run = tmp_path / "runs" / "tracked"
-    said = say("run", *write_inputs(tmp_path), "--out", str(run), "--track", "tensorboard")
+    flags = [*write_inputs(tmp_path, rounds=1), "--out", str(run)]
+    said = say("run", *flags, "--track", "tensorboard")
     assert said.code == 0, said.err
     found = event_accumulator.EventAccumulator(str(tmp_path / "runs" / "tensorboard" / "tracked"))
     found.Reload()
     names = set(found.Tags()["scalars"])
     assert {"base/trait_nats", "healed/perplexity", "heal/loss", "round/dose"} <= names
-    assert [e.value for e in found.Scalars("round/index")] == [0, 1]
+    assert [e.value for e in found.Scalars("round/index")] == [0]
     assert say("verify", str(run)).code == 0
 
 

@@ -9,22 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tomli_w
 
 from judgements import judged
 from steer_heal_love.errors import RunError
-from steer_heal_love.inputs.axes import parse_axis
 from steer_heal_love.records import Cost, Costed
 from steer_heal_love.runs.progress import Follower, Generated, is_held
 from steer_heal_love.runs.write import RunDirectory
-from tiny_run import axis_data, config_data
+from tiny_run import config_data, small_axis
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[RunDirectory]:
     """A run of three rounds that has just begun and is held."""
-    axis = parse_axis(tomli_w.dumps(axis_data()), "kind.toml")
-    made = RunDirectory.create(tmp_path / "run", config_data(rounds=3), axis, {})
+    made = RunDirectory.create(tmp_path / "run", config_data(rounds=3), small_axis(), {})
     with made.locked():
         made.event("start")
         yield made
@@ -129,8 +126,7 @@ def test_the_log_tells_the_end_and_a_new_beginning(run: RunDirectory, ending: st
 
 
 def test_a_run_that_nobody_holds_has_died(tmp_path: Path) -> None:
-    axis = parse_axis(tomli_w.dumps(axis_data()), "kind.toml")
-    run = RunDirectory.create(tmp_path / "run", config_data(), axis, {})
+    run = RunDirectory.create(tmp_path / "run", config_data(), small_axis(), {})
     follower = Follower(run.path)
     assert follower.look().state == "died"
     with run.locked():

@@ -19,7 +19,6 @@ from steer_heal_love.stages import dose
 from steer_heal_love.stages import filter as filtering
 from steer_heal_love.stages.dose import Collected
 
-LIMIT_SAMPLES = 64  # of the base, over the training prompts, that set the filter's limits
 MANY = 16  # completions, of which a filter should have dropped one
 
 
@@ -27,7 +26,7 @@ def base_limits(run: RunContext) -> Limits:
     """The filter's limits, from the base model's own samples on the training prompts."""
 
     def compute() -> Limits:
-        prompts = spread(run.prompts, LIMIT_SAMPLES)
+        prompts = spread(run.prompts, filtering.LIMIT_SAMPLES)
         with base(run.lm):
             completions = sample(run, prompts, 0.0, seed_of(run, "limits"), 0)
         return filtering.limits_of(run.lm, run.axis, completions, run.config.filter)

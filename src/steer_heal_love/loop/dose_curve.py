@@ -10,7 +10,7 @@ from steer_heal_love.inputs.prompts import spread
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import base
 from steer_heal_love.lm.sampler.answers import sample_answers
-from steer_heal_love.loop.collect import base_limits, sample, sample_steered, steer_as_set
+from steer_heal_love.loop.collect import base_limits, sample_steered, steer_as_set
 from steer_heal_love.loop.context import RunContext, extract
 from steer_heal_love.loop.measure import get_reference
 from steer_heal_love.maths.paired import known
@@ -89,10 +89,7 @@ def sample_dose(
     seed: int,
 ) -> list[Judged]:
     """Answers at this dose, given as the settings have it, each with its scores and its fate."""
-    if kappa == 0:
-        completions = sample(run, prompts, 0.0, seed, 0)
-    else:
-        completions = sample_steered(run, prompts, direction, kappa, limits, seed, 0)
+    completions = sample_steered(run, prompts, direction, kappa, limits, seed, 0)
     return filtering.judge_all(run.lm, run.axis, completions, limits, run.config.filter)
 
 

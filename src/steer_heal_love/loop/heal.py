@@ -6,18 +6,15 @@ import math
 
 from steer_heal_love.inputs.prompts import spread
 from steer_heal_love.lm.patches.adapters import base
-from steer_heal_love.lm.reading.chat import beginning_of_text
 from steer_heal_love.lm.sampler.answers import sample_answers
 from steer_heal_love.loop.context import RunContext, seed_of
 from steer_heal_love.piece_names import BASELINE, PieceName, all_epochs, of_round
-from steer_heal_love.records import (
-    Completion,
-    Healed,
-)
+from steer_heal_love.records import Completion, Healed
 from steer_heal_love.stages import heal
 from steer_heal_love.stages.dose import Collected
 from steer_heal_love.stages.heal import Example, HealConfig
 from steer_heal_love.stages.healing.config import ANCHORS
+from steer_heal_love.stages.healing.texts import as_anchors
 
 
 def heal_round(
@@ -58,7 +55,7 @@ def heal_round(
 
 
 def base_anchors(run: RunContext) -> list[Example]:
-    """What the base model answers to ordinary messages, as plain texts: nobody's turn in a chat."""
+    """What the base model answers to ordinary messages; see `as_anchors`."""
 
     def compute() -> list[Completion]:
         messages = [c.text for c in spread(run.contexts, ANCHORS)]
@@ -66,6 +63,4 @@ def base_anchors(run: RunContext) -> list[Example]:
             return sample_answers(run.lm, messages, run.sampling, seed=seed_of(run, "anchors"))
 
     texts: list[Completion] = run.do(BASELINE / "anchors", compute)
-    begin = beginning_of_text(run.lm)
-    plain = [(*begin, *t.token_ids) for t in texts]
-    return [Example(ids[:1], ids[1:]) for ids in plain if len(ids) > 1]
+    return as_anchors(run.lm, texts)

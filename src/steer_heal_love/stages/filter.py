@@ -40,6 +40,8 @@ _REFUSAL = re.compile(
 )
 
 
+LIMIT_SAMPLES = 64  # of the base model, that set the limits
+
 # The scores that have a ceiling, and the reason given where a completion is above it.
 REASONS = {
     "perplexity": "perplexity",

@@ -23,10 +23,10 @@ from steer_heal_love.stages.healing.gradient import (
     parts_of,
 )
 from steer_heal_love.stages.healing.optimiser import (
-    check_step,
     check_weights,
     descend,
     learning_rate,
+    take_steps,
 )
 from steer_heal_love.stages.healing.student import Student, attach_student, target_modules
 from steer_heal_love.stages.healing.texts import (
@@ -103,25 +103,24 @@ def train_epoch(
     batches = batches_of_epoch(texts.train, config.batch_size, seed)
     anchors = anchors_of_epoch(texts.anchors, config.anchor_batch, len(batches), seed + 1)
     rate = learning_rate(config, student.optimizer, config.epochs * len(batches))
+    first, last = state["step"], state["step"] + len(batches)
     student.restore(state)
-    steps: list[HealStep] = []
+
+    def take(number: int) -> HealStep:
+        index = number - first
+        figures = step(student, batches[index], anchors[index], rate(number))
+        return HealStep(number, epoch + index / len(batches), **figures)
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # a model may have dropout
         student.model.train()
-        for index, (batch, beside) in enumerate(zip(batches, anchors, strict=True)):
-            number = state["step"] + index
-            figures = step(student, batch, beside, rate(number))
-            record = HealStep(number, epoch + index / len(batches), **figures)
-            check_step(record, [s.grad_norm for s in steps], config.max_grad_norm)
-            steps.append(record)
-            if on_step is not None:
-                on_step(record)
+        steps = take_steps(range(first, last), take, config.max_grad_norm, on_step)
         student.model.eval()
     check_weights(student, f"epoch {epoch}")
     read = [text.example for part in [*batches, *anchors] for text in part]
     student.lm.token_counter.add(sum(map(len, sequences(read))))
     return {
-        "state": student.state(state["step"] + len(batches)),
+        "state": student.state(last),
         "steps": [asdict(step) for step in steps],
         "validation": validate(student, texts),
     }

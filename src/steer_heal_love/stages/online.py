@@ -35,10 +35,10 @@ from steer_heal_love.records import (
 from steer_heal_love.stages.healing.gradient import Term, fit_in_memory
 from steer_heal_love.stages.healing.online_config import OnlineConfig
 from steer_heal_love.stages.healing.optimiser import (
-    check_step,
     check_weights,
     descend,
     learning_rate,
+    take_steps,
 )
 from steer_heal_love.stages.healing.student import Student, attach_adapter
 from steer_heal_love.stages.healing.teacher import read_teacher, split_states
@@ -140,15 +140,15 @@ def train_steps(
     first, strength = before["state"]["step"], TiltStrength(*before["strength"])
     last = min(first + STEPS_A_PIECE, config.steps)
     student.restore(before["state"])
-    steps: list[OnlineStep] = []
     texts: list[Completion] = []
-    for number in range(first, last):
+
+    def take(number: int) -> OnlineStep:
+        nonlocal strength
         sampled, record, strength = step(student, course, strength, number, rate(number))
-        check_step(record, [s.grad_norm for s in steps], config.max_grad_norm, "online")
-        steps.append(record)
-        texts += sampled if number >= last - SHOWN_STEPS else []
-        if on_step is not None:
-            on_step(record)
+        texts.extend(sampled if number >= last - SHOWN_STEPS else [])
+        return record
+
+    steps = take_steps(range(first, last), take, config.max_grad_norm, on_step, "online")
     check_weights(student, f"step {last - 1}", "online")
     return {
         "state": student.state(last),

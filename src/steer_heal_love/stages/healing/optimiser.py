@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import torch
 import transformers
@@ -17,6 +18,8 @@ from steer_heal_love.stages.healing.gradient import Term, backward
 from steer_heal_love.stages.healing.student import Student
 
 LOG = logging.getLogger(__name__)
+
+Step = TypeVar("Step", bound=HealStep)
 
 SPIKE, SPIKE_AFTER = 100.0, 5  # times the median of the norms so far, once there are so many
 
@@ -43,9 +46,29 @@ def learning_rate(
     return lambda step: config.learning_rate * factor(step)
 
 
-def check_step(
-    record: HealStep, norms: list[float], clipped_to: float, stage: str = "heal"
-) -> None:
+def take_steps(
+    numbers: Iterable[int],
+    step: Callable[[int], Step],
+    clipped_to: float,
+    on_step: Callable[[Step], None] | None,
+    stage: str = "heal",
+) -> list[Step]:
+    """The steps of these numbers, each looked at beside those before it, and then told.
+
+    Raises:
+        DivergedError: a loss or a gradient is not finite.
+    """
+    steps: list[Step] = []
+    for number in numbers:
+        record = step(number)
+        check_step(record, [s.grad_norm for s in steps], clipped_to, stage)
+        steps.append(record)
+        if on_step is not None:
+            on_step(record)
+    return steps
+
+
+def check_step(record: HealStep, norms: list[float], clipped_to: float, stage: str) -> None:
     """Look whether the gradient is what it was until now; raises DivergedError for NaN.
 
     Args:

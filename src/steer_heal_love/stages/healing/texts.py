@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.model.team import run_in_shards
 from steer_heal_love.lm.patches.adapters import base
-from steer_heal_love.lm.reading.chat import encode_chat
+from steer_heal_love.lm.reading.chat import beginning_of_text, encode_chat
 from steer_heal_love.lm.reading.score import hidden_states
 from steer_heal_love.lm.tokens import pad_right
 from steer_heal_love.records import Completion
@@ -33,6 +33,12 @@ class Example:
         """
         end = () if text.end_id is None else (text.end_id,)
         return cls(tuple(encode_chat(lm, text.prompt)), (*text.token_ids, *end))
+
+
+def as_anchors(lm: LanguageModel, texts: Sequence[Completion]) -> list[Example]:
+    """Answers of the base as plain texts, nobody's turn in a chat: what the student is held to."""
+    plain = [(*beginning_of_text(lm), *text.token_ids) for text in texts]
+    return [Example(ids[:1], ids[1:]) for ids in plain if len(ids) > 1]
 
 
 @dataclass(frozen=True)
