@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -9,16 +10,24 @@ from jinja2.exceptions import TemplateError
 
 from steer_heal_love.errors import ModelError
 from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.tokens import Ids
+
+History = tuple[tuple[str, str], ...]
 
 _SENTINEL = "sentinel 7f3a"
 
 
+class ChatIds(list[int]):
+    """Token ids of a chat, which know what they were made of: see `under_personas`."""
+
+    def __init__(self, ids: Ids, user: str, system: str | None, history: History) -> None:
+        super().__init__(ids)
+        self.user, self.system, self.history = user, system, history
+
+
 def encode_chat(
-    lm: LanguageModel,
-    user: str,
-    system: str | None = None,
-    history: tuple[tuple[str, str], ...] = (),
-) -> list[int]:
+    lm: LanguageModel, user: str, system: str | None = None, history: History = ()
+) -> ChatIds:
     """Token ids of a chat up to and including the assistant tag (the generation prompt).
 
     Args:
@@ -44,7 +53,24 @@ def encode_chat(
             f"a prompt of {len(ids)} tokens exceeds the model's context of {lm.max_positions}: "
             f"shorten it (it begins {user[:40]!r})"
         )
-    return ids
+    return ChatIds(ids, user, system, history)
+
+
+def under_personas(lm: LanguageModel, prompt: Ids, systems: Sequence[str]) -> list[Ids]:
+    """The same conversation with each of these before its own system prompt; other text as it is.
+
+    Raises:
+        ModelError: as `encode_chat` does.
+    """
+    if not isinstance(prompt, ChatIds):
+        return [prompt] * len(systems)
+    user, own, history = prompt.user, prompt.system, prompt.history
+    return [encode_chat(lm, user, join_systems(s, own), history) for s in systems]
+
+
+def join_systems(persona: str, own: str | None) -> str:
+    """A persona as the system prompt, with the conversation's own system prompt after it."""
+    return persona if own is None else f"{persona}\n\n{own}"
 
 
 def with_system(messages: list[dict[str, str]], system: str, *, role: bool) -> list[dict[str, str]]:
