@@ -94,6 +94,7 @@ FIGURES = (
     "sft_perplexity_ratio",
     "arithmetic_shift",
     "arithmetic_perplexity_ratio",
+    "rival_lead",
 )
 
 
@@ -115,7 +116,7 @@ def row_of(view: RunView, name: str) -> RunRow:
         barrier={key: _plain(heal.get(key)) for key in BARRIER},
         rounds=str(len(rounds)),
         dose=read_number(rounds[-1].get("dose")) if rounds else None,
-        figures=_figures(view) | _rival_figures(view),
+        figures=_figures(view) | _rival_figures(view) | _lead(judged),
         profile=tuple(read_profile(metrics, view.axis.foundations)),
         trait_mark=mark_of(judged, TRAIT),
         profile_mark=mark_of(judged, FORCED_CHOICE),
@@ -159,6 +160,19 @@ def _rival_figures(view: RunView) -> dict[str, Figure | None]:
         figures[f"{rival.state.condition}_shift"] = _figure(rival.shift)
         figures[f"{rival.state.condition}_perplexity_ratio"] = rival.perplexity_ratio
     return figures
+
+
+def _lead(judged: Mapping[str, Any]) -> dict[str, Figure | None]:
+    """The healed trait less that of the best rival without training that keeps the bounds."""
+    verdict = read_mapping(judged["verdicts"].get("beats_steering"))
+    if "rivals_within" not in read_mapping(verdict.get("figures")):
+        return {"rival_lead": None}  # nothing was measured, or by an older version
+    bounds = read_mapping(verdict.get("interval"))
+    value, *ends = (read_number(bounds.get(name)) for name in ("value", "low", "high"))
+    if value is None:
+        return {"rival_lead": None}
+    low, high = ends
+    return {"rival_lead": Figure(value, None if low is None or high is None else (low, high))}
 
 
 def _figure(interval: Interval | None) -> Figure | None:

@@ -32,6 +32,7 @@ from steer_heal_love.report.text.ratios import ratio_to_base, times_words, value
 from steer_heal_love.report.text.sharpness import is_matched, low_perplexity_words
 from steer_heal_love.report.text.shifts import judge_shift
 from steer_heal_love.report.text.summary import QUESTIONS, unfinished_words
+from steer_heal_love.report.text.untrained_rivals import front_lines
 from steer_heal_love.report.text.validity import mark_of
 from steer_heal_love.report.text.words import number, one_line, percent, plain, signed
 from steer_heal_love.runs.read import RunView
@@ -92,6 +93,8 @@ def headline_of(view: RunView) -> Headline:
     more = [*said[1:], *profile_lines(metrics, view.axis.foundations)]
     if rival_states(metrics):
         more.append(" ".join(line.strip() for line in rival_lines(metrics, first_items(view))))
+    if untrained := front_lines(metrics):
+        more.append(" ".join(line.strip() for line in untrained))
     return Headline(
         title=title_of(view),
         lead=said[0],

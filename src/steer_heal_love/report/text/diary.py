@@ -32,6 +32,7 @@ from steer_heal_love.report.text.sharpness import (
     unmatched_words,
 )
 from steer_heal_love.report.text.shifts import judge_shift
+from steer_heal_love.report.text.untrained_rivals import front_lines
 from steer_heal_love.report.text.validity import mark_of
 from steer_heal_love.report.text.words import number, one_line, state_words
 from steer_heal_love.runs.read import RunView
@@ -131,7 +132,7 @@ def _day_and_night(
         _lesson(entry) + " " + _how_it_feels(metrics, healed, base, items),
         _figures(metrics, healed, base),
         *_answers(answers, "healed", prompts),
-        *(_rivals(metrics) if index == 0 else ()),
+        *(_rivals(metrics) + _untrained(metrics) if index == 0 else ()),
     ]
     if entry.get("stopped"):
         parts.append(f"**The loop stopped here:** {_name(entry['stopped'])}.")
@@ -219,6 +220,15 @@ def _rivals(metrics: Mapping[str, Any]) -> list[str]:
         return []
     lines = [f"- {RIVALS[s.condition]}: {_figures(metrics, s, base)}" for s in rivals]
     return ["They also tried other ways to teach me from the same day:", "\n".join(lines)]
+
+
+def _untrained(metrics: Mapping[str, Any]) -> list[str]:
+    """What the base model does without any lesson; nothing in runs that did not measure it."""
+    lines = front_lines(metrics)[1:]
+    if not lines:
+        return []
+    listed = "\n".join(f"- {_name(line.strip())}" for line in lines)
+    return ["And what they get out of my old self without teaching me anything:", listed]
 
 
 def _base(metrics: Mapping[str, Any]) -> State | None:

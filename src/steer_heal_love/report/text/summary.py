@@ -34,6 +34,7 @@ from steer_heal_love.report.text.findings import estimate, findings, trait_name
 from steer_heal_love.report.text.profile import profile_lines
 from steer_heal_love.report.text.sharpness import COLUMNS as ENTROPY_COLUMNS
 from steer_heal_love.report.text.sharpness import entropy_cells, is_matched, unmatched_words
+from steer_heal_love.report.text.untrained_rivals import front_lines
 from steer_heal_love.report.text.validity import mark_of
 from steer_heal_love.report.text.words import number, one_line, percent, plain, signed
 from steer_heal_love.runs.read import RunView
@@ -173,6 +174,7 @@ def summary_text(
         "",
         *said,
         *rival_lines(metrics, first or {}),
+        *front_lines(metrics),
         *profile_lines(metrics, foundations or {}),
         *_ending(metrics),
         *verdict_lines(metrics),
@@ -200,7 +202,7 @@ QUESTIONS = {
     "q2_stay_coherent": "Q2 Does it stay coherent over the loop?",
     "q3_keep_moving": "Q3 Does it keep moving in one direction?",
     "beats_prompting": "Does it beat the persona as a system prompt?",
-    "beats_steering": "Does it beat steering at matched coherence?",
+    "beats_steering": "Does it beat steering, and every rival without training?",
 }
 
 
