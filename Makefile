@@ -23,7 +23,7 @@ DEMO := runs/demo
 DEMO_ARGS := run --axis love --rounds 3 --dose.n-keep 48 --dose.top-share 1 --dose.min-prompts 96 --evaluate.samples 32 --evaluate.rivals
 LOVE := $(BIN)/shl
 
-.PHONY: help setup demo demo-again test test-faults test-scale test-decoders decoders-table test-browser lint format bench bench-plan scale-page results results-heal results-barrier results-loop results-axes results-unsteered results-planted readme-table report-image playground-image docs package clean
+.PHONY: help setup demo demo-again test test-faults test-scale test-decoders decoders-table test-browser lint format bench bench-plan scale-page results results-front results-heal results-barrier results-loop results-axes results-unsteered results-planted readme-table report-image playground-image docs package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name what; do \
@@ -103,7 +103,10 @@ bench-plan: $(VENV)/.dev-installed ## memory that shl plan foretells, against me
 scale-page: $(VENV)/.dev-installed ## memory and time by model size, into docs/scale.md
 	@$(BIN)/python -m results.scale_page
 
-results: results-heal results-planted results-loop results-axes results-barrier results-unsteered ## all of docs/RESULTS.md: a day and more; goes on where it stopped
+results: results-front results-heal results-planted results-loop results-axes results-barrier results-unsteered ## all of docs/RESULTS.md: a day and more; goes on where it stopped
+
+results-front: $(VENV)/.installed ## rivals without training, the whole grid, on love: half an hour; goes on where it stopped
+	@$(BIN)/python -m results front
 
 results-heal: $(VENV)/.installed ## one round beside its rivals, three seeds: an hour; goes on where it stopped
 	@$(BIN)/python -m results heal

@@ -67,8 +67,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--store", type=Path, default=ROOT / "runs" / "results", help="of what is measured")
     add("--docs", type=Path, help="folder with RESULTS.md")
     for name, usual in (("--model", "smollm2"), ("--axis", "love")):
-        add(name, default=usual, help=f"planted: as shl run {name} takes it")
-    add("--config", type=Path, help="planted: as shl run --config takes it")
+        add(name, default=usual, help=f"planted, front: as shl run {name} takes it")
+    add("--config", type=Path, help="planted, front: as shl run --config takes it")
+    add(
+        "--samples",
+        type=_samples,
+        help="front: answers a rival, 24 unless given; fewer are less sure, and faster",
+    )
+    add("--few", action="store_true", help="front: only those that a run itself would measure")
     add(
         "--share",
         type=partial(_number, least=1e-9, below=1.0),
@@ -84,12 +90,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.docs is None:
         options.docs = ROOT / "docs"
-        published = ("sweeps", "model", "axis", "config", "share", "tau")
+        published = ("sweeps", "model", "axis", "config", "share", "tau", "samples", "few")
         if any(getattr(options, key) != parser.get_default(key) for key in published):
             options.docs = Path(tempfile.gettempdir()) / "shl-results"
             options.docs.mkdir(exist_ok=True)
             shutil.copy(ROOT / "docs" / "RESULTS.md", options.docs)
     return options
+
+
+def _samples(text: str) -> int:
+    value = int(text)
+    if value < 4:
+        raise argparse.ArgumentTypeError(f"{text} answers tell nothing: at least 4")
+    return value
 
 
 def _number(text: str, least: float, below: float) -> float:

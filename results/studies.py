@@ -10,6 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from results.front.measure import measure as front_measure
+from results.front.measure import read as read_front
+from results.front.tables import front_block, front_figure
 from results.planted.students import measure as planted_measure
 from results.planted.tables import learnt_block, seen_block
 from results.runs.carry_out import carry_out, read_sweeps
@@ -90,6 +93,12 @@ STUDIES: Mapping[str, Study] = {
     "loop": of_runs(alone("loop", loop_tables), loop_figure, beside=("heal",), diary=True),
     "axes": of_runs(alone("axes", one_round), partial(one_round_figure, "axes")),
     "unsteered": of_runs({"unsteered": unsteered_tables}, unsteered_figure, beside=("barrier",)),
+    "front": Study(
+        measure=front_measure,
+        read=read_front,
+        blocks={"front": front_block},
+        figures=front_figure,
+    ),
     "planted": Study(
         measure=planted_measure,
         read=read_planted,

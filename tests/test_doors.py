@@ -100,7 +100,7 @@ DOORS: dict[str, set[str]] = {
     },
     "play": {
         *{"errors", "records", "maths", "inputs", "stages", "run_config", "runs", "export"},
-        *{"lm.model", "lm.reading", "lm.sampler", "terminal", "runner"},
+        *{"lm.model", "lm.patches", "lm.reading", "lm.sampler", "terminal", "runner"},
         *{"report.escape", "report.states", "report.text"},
     },
     "commands": {

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steer_heal_love.piece_names import BASELINE, LIMITS, PieceName, of_batch, of_epoch, of_round
+from steer_heal_love.piece_names import (
+    BASELINE,
+    LIMITS,
+    PieceName,
+    of_batch,
+    of_epoch,
+    of_rival,
+    of_round,
+)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +31,8 @@ from steer_heal_love.piece_names import BASELINE, LIMITS, PieceName, of_batch, o
             0,
             "rivals",
         ),
-        (of_round(0) / "front" / "0.5", "rounds/00/front/0.5", 0, "evaluate"),
+        (of_round(0) / "front", "rounds/00/front", 0, "evaluate"),
+        (of_rival("steering-1-0.7"), "baseline/rival-steering-1-0.7", None, "evaluate"),
         (of_round(0) / "healed", "rounds/00/healed", 0, "evaluate"),
     ],
 )

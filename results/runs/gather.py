@@ -127,7 +127,10 @@ def _round(view: RunView, entry: Mapping[str, Any]) -> Round:
 
 
 def read_front(run: Path, entry: Mapping[str, Any]) -> tuple[FrontDose, ...]:
-    """The doses of raw steering that a round of a run measured, with the values per item."""
+    """The doses of raw steering that a round of a run measured, with the values per item.
+
+    As they are: steering at another temperature, and other rivals, are no points of that line.
+    """
     doses = entry.get("front") or []
     if not doses:
         return ()
@@ -136,6 +139,7 @@ def read_front(run: Path, entry: Mapping[str, Any]) -> tuple[FrontDose, ...]:
     return tuple(
         FrontDose(float(dose["dose"]), _measured(dose, items))
         for dose, items in zip(doses, rows, strict=True)
+        if (dose.get("method", "steering"), dose.get("temperature", 1)) == ("steering", 1)
     )
 
 

@@ -126,7 +126,12 @@ def _scale(panel: Panel, rows: Sequence[Mapping[str, Any]]) -> Any:
     return alt.Scale(domain=[low, high], zero=False, nice=False, clamp=True)
 
 
-def plane(rows: Sequence[Mapping[str, Any]], names: Sequence[str], side: int = SIDE) -> Any:
+def plane(
+    rows: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    side: int = SIDE,
+    measure: str = "median perplexity",
+) -> Any:
     """Trait shift against perplexity × base. Rows have `series`, `order`, `label`, both measures.
 
     Points of a series are joined in their order; each has its label, which may be empty.
@@ -138,7 +143,7 @@ def plane(rows: Sequence[Mapping[str, Any]], names: Sequence[str], side: int = S
     domain = _domain([0.0, *(r["trait"] for r in rows)], ends["trait"], 1.0)
     up = alt.Scale(domain=domain, nice=False, zero=False, clamp=True)
     across = alt.Axis(
-        title="median perplexity × base (log scale)", format="~g", values=ticks_in(scale.domain)
+        title=f"{measure} × base (log scale)", format="~g", values=ticks_in(scale.domain)
     )
     x = alt.X("perplexity:Q", scale=scale, axis=across)
     y = alt.Y("trait:Q", scale=up, axis=alt.Axis(title=TRAIT, format="+.2~f"))

@@ -48,7 +48,7 @@ class PieceName(str):
     def stage(self) -> str:
         """Stage that the piece belongs to: `rounds/03/generate/00064` is of generate."""
         if self.round is None:
-            return "baseline"
+            return "evaluate" if is_rival(self.inside(BASELINE) or "") else "baseline"
         return _STAGES.get("".join(self.split("/")[2:3]), "evaluate")
 
     @property
@@ -65,6 +65,17 @@ def _number(digits: str) -> int | None:
 
 BASELINE = PieceName("baseline")  # of the base model alone
 LIMITS = BASELINE / "limits"
+_RIVAL = "rival-"
+
+
+def of_rival(name: str) -> PieceName:
+    """A rival of the base model that needs no training."""
+    return BASELINE / f"{_RIVAL}{name}"
+
+
+def is_rival(inside_baseline: str) -> bool:
+    """Whether a piece of the base model is of such a rival, by its name there."""
+    return inside_baseline.startswith(_RIVAL)
 
 
 def of_round(index: int) -> PieceName:

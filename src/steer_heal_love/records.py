@@ -341,6 +341,33 @@ class OnlineHealed:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """A way to the trait without training: its method, the dose of it, and a temperature."""
+
+    method: str  # base, steering, contrast or random
+    dose: float = 0.0  # κ of a direction, γ of a contrast
+    temperature: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """As a part of a file's name."""
+        return f"{self.method}-{self.dose:g}-{self.temperature:g}"
+
+    @property
+    def words(self) -> str:
+        """In a sentence: "steering κ 1 at T 0.85"."""
+        if self == BARE:
+            return "base"
+        symbol = "γ" if self.method == "contrast" else "κ"
+        label = "random directions" if self.method == "random" else self.method
+        cold = "" if self.temperature == 1 else f" at T {self.temperature:g}"
+        return f"{label} {symbol} {self.dose:g}{cold}"
+
+
+BARE = Rival("base")  # the base model itself, measured as its rivals are, to hold them against
+
+
+@dataclass(frozen=True)
 class RoundRecord:
     """Everything that one round found."""
 
@@ -353,7 +380,7 @@ class RoundRecord:
     steered: Measurement | None  # None in a round that is not steered
     healed: Measurement
     cost: Mapping[str, Cost]  # by stage
-    front: tuple[tuple[float, Measurement], ...] = ()  # raw steering of the base, by dose; round 0
+    front: tuple[tuple[Rival, Measurement], ...] = ()  # rivals without training; round 0
     shift: Measurement | None = None  # how far the student has made the direction its own
     rivals: Mapping[str, Measurement] = field(default_factory=dict)  # other ways to bake; round 0
     effort: Effort | None = None  # what the search for the dose and for survivors took

@@ -63,6 +63,13 @@ def test_the_same_conversation_twice_is_the_same(talk: Talk) -> None:
     assert other.out != first.out
 
 
+def test_the_contrast_joins_the_comparison(talk: Talk) -> None:
+    said = talk("Hello", "/compare", flags=("--max-new-tokens", "8", "--contrast", "900"))
+    assert (said.code, said.err) == (0, "")
+    assert "[after 3 rounds, contrast γ 900] > Hello" in said.out
+    assert "\ncontrast, γ 900:\n" in said.out
+
+
 def test_a_mistake_is_one_line_and_the_talk_goes_on(talk: Talk) -> None:
     said = talk("/compare", "/round 9", "/dance", "word " * 600, "Hello")
     errors = said.err.splitlines()
@@ -96,6 +103,8 @@ def test_no_control_character_reaches_the_terminal(
     [
         (("--round", "7"), "there is no round 7"),
         (("--kappa", "inf"), "dose κ"),
+        (("--contrast", "1e9"), "contrast γ must lie"),
+        (("--kappa", "1", "--contrast", "4"), "begin with one of them"),
         (("--max-new-tokens", "0"), "--max-new-tokens must be at least 1"),
         (("--temperature", "-1"), "--temperature must lie"),
     ],

@@ -41,6 +41,25 @@ def test_the_curve_is_shown_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixt
         assert word in shown
 
 
+def test_a_curve_over_the_contrast_of_the_personas(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "curve"
+    assert main(flags(tmp_path, "--contrast", "0,500", "--out", str(out))) == 0
+    found = json.loads((out / "dose_curve.json").read_text("utf-8"))
+    assert [dose["gamma"] for dose in found["doses"]] == [0.0, 500.0]
+    bare, tilted = (dose["items"] for dose in found["doses"])
+    assert {"persona_nats", "trait_nats", "kept_share"} <= set(tilted)
+    assert bare["persona_nats"] != tilted["persona_nats"]
+    assert bare["trait_raw_nats"] != tilted["trait_raw_nats"]
+    shown = capsys.readouterr().out
+    assert "dose γ" in shown
+    assert "κ" not in shown
+    assert main(flags(tmp_path, "--kappas", "0", "--quiet", "--out", str(out))) == 0
+    steered = json.loads((out / "dose_curve.json").read_text("utf-8"))
+    assert steered["doses"][0]["items"] == bare  # at 0 both are the model as it is
+
+
 def test_the_same_seed_gives_the_same_curve(tmp_path: Path) -> None:
     again = [
         flags(tmp_path, "--kappas", "1", "--quiet", "--out", str(tmp_path / n)) for n in ("a", "b")
@@ -81,6 +100,8 @@ def test_doses_that_are_none_are_refused(text: str) -> None:
         (["--samples", "1"], "--samples: 1"),
         (["--seed", "-1"], "--seed: -1"),
         (["--kappas", "one"], "--kappas: 'one' is no number"),
+        (["--contrast", "0,inf"], "--contrast: inf is no dose"),
+        (["--contrast", "2", "--kappas", "1"], "ask for one at a time"),
         (["--dosing.schedule", "cubic"], "cubic"),
         (["--dosing.schedule", "exponential", "--dosing.schedule-floor", "0"], "schedule_floor"),
         (["--out", "{file}"], "is a file"),

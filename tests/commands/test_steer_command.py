@@ -82,6 +82,19 @@ def test_gate_operator_and_band_matter(ask: Callable[..., Said], flags: tuple[st
     assert changed[1] != plain[1]
 
 
+def test_the_contrast_of_the_personas_is_a_third_column(ask: Callable[..., Said]) -> None:
+    base, steered, contrast = answers(ask("--kappa", "40", "--contrast", "900", "--json"))
+    assert contrast["condition"] == "contrasted"
+    assert {p["kappa"] for p in contrast["pieces"]} == {0.0}
+    assert len({text_of(c) for c in (base, steered, contrast)}) == 3
+    two = answers(ask("--kappa", "40", "--json"))
+    assert [text_of(c) for c in two] == [text_of(c) for c in (base, steered)]
+    other = answers(ask("--kappa", "40", "--contrast", "-900", "--json"))
+    assert [text_of(c) for c in other[:2]] == [text_of(c) for c in two]
+    assert text_of(other[2]) != text_of(contrast)
+    assert "\ncontrast, γ 900:\n" in ask("--contrast", "900").out
+
+
 def test_dose_zero_is_no_steering(ask: Callable[..., Said]) -> None:
     base, steered = answers(ask("--kappa", "0", "--json"))
     assert base["pieces"] == steered["pieces"]
@@ -91,6 +104,7 @@ def test_dose_zero_is_no_steering(ask: Callable[..., Said]) -> None:
     ("flags", "words"),
     [
         (("--kappa", "nan"), "dose κ"),
+        (("--contrast", "inf"), "contrast γ must lie between −1000 and 1000"),
         (("--band", "0.6", "0.4"), "--band needs two fractions"),
         (("--schedule", "linear", "--schedule-length", "0"), "at least one token"),
         (("--schedule", "exponential", "--schedule-floor", "0"), "floor above 0"),

@@ -42,6 +42,29 @@ def test_the_speaker_is_who_was_chosen(talk: Conversation) -> None:
     assert len(set(said.values())) == 5  # the last is the first again
 
 
+def test_a_contrast_takes_the_place_of_a_dose(talk: Conversation) -> None:
+    plain = answer(talk, "Hello").text
+    for command, speaker in (
+        ("/kappa 1.5", "base model, κ 1.5"),
+        ("/contrast 900", "base model, contrast γ 900"),
+        ("/round 2", "after 2 rounds, contrast γ 900"),
+        ("/kappa 0", "after 2 rounds, contrast γ 900"),
+        ("/kappa 1", "after 2 rounds, κ 1"),
+        ("/contrast -2", "after 2 rounds, contrast γ -2"),
+        ("/contrast 0", "after 2 rounds"),
+    ):
+        assert talk.command(command) == f"now answers: {speaker}"
+    talk.command("/reset")
+    talk.command("/round 0")
+    talk.command("/contrast 900")
+    assert answer(talk, "Hello").text != plain
+    _, growing = talk.compare()
+    *_, columns = growing
+    assert [c.condition for c in columns][-1] == "contrasted"
+    with pytest.raises(ConfigError, match="for example /contrast 4"):
+        talk.command("/contrast much")
+
+
 def test_every_turn_sees_those_before(talk: Conversation, loaded: Loaded) -> None:
     first = answer(talk, "Hello")
     second = answer(talk, "And then?")

@@ -95,6 +95,13 @@ def test_doses_of_raw_steering_come_with_their_items(tmp_path: Path) -> None:
     assert found.measured.items == {"trait_nats": (0.0, 0.5), "perplexity": (9.0, None)}
     assert found.measured.figures["trait_nats"] == (0.25, None, None)
     assert read_front(tmp_path, {"round": 1, "front": []}) == ()
+    others = [
+        {"method": "steering", "dose": 0.5, "temperature": 0.7},
+        {"method": "contrast", "dose": 4.0, "temperature": 1.0},
+        {"method": "steering", "dose": 1.0, "temperature": 1.0},
+    ]
+    file.write_text(json.dumps({"front_items": items * 3}), encoding="utf-8")
+    assert [d.kappa for d in read_front(tmp_path, {"round": 0, "front": others})] == [1.0]
 
 
 def test_the_page_is_rebuilt_from_the_json_file_alone(

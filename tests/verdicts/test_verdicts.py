@@ -9,15 +9,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from steer_heal_love.maths.front import FrontPoint
+from steer_heal_love.maths.paired import paired_difference
 from steer_heal_love.records import (
+    BARE,
     Adapter,
     Baseline,
     Completion,
     Direction,
     Healed,
+    Interval,
     Judged,
     Measurement,
+    Rival,
     RoundRecord,
     Scores,
 )
@@ -37,6 +40,7 @@ from steer_heal_love.verdicts import (
     to_json,
     validity,
 )
+from steer_heal_love.verdicts.coherence import out_of_bounds
 
 N_PAIRS, N_SAMPLES = 48, 64
 PAIR = np.random.default_rng(0).normal(0, 0.3, N_PAIRS)
@@ -222,44 +226,70 @@ def test_beats_prompting() -> None:
     assert beats_prompting(HEALED, POS, BASE, VALID, UNCLEAR).answer == "cannot tell"
 
 
-def front(*points: tuple[float, float, float]) -> list[FrontPoint]:
-    return [
-        FrontPoint(kappa, m.items["trait_nats"], m.items["perplexity"])
-        for i, (kappa, trait, perplexity) in enumerate(points)
-        for m in [model(trait, perplexity, seed=200 + 10 * i)]
+def front(*points: tuple[str, float, float]) -> list[tuple[Rival, Measurement]]:
+    """The base model, and rivals at dose 1, 2, …: method, trait, perplexity."""
+    rivals = [
+        (Rival(method, k + 1.0), model(trait, perplexity, seed=200 + 10 * k))
+        for k, (method, trait, perplexity) in enumerate(points)
     ]
+    return [(BARE, BASE), *rivals]
 
 
-WIDE = front((0, 0.17, 7.4), (0.5, 0.3, 6.8), (1.0, 0.45, 8.5), (2.0, 0.9, 12.0))
+WIDE = front(("steering", 0.3, 6.8), ("contrast", 0.5, 8.0), ("steering", 0.9, 12.0))
 
 
-def test_beats_steering() -> None:
-    found = beats_steering(HEALED, WIDE, VALID, COHERENT)
+def test_beats_steering_is_to_beat_the_best_rival_within_the_bounds() -> None:
+    found = beats_steering(HEALED, BASE, WIDE, VALID, COHERENT)
     assert found.answer == "yes", found.words
+    assert "contrast γ 2, the best within the bounds (2 of 3 measured rivals" in found.words
+    assert found.figures["rivals_within"] == 2
+    assert found.interval is not None
+    expected = paired_difference(HEALED.items["trait_nats"], WIDE[2][1].items["trait_nats"])
+    assert found.interval == expected
     weak = model(0.2, 7.5, seed=40)
-    assert beats_steering(weak, WIDE, VALID, COHERENT).answer == "no"
-    level = model(found.figures["steering_trait"] + 0.02, 7.5, seed=40)
-    assert beats_steering(level, WIDE, VALID, COHERENT).answer == "cannot tell"
-    assert beats_steering(HEALED, WIDE, VALID, UNCLEAR).answer == "cannot tell"
+    assert beats_steering(weak, BASE, WIDE, VALID, COHERENT).answer == "no"
+    level = model(found.figures["rival_trait"] + 0.02, 7.5, seed=40)
+    assert beats_steering(level, BASE, WIDE, VALID, COHERENT).answer == "cannot tell"
+    assert beats_steering(HEALED, BASE, WIDE, VALID, UNCLEAR).answer == "cannot tell"
 
 
-def test_beats_steering_needs_a_front_around_it() -> None:
-    low = front((0, 0.17, 5.0), (0.5, 0.3, 5.5))
-    found = beats_steering(HEALED, low, VALID, COHERENT)
-    assert found.answer == "cannot tell"
-    assert "not bracketed" in found.words
-    high = front((1.5, 0.9, 12.0), (2.0, 1.2, 15.0))
-    assert beats_steering(HEALED, high, VALID, COHERENT).answer == "cannot tell"
-    # Steering with more trait at even less perplexity has won, wherever the front ends.
-    assert beats_steering(model(0.1, 7.5), low, VALID, COHERENT).answer == "no"
-    assert beats_steering(HEALED, WIDE[:1], VALID, COHERENT).answer == "cannot tell"
+def test_beats_steering_without_rivals_or_without_any_within_the_bounds() -> None:
+    for none in ([], front(), [(Rival("steering", 1.0), HEALED)]):
+        assert beats_steering(HEALED, BASE, none, VALID, COHERENT).answer == "cannot tell"
+    dear = front(("steering", 1.9, 12.0))
+    found = beats_steering(HEALED, BASE, dear, VALID, COHERENT)
+    assert found.answer == "yes"
+    assert "base itself, since 0 of 1 measured rivals are within" in found.words
+
+
+def test_who_is_out_of_the_bounds_beats_nobody() -> None:
+    dear = model(1.5, 7.4 * 1.3, seed=41)
+    found = beats_steering(dear, BASE, WIDE, VALID, COHERENT)
+    assert found.answer == "no"
+    assert "out of the bounds of its rivals: perplexity 1." in found.words
+
+
+def test_the_bounds_are_kept_by_estimates() -> None:
+    assert out_of_bounds(BASE, BASE) == []
+    [words] = out_of_bounds(model(0.2, 7.4 * 1.3), BASE)
+    assert words.startswith("perplexity 1.")
+    [words] = out_of_bounds(model(0.2, 7.4, relevance=0.4), BASE)
+    assert words.startswith("relevance 0.")
+    [words] = out_of_bounds(model(0.2, 7.4, loops=40), BASE)
+    assert words.startswith("loops +")
+    half = {name: Interval(x, x, x) for name, x in (("distinct_2", 0.4),)}
+    whole = {name: Interval(x, x, x) for name, x in (("distinct_2", 0.8),)}
+    poor, rich = (Measurement({**BASE.figures, **f}, BASE.items) for f in (half, whole))
+    assert out_of_bounds(poor, rich) == ["distinct-2 0.50 × base"]
+    assert out_of_bounds(rich, poor) == []
+    assert out_of_bounds(Measurement({}, {}), BASE) == ["perplexity not measured"]
 
 
 @pytest.mark.parametrize("wreck", [BROKEN, MUTE], ids=["broken", "mute"])
 def test_a_broken_model_never_looks_good(wreck: Measurement) -> None:
     rounds = [evidence(HEALED), evidence(wreck)]
     found = all_verdicts(
-        Baseline(BASE, POS, NEG), rounds, [(k, model(k, 6 + 3 * k, seed=9)) for k in (0.5, 1, 2)]
+        Baseline(BASE, POS, NEG), rounds, front(("steering", 0.5, 7.5), ("steering", 1, 9))
     )
     judged = ("q1_heal", "q2_stay_coherent", "q3_keep_moving", "coherent")
     for name in (*judged, "beats_prompting", "beats_steering"):
@@ -267,7 +297,7 @@ def test_a_broken_model_never_looks_good(wreck: Measurement) -> None:
 
 
 def test_nothing_rests_on_an_invalid_instrument() -> None:
-    found = all_verdicts(Baseline(BASE, POS, POS), loop(0.5, 0.7, 0.9), [(1.0, STEERED)])
+    found = all_verdicts(Baseline(BASE, POS, POS), loop(0.5, 0.7, 0.9), WIDE)
     assert found["valid.trait_nats"].answer == found["valid.persona_nats"].answer == "no"
     for name in ("q0_filter", "q1_heal", "q3_keep_moving", "beats_prompting", "beats_steering"):
         assert found[name].answer == "cannot tell", name
@@ -276,8 +306,7 @@ def test_nothing_rests_on_an_invalid_instrument() -> None:
 
 
 def test_all_verdicts_of_a_run_that_worked_as_json() -> None:
-    grid = [(k, model(0.17 + 0.4 * k, 7.0 + 2 * k, seed=300)) for k in (0.25, 0.5, 1.0, 2.0)]
-    found = all_verdicts(Baseline(BASE, POS, NEG), loop(0.6, 0.8, 1.0), grid)
+    found = all_verdicts(Baseline(BASE, POS, NEG), loop(0.6, 0.8, 1.0), WIDE)
     assert {name: v.answer for name, v in found.items()} == dict.fromkeys(found, "yes")
     plain = json.loads(json.dumps(to_json(found), allow_nan=False))
     assert plain["q1_heal"]["interval"]["low"] > 0

@@ -43,13 +43,20 @@ def estimate_need(lm: LanguageModel, axis: Axis, config: RunConfig) -> DiskNeed:
     rivals = len(config.evaluate.rivals)
     heals = config.rounds + rivals
     rows = config.rounds * config.dose.max_generated * _row(config.generate.max_new_tokens)
-    conditions = 3 + 2 * config.rounds + rivals + len(config.evaluate.front)
+    conditions = 3 + 2 * config.rounds + rivals + _fronts(config)
     texts = rows + conditions * _condition(axis, config)
     directions = config.rounds * len(lm.layers) * lm.head.weight.shape[1] * _FLOAT
     online = math.ceil(config.online.steps / STEPS_A_PIECE)
     states = config.heal.epochs if config.method == "iterative" else online
     final = _PAGES + _BLOCK * _files(config) + 2 * (heals * adapter + texts + directions)
     return DiskNeed(final, final + (3 * states + 1) * adapter)
+
+
+def _fronts(config: RunConfig) -> int:
+    """Rivals without training, at most: all of the grid, and the base model beside them."""
+    e = config.evaluate
+    grid = len(e.front) * len(e.front_temperatures) + len(e.front_contrasts) + len(e.front_random)
+    return 1 + grid if e.front else 0
 
 
 def adapter_bytes(lm: LanguageModel, config: RunConfig) -> int:

@@ -17,6 +17,7 @@ from steer_heal_love.lm.sampler.sampling import Sampling
 from steer_heal_love.play.columns import make_console, show_growing, stream_one
 from steer_heal_love.play.conversation import Conversation
 from steer_heal_love.play.open_model import open_any
+from steer_heal_love.play.turn import Setting
 from steer_heal_love.report.escape import escape_terminal
 from steer_heal_love.report.text.words import one_line
 from steer_heal_love.terminal.flags import parse
@@ -36,6 +37,9 @@ class ChatArguments:
     """Begin after this many healed rounds; by default after all."""
     kappa: float = 0.0
     """Begin with this dose."""
+    contrast: float = 0.0
+    """Begin with the contrast of the personas, amplified by this γ, in place of a dose: see shl
+    steer --contrast."""
     axis: str | None = None
     """Of an export or a model: built-in axis, or the path of an axis .toml; by default the export's
     own, and without one there is no steering."""
@@ -62,6 +66,10 @@ def main(arguments: list[str]) -> int:
         raise ConfigError("--max-new-tokens must be at least 1")
     if not 0 <= options.temperature <= 100:
         raise ConfigError("--temperature must lie between 0 and 100")
+    if options.kappa and options.contrast:
+        raise ConfigError(
+            "--kappa and --contrast are two ways to the trait: begin with one of them"
+        )
     loaded = open_any(
         options.what,
         axis=options.axis,
@@ -74,6 +82,7 @@ def main(arguments: list[str]) -> int:
     )
     talk.command(f"/round {loaded.rounds if options.round is None else options.round}")
     talk.command(f"/kappa {options.kappa}")
+    talk.command(f"/contrast {options.contrast}")
     talk.command(f"/system {options.system or ''}")
     console = make_console()
     if isinstance(sys.stdin, io.TextIOWrapper):
@@ -130,7 +139,7 @@ def _read(talk: Conversation, console: Console) -> str | None:
 def _answer(talk: Conversation, console: Console, message: str) -> None:
     if message == "/compare":
         setting, growing = talk.compare()
-        titles = _titles(talk, setting.kappa)
+        titles = _titles(talk, setting)
         show_growing(console, growing, titles, judge=titles["base"])
     elif message.startswith("/"):
         said = talk.command(message)
@@ -140,10 +149,11 @@ def _answer(talk: Conversation, console: Console, message: str) -> None:
         talk.keep(message, column.text)
 
 
-def _titles(talk: Conversation, kappa: float) -> dict[str, str]:
+def _titles(talk: Conversation, setting: Setting) -> dict[str, str]:
     return {
         "base": "base" if talk.loaded.rounds else talk.loaded.name(0),
         "prompted": "prompted",
-        "steered": f"steered, κ {kappa:g}",
+        "steered": f"steered, κ {setting.kappa:g}",
         "healed": f"healed, {talk.loaded.name(talk.round)}",
+        "contrasted": f"contrast, γ {setting.gamma:g}",
     }

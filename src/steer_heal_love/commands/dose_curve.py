@@ -46,6 +46,9 @@ class CurveArguments:
     dosing: DosingConfig
     kappas: str = DOSES
     """Doses κ, separated by commas; 0 is the model as it is."""
+    contrast: str | None = None
+    """Amplifications γ of the contrast of the personas, separated by commas, such as 0,2,4,8, in
+    place of doses: see shl steer --contrast."""
     axis: str | None = None
     """Built-in axis or path of an axis .toml; by default the settings', or love."""
     model: str | None = None
@@ -71,7 +74,11 @@ def main(arguments: list[str]) -> int:
     default = CurveArguments(from_file.dosing, config=named)
     options = parse(CurveArguments, arguments, "shl dose-curve", default)
     refuse_silent_trust(from_file, f"config file {named}", options.trust_remote_code)
-    kappas = read_doses(options.kappas)
+    doses, symbol = read_doses(options.kappas), "κ"
+    if options.contrast is not None:
+        if options.kappas != DOSES:
+            raise ConfigError("--kappas and --contrast are two curves: ask for one at a time")
+        doses, symbol = read_doses(options.contrast, "--contrast"), "γ"
     settings = _settings(options, drop_trust(from_file))
     axis = load_axis(settings.axis)
     _refuse_file(options.out)
@@ -85,15 +92,16 @@ def main(arguments: list[str]) -> int:
             axis,
             contexts,
             settings,
-            kappas,
+            doses,
             options.samples,
+            contrast=symbol == "γ",
             pieces=pieces,
             report=screen.report,
         )
-    points = list(_told(measured, len(kappas), options.quiet))
+    points = list(_told(measured, len(doses), options.quiet))
     marks = find_marks(personas)
     if not options.quiet:
-        Console().print(*dose_tables(points, marks))
+        Console().print(*dose_tables(points, marks, symbol))
     if options.out is not None:
         subject = one_line(f"axis {axis.name} on {lm.identity.name}")
         head = {
@@ -104,14 +112,14 @@ def main(arguments: list[str]) -> int:
             "dosing": settings.dosing.model_dump(),
             "not_valid": {name: mark for name, mark in marks.items() if mark},
         }
-        files = save_dose_plot(dose_plot(points, subject, marks), options.out)
-        files.append(_write_values(head, points, options.out / "dose_curve.json"))
+        files = save_dose_plot(dose_plot(points, subject, marks, symbol), options.out)
+        files.append(_write_values(head, points, symbol, options.out / "dose_curve.json"))
         if not options.quiet:
             Console(soft_wrap=True).print(f"written: {', '.join(map(str, files))}", markup=False)
     return 0
 
 
-def read_doses(text: str) -> list[float]:
+def read_doses(text: str, flag: str = "--kappas") -> list[float]:
     """Doses in ascending order, each once.
 
     Raises:
@@ -122,12 +130,12 @@ def read_doses(text: str) -> list[float]:
         try:
             kappa = float(word)
         except ValueError:
-            raise ConfigError(f"--kappas: {word!r} is no number: write 0,0.5,1") from None
+            raise ConfigError(f"{flag}: {word!r} is no number: write 0,0.5,1") from None
         if not abs(kappa) < LARGEST:
-            raise ConfigError(f"--kappas: {word} is no dose: write numbers such as 0,0.5,1")
+            raise ConfigError(f"{flag}: {word} is no dose: write numbers such as 0,0.5,1")
         doses.add(kappa + 0.0)  # no negative zero
     if not doses:
-        raise ConfigError("--kappas: name at least one dose, such as 0,0.5,1")
+        raise ConfigError(f"{flag}: name at least one dose, such as 0,0.5,1")
     return sorted(doses)
 
 
@@ -169,11 +177,11 @@ def find_marks(personas: Personas) -> dict[str, str]:
 
 
 def _write_values(
-    head: dict[str, Any], points: Sequence[tuple[float, Measurement]], path: Path
+    head: dict[str, Any], points: Sequence[tuple[float, Measurement]], symbol: str, path: Path
 ) -> Path:
     doses = [
         {
-            "kappa": kappa,
+            "kappa" if symbol == "κ" else "gamma": kappa,
             "figures": {name: asdict(figure) for name, figure in m.figures.items()},
             "items": {name: list(values) for name, values in m.items.items()},
         }

@@ -17,7 +17,14 @@ from steer_heal_love.maths.schedule import Schedule, ScheduleShape
 from steer_heal_love.play.columns import make_console, show_growing
 from steer_heal_love.play.loaded import Loaded
 from steer_heal_love.play.open_model import read_with_words
-from steer_heal_love.play.turn import Column, Setting, check_kappa, take_turn
+from steer_heal_love.play.turn import (
+    Column,
+    Condition,
+    Setting,
+    check_gamma,
+    check_kappa,
+    take_turn,
+)
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runner.model import load_for
 from steer_heal_love.stages.steer import SteerConfig
@@ -27,7 +34,8 @@ from steer_heal_love.terminal.screen import Screen
 
 @dataclass(frozen=True)
 class SteerArguments:
-    """Answer a prompt twice, steered along an axis and not, side by side and with the same noise.
+    """Answer a prompt twice, steered along an axis and not, side by side and with the same noise;
+    with --contrast a third time, without a direction.
 
     In a terminal a token's ink says how much it surprises the base model, and its background the
     dose it was drawn at. The axis's direction is read on first use and kept in the cache.
@@ -39,6 +47,10 @@ class SteerArguments:
     """Built-in axis, or the path of an axis .toml."""
     kappa: float = 1.0
     """Dose: 1 is the shift that the persona itself causes; below 0 steers the other way."""
+    contrast: float = 0.0
+    """Also answer by the contrast of the two personas for this γ, such as 4:
+    log p + γ/2 · [log p(· | persona) − log p(· | opposite)], where the difference counts for 4 nats
+    a token at most, and the end of the answer stays as likely as it was. Three passes a token."""
     schedule: ScheduleShape = "constant"
     """How the dose changes over the answer."""
     schedule_length: int = 32
@@ -50,7 +62,7 @@ class SteerArguments:
     operator: Operator = "add"
     """Add the direction, or rotate towards it at constant norm."""
     system: str | None = None
-    """A system prompt for both answers."""
+    """A system prompt for all answers."""
     model: str = "smollm2"
     """Hub id, local folder, .gguf file, or the alias smollm2."""
     max_new_tokens: int = 96
@@ -58,7 +70,7 @@ class SteerArguments:
     temperature: float = 1.0
     """Sampling temperature; 0 takes the likeliest token."""
     seed: int = 0
-    """Seed of the noise, the same for both answers."""
+    """Seed of the noise, the same for all answers."""
     band: tuple[float, float] = (0.4, 0.6)
     """Where the steered band of layers begins and ends, as fractions of the depth."""
     device: str = "auto"
@@ -68,7 +80,7 @@ class SteerArguments:
     trust_remote_code: bool = False
     """Run code that comes with the model. It can do anything on this machine."""
     json: bool = False
-    """One JSON object with every token, its dose and its surprise, in place of the two columns."""
+    """One JSON object with every token, its dose and its surprise, in place of the columns."""
 
 
 def main(arguments: list[str]) -> int:
@@ -86,7 +98,10 @@ def main(arguments: list[str]) -> int:
         lm = load_for(settings, screen)
         direction = read_with_words(lm, axis, config, None if options.json else screen.notes)
     loaded = Loaded(lm, axis, (direction,), (options.kappa,))
-    growing = take_turn(loaded, setting, ("base", "steered"))
+    conditions: tuple[Condition, ...] = ("base", "steered")
+    if options.contrast:
+        conditions = (*conditions, "contrasted")
+    growing = take_turn(loaded, setting, conditions)
     if options.json:
         columns: tuple[Column, ...] = ()
         for snapshot in growing:
@@ -94,6 +109,7 @@ def main(arguments: list[str]) -> int:
         print(json.dumps([asdict(c) for c in columns], ensure_ascii=False))  # noqa: T201
         return 0
     titles = {"base": "unsteered", "steered": _title(options)}
+    titles["contrasted"] = f"contrast, γ {options.contrast:g}"
     show_growing(make_console(), growing, titles)
     return 0
 
@@ -107,6 +123,7 @@ def _setting(options: SteerArguments) -> Setting:
     if not options.prompt.strip():
         raise ConfigError("the prompt is empty: write something")
     check_kappa(options.kappa)
+    check_gamma(options.contrast)
     if options.max_new_tokens < 1:
         raise ConfigError("--max-new-tokens must be at least 1")
     if not 0 <= options.temperature <= 100:
@@ -114,6 +131,7 @@ def _setting(options: SteerArguments) -> Setting:
     return Setting(
         options.prompt,
         kappa=options.kappa,
+        gamma=options.contrast,
         gate=options.gate,
         operator=options.operator,
         schedule=read_schedule(options.schedule, options.schedule_length, options.schedule_floor),

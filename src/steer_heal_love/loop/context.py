@@ -29,6 +29,10 @@ from steer_heal_love.stages.instruments.foundations import Foundations
 T = TypeVar("T")
 
 
+class _NotStoredError(Exception):
+    """A piece would have to be computed."""
+
+
 Report = Callable[[str, float, float], None]  # (stage, done, of how many)
 
 
@@ -67,6 +71,18 @@ class RunContext:
         value = self.account.do(name, name.stage, compute_here)
         self.report(name.stage, 1, 1)
         return value
+
+    def is_stored(self, name: PieceName) -> bool:
+        """Whether the piece is there already: nothing is computed, and nothing counts."""
+
+        def refuse() -> object:
+            raise _NotStoredError
+
+        try:
+            self.account.pieces.do(name, refuse)
+        except _NotStoredError:
+            return False
+        return True
 
     def begin_round(self) -> None:
         """Nothing has been spent on the round, and nothing is to be noted of it."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from steer_heal_love.inputs.prompts import spread
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import base
+from steer_heal_love.lm.patches.contrast import contrasting
 from steer_heal_love.lm.sampler.answers import sample_answers
-from steer_heal_love.loop.collect import base_limits, sample_steered, steer_as_set
+from steer_heal_love.loop.collect import base_limits, sample, sample_steered, steer_as_set
 from steer_heal_love.loop.context import RunContext, extract
 from steer_heal_love.loop.measure import get_reference
 from steer_heal_love.maths.paired import known
@@ -28,6 +29,7 @@ from steer_heal_love.records import (
 )
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.stages import filter as filtering
+from steer_heal_love.stages.evaluate import join
 from steer_heal_love.stages.instruments.answer_pairs import measure_trait
 from steer_heal_love.stages.instruments.coherence import measure_coherence
 
@@ -51,12 +53,16 @@ def measure_curve(
     kappas: Sequence[float],
     samples: int,
     *,
+    contrast: bool = False,
     pieces: Pieces,
     report: Callable[[str, float, float], None] = lambda _stage, _done, _total: None,
 ) -> tuple[Personas, Iterator[tuple[float, Measurement]]]:
     """Of the base model under its personas, and then of each dose as it is asked for.
 
     The answers of all doses have the same prompts and the same noise.
+
+    Args:
+        contrast: the doses are amplifications γ of the personas' contrast, and nothing is steered.
 
     Raises:
         DivergedError: a hidden state or a logit is not finite.
@@ -65,6 +71,10 @@ def measure_curve(
     limits = base_limits(run)
     prompts = spread_prompts(run.prompts, samples)
     personas = measure_personas(run, config.seed)
+    if contrast:
+        return personas, (
+            (gamma, measure_contrast(run, prompts, gamma, limits, config.seed)) for gamma in kappas
+        )
     direction = extract(run, 0)
     points = (
         (kappa, measure_dose(run, prompts, direction, kappa, limits, config.seed))
@@ -109,15 +119,23 @@ def measure_dose(
     given up while they were generated count in the last two alone.
     """
     judged = sample_dose(run, prompts, direction, kappa, limits, seed)
-    parts = [_persona(judged), _coherence(judged), _shares(judged)]
+    pairs = []
     if not run.config.dosing.follows:
         steered = steer_as_set(run, direction, kappa) if kappa else nullcontext()
         with steered:
-            parts.append(measure_trait(run.lm, run.axis, get_reference(run)))
-    return Measurement(
-        {name: figure for part in parts for name, figure in part.figures.items()},
-        {name: values for part in parts for name, values in part.items.items()},
-    )
+            pairs.append(measure_trait(run.lm, run.axis, get_reference(run)))
+    return join([_persona(judged), _coherence(judged), _shares(judged), *pairs])
+
+
+def measure_contrast(
+    run: RunContext, prompts: Sequence[str], gamma: float, limits: Limits, seed: int
+) -> Measurement:
+    """The same for the base model under the contrast of its personas, amplified by γ."""
+    with base(run.lm), contrasting(run.lm, run.axis, gamma) if gamma else nullcontext():
+        completions = sample(run, prompts, 0.0, seed, 0)
+        pairs = measure_trait(run.lm, run.axis, get_reference(run))
+    judged = filtering.judge_all(run.lm, run.axis, completions, limits, run.config.filter)
+    return join([_persona(judged), _coherence(judged), _shares(judged), pairs])
 
 
 def _persona(judged: Sequence[Judged]) -> Measurement:

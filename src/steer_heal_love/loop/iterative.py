@@ -17,10 +17,10 @@ from steer_heal_love.loop.measure import (
     evaluate_student,
     measure,
     measure_baseline,
-    measure_front,
     measure_shift,
 )
 from steer_heal_love.loop.online import heal_online
+from steer_heal_love.loop.rivals.front import measure_front
 from steer_heal_love.maths.direction import cosine
 from steer_heal_love.piece_names import of_round
 from steer_heal_love.records import (

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from steer_heal_love.inputs.prompts import spread
 from steer_heal_love.lm.model.load import LanguageModel
-from steer_heal_love.lm.patches.adapters import base, student
-from steer_heal_love.lm.patches.hooks import steering
+from steer_heal_love.lm.patches.adapters import student
 from steer_heal_love.lm.patches.temperature import set_temperature
 from steer_heal_love.lm.sampler.generate import Dosing
 from steer_heal_love.loop.collect import base_limits
@@ -114,26 +113,6 @@ def reference_answers(run: RunContext) -> list[Completion]:
         BASELINE / "reference",
         lambda: sample_reference(run.lm, prompts, seed=fixed_seed(run, "reference")),
     )
-
-
-def measure_front(run: RunContext, direction: Direction) -> tuple[tuple[float, Measurement], ...]:
-    """Raw steering of the base model at each dose of the front: the rival that decides."""
-    points, reference = [], get_reference(run)
-    for kappa in run.config.evaluate.front:
-
-        def compute(kappa: float = kappa) -> Measurement:
-            with base(run.lm), steering(run.lm, direction, kappa):
-                return evaluate.measure_steered(
-                    run.lm,
-                    run.axis,
-                    run.config.evaluate,
-                    reference,
-                    seed=fixed_seed(run, "evaluate"),
-                    sampling=run.evaluation_sampling,
-                )
-
-        points.append((kappa, run.do(of_round(0) / "front" / f"{kappa:g}", compute)))
-    return tuple(points)
 
 
 def measure_shift(run: RunContext, r: int, direction: Direction, first: Direction) -> Measurement:

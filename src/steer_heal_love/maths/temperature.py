@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steer_heal_love.maths.head import Head
+from steer_heal_love.maths.tilted_head import TiltedHead
 
 CHUNK_ELEMENTS = 2**24  # logits that live at a time, beside those that are held
 HELD_ELEMENTS = 2**27  # logits that are held, where the positions have no more: 512 MB of float32
@@ -35,7 +36,7 @@ class Positions:
     def __init__(
         self,
         hidden: Float[Tensor, "n d"],
-        head: Head,
+        head: Head | TiltedHead,
         *,
         chunk_elements: int = CHUNK_ELEMENTS,
         held_elements: int = 0,

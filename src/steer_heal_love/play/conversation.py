@@ -9,12 +9,22 @@ from dataclasses import dataclass, field, replace
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.lm.sampler.sampling import Sampling
 from steer_heal_love.play.loaded import Loaded
-from steer_heal_love.play.turn import CONDITIONS, Column, Condition, Setting, check_kappa, take_turn
+from steer_heal_love.play.turn import (
+    CONDITIONS,
+    Column,
+    Condition,
+    Setting,
+    check_gamma,
+    check_kappa,
+    take_turn,
+)
 
 HELP = """\
 /round N      talk to the student after N healed rounds; 0 is the base model
 /kappa K      steer it by dose K along its round's direction; negative the other way, 0 not at all
-/compare      the last message again, as base, prompted, steered and healed beside each other
+/contrast G   draw by the contrast of the personas, amplified by G, in place of a dose; 0 not at all
+/compare      the last message again, as base, prompted, steered and healed beside each other,
+              and by the contrast where one is on
 /system TEXT  set a system prompt; without TEXT take it away
 /history      what was said so far
 /reset        forget what was said; the next draws begin at the first seed again
@@ -31,6 +41,7 @@ class Conversation:
     seed: int = 0
     round: int = 0
     kappa: float = 0.0
+    gamma: float = 0.0
     system: str | None = None
     history: list[tuple[str, str]] = field(default_factory=list)
     last: Setting | None = None  # of the last message that was sent
@@ -39,6 +50,8 @@ class Conversation:
     def speaker(self) -> str:
         """Who answers now, in words."""
         name = self.loaded.name(self.round)
+        if self.gamma:
+            return f"{name}, contrast γ {self.gamma:g}"
         return name if self.kappa == 0 else f"{name}, κ {self.kappa:g}"
 
     def ask(self, message: str) -> Generator[tuple[Column, ...], None, None]:
@@ -52,8 +65,11 @@ class Conversation:
             history=tuple(self.history),
             seed=self.seed + len(self.history),
             sampling=self.sampling,
+            gamma=self.gamma,
         )
         condition: Condition = "healed" if self.kappa == 0 else "resteered"
+        if self.gamma:
+            condition = "contrasted"
         return take_turn(self.loaded, self.last, [condition])
 
     def keep(self, message: str, answer: str) -> None:
@@ -64,7 +80,7 @@ class Conversation:
         """The last message again, answered in all conditions of the present round and dose.
 
         Where κ is 0, the steered one has the dose that the round settled on. Where there is one
-        model only, there is no healed one beside it.
+        model only, there is no healed one beside it. A contrast that is on comes last.
 
         Raises:
             ConfigError: nothing was asked yet, or there is no axis.
@@ -73,9 +89,13 @@ class Conversation:
         if self.last is None:
             raise ConfigError("/compare: say something first")
         kappa = self.kappa or self.loaded.dose(self.round)
-        setting = replace(self.last, round=self.round, kappa=kappa, system=self.system)
+        setting = replace(
+            self.last, round=self.round, kappa=kappa, gamma=self.gamma, system=self.system
+        )
         self.loaded.direction(self.round)  # read it now, before anything is drawn
         conditions = CONDITIONS if self.loaded.rounds else CONDITIONS[:3]
+        if self.gamma:
+            conditions = (*conditions, "contrasted")
         return setting, take_turn(self.loaded, setting, conditions)
 
     def command(self, line: str) -> str:
@@ -88,6 +108,7 @@ class Conversation:
         known: dict[str, Callable[[str], str]] = {
             "/round": self._round,
             "/kappa": self._kappa,
+            "/contrast": self._contrast,
             "/system": self._system,
             "/history": self._history,
             "/reset": self._reset,
@@ -107,16 +128,21 @@ class Conversation:
         return f"now answers: {self.speaker}"
 
     def _kappa(self, rest: str) -> str:
-        try:
-            chosen = float(rest.replace("−", "-"))
-        except ValueError:
-            chosen = math.nan
-        if math.isnan(chosen):
-            raise ConfigError("/kappa needs a number, for example /kappa 1.5")
+        chosen = _number(rest, "/kappa", "1.5")
         check_kappa(chosen)
         if chosen:
             self.loaded.direction(self.round)  # where it must be read, now and not with the answer
+            self.gamma = 0.0
         self.kappa = chosen
+        return f"now answers: {self.speaker}"
+
+    def _contrast(self, rest: str) -> str:
+        chosen = _number(rest, "/contrast", "4")
+        check_gamma(chosen)
+        if chosen:
+            self.loaded.known_axis()
+            self.kappa = 0.0
+        self.gamma = chosen
         return f"now answers: {self.speaker}"
 
     def _system(self, rest: str) -> str:
@@ -132,3 +158,14 @@ class Conversation:
         self.history.clear()
         self.last = None
         return "forgotten"
+
+
+def _number(text: str, name: str, example: str) -> float:
+    """The number after a command. Raises ConfigError where there is none."""
+    try:
+        chosen = float(text.replace("−", "-"))
+    except ValueError:
+        chosen = math.nan
+    if math.isnan(chosen):
+        raise ConfigError(f"{name} needs a number, for example {name} {example}")
+    return chosen

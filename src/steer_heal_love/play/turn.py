@@ -9,16 +9,22 @@ from typing import Literal
 
 from steer_heal_love.errors import ConfigError
 from steer_heal_love.lm.model.load import LanguageModel
-from steer_heal_love.lm.reading.chat import decode_text, encode_chat
+from steer_heal_love.lm.patches.contrast import Contrast, make_contrast
+from steer_heal_love.lm.reading.chat import (
+    decode_text,
+    encode_chat,
+    join_systems,
+    under_personas,
+)
 from steer_heal_love.lm.sampler.sampling import Sampling
 from steer_heal_love.lm.sampler.stream import Intervention, StreamRow, Token, stream
 from steer_heal_love.maths.direction import Gate, Operator
 from steer_heal_love.maths.schedule import Schedule
 from steer_heal_love.play.loaded import Loaded
 
-Condition = Literal["base", "prompted", "steered", "healed", "resteered"]
+Condition = Literal["base", "prompted", "steered", "healed", "resteered", "contrasted"]
 CONDITIONS: tuple[Condition, ...] = ("base", "prompted", "steered", "healed")
-MAX_KAPPA = 1000.0  # far above what any model bears
+MAX_KAPPA = MAX_GAMMA = 1000.0  # far above what any model bears
 
 _UNFINISHED = "\ufffd"  # what the bytes of half a character are decoded to
 
@@ -30,7 +36,8 @@ class Setting:
     `round` counts healed rounds. `base` has nothing on. `prompted` is the base model with the
     positive persona as its system prompt. `steered` is what the round healed: the student before
     it, steered by κ along its direction. `healed` is the student after it, and `resteered` that
-    student, steered.
+    student, steered. `contrasted` is the student after it, drawn by the contrast of the personas
+    amplified by `gamma`: see `lm/patches/contrast.py`.
     """
 
     prompt: str
@@ -43,6 +50,7 @@ class Setting:
     history: tuple[tuple[str, str], ...] = ()
     seed: int = 0
     sampling: Sampling = field(default_factory=Sampling)
+    gamma: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,8 +93,8 @@ def take_turn(
     The base model reads along with each of them, under the same message without persona.
 
     Raises:
-        ConfigError: the message is empty, the round does not exist, κ is no sensible number, or
-            there is no axis and a condition needs one.
+        ConfigError: the message is empty, the round does not exist, κ or γ is no sensible number,
+            or there is no axis and a condition needs one.
         ModelError: the conversation exceeds the model's context.
         DivergedError: at this dose the model's numbers go bad.
     """
@@ -94,7 +102,11 @@ def take_turn(
         raise ConfigError("the message is empty: write something")
     loaded.check_round(setting.round)
     check_kappa(setting.kappa)
-    rows = [_row(loaded, setting, condition) for condition in conditions]
+    check_gamma(setting.gamma)
+    contrast = None
+    if "contrasted" in conditions:
+        contrast = make_contrast(loaded.lm, loaded.known_axis(), setting.gamma)
+    rows = [_row(loaded, setting, condition, contrast) for condition in conditions]
     intervention = None
     if any(row.kappa for row in rows):
         direction = loaded.direction(setting.round)
@@ -109,6 +121,7 @@ def take_turn(
         seed=setting.seed,
         adapters=loaded.adapters,
         intervention=intervention,
+        tilt=None if contrast is None else contrast.tilt,
     ):
         for token in tokens:
             if not token.ends:
@@ -123,13 +136,20 @@ def check_kappa(kappa: float) -> None:
         raise ConfigError(f"the dose κ must lie between −{MAX_KAPPA:g} and {MAX_KAPPA:g}")
 
 
+def check_gamma(gamma: float) -> None:
+    """Raises ConfigError where an amplification is no number, or one that no model bears."""
+    if not math.isfinite(gamma) or abs(gamma) > MAX_GAMMA:
+        raise ConfigError(f"the contrast γ must lie between −{MAX_GAMMA:g} and {MAX_GAMMA:g}")
+
+
 def persona_prompt(loaded: Loaded, system: str | None) -> str:
     """The positive persona as a system prompt, with the user's own system prompt after it."""
-    persona = loaded.known_axis().pos_system
-    return persona if system is None else f"{persona}\n\n{system}"
+    return join_systems(loaded.known_axis().pos_system, system)
 
 
-def _row(loaded: Loaded, setting: Setting, condition: Condition) -> StreamRow:
+def _row(
+    loaded: Loaded, setting: Setting, condition: Condition, contrast: Contrast | None
+) -> StreamRow:
     lm, plain = loaded.lm, encode_chat(loaded.lm, setting.prompt, setting.system, setting.history)
     match condition:
         case "base":
@@ -144,6 +164,10 @@ def _row(loaded: Loaded, setting: Setting, condition: Condition) -> StreamRow:
             return StreamRow(plain, setting.round, judged_on=plain)
         case "resteered":
             return StreamRow(plain, setting.round, setting.kappa, judged_on=plain)
+        case "contrasted":
+            assert contrast is not None  # made where this condition is asked for
+            pos, neg = under_personas(lm, plain, contrast.systems)
+            return StreamRow(plain, setting.round, judged_on=plain, personas=(pos, neg))
 
 
 def _grown(lm: LanguageModel, column: Column, token: Token, ids: list[int]) -> Column:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from steer_heal_love.maths.paired import paired_difference
-from steer_heal_love.records import Interval, Measurement
+from steer_heal_love.records import Interval, Measurement, Rival
 from steer_heal_love.runs.read import RunView
 from steer_heal_love.verdicts import Answer, Verdict
 
@@ -55,6 +55,7 @@ class Round:
     steered: State | None
     healed: State | None
     rivals: tuple[State, ...]  # other ways from the same texts to an adapter; of the first round
+    front: tuple[tuple[Rival, Measurement], ...]  # without training, base among them; of the first
     costs: Mapping[str, Mapping[str, Any]]  # wall_s, tokens, peak_gib, by stage
     cosine_first: float
     notes: tuple[str, ...]
@@ -163,6 +164,7 @@ def _round(entry: Mapping[str, Any], index: int, items_of: Callable[[int | None]
         steered=_state(2 * index + 1, "steered", index, entry.get("steered"), items),
         healed=_state(2 * index + 2, "healed", index, entry.get("healed"), items),
         rivals=tuple(state for state in others if state is not None),
+        front=_front(entry.get("front")) if index == 0 else (),
         costs={name: read_mapping(entry.get(name)) for name in ("wall_s", "tokens", "peak_gib")},
         cosine_first=read_number(entry.get("cosine_first")) or 0.0,
         notes=tuple(map(str, notes)) if isinstance(notes, list) else (),
@@ -177,19 +179,56 @@ def _state(
     raw = read_mapping(measurement)
     if not raw:
         return None
-    figures = {name: f for name in raw if (f := read_figure(raw, name)) is not None}
     values = {k: tuple(map(read_number, v)) for k, v in items.get(condition, {}).items()}
-    return State(position, condition, index, Measurement(figures, values))
+    return State(position, condition, index, Measurement(_figures(raw), values))
+
+
+def _figures(raw: Mapping[str, Any]) -> dict[str, Interval]:
+    return {name: f for name in raw if (f := read_figure(raw, name)) is not None}
+
+
+def _front(entries: object) -> tuple[tuple[Rival, Measurement], ...]:
+    """The rivals without training; none of older runs, which knew raw steering alone."""
+    listed = [read_mapping(e) for e in entries] if isinstance(entries, list | tuple) else []
+    return tuple(
+        (
+            Rival(e["method"], read_number(e.get("dose")) or 0.0, _or_one(e.get("temperature"))),
+            Measurement(_figures(e), {}),
+        )
+        for e in listed
+        if isinstance(e.get("method"), str)
+    )
+
+
+def _or_one(value: object) -> float:
+    return read_number(value) or 1.0
 
 
 def _verdicts(judged: object) -> dict[str, Verdict]:
     """The verdicts that a run holds; without those that are none of the three answers."""
     known = {str(k): read_mapping(v) for k, v in read_mapping(judged).items()}
     return {
-        name: Verdict(v["answer"], {}, None, str(v.get("rule") or ""), str(v.get("words") or ""))
+        name: Verdict(
+            v["answer"],
+            {k: float(f) for k, f in read_mapping(v.get("figures")).items() if _is_number(f)},
+            _bounds(v.get("interval")),
+            str(v.get("rule") or ""),
+            str(v.get("words") or ""),
+        )
         for name, v in known.items()
         if v.get("answer") in get_args(Answer)
     }
+
+
+def _is_number(value: object) -> bool:
+    return read_number(value) is not None
+
+
+def _bounds(raw: object) -> Interval | None:
+    value, low, high = (read_number(read_mapping(raw).get(n)) for n in ("value", "low", "high"))
+    if value is None:
+        return None
+    return without_bounds(value) if low is None or high is None else Interval(value, low, high)
 
 
 def read_number(value: object) -> float | None:

@@ -19,7 +19,7 @@ import torch
 from steer_heal_love.errors import RunError
 from steer_heal_love.lm.model.gguf import cache_dir
 from steer_heal_love.lm.model.load import LanguageModel
-from steer_heal_love.piece_names import BASELINE, PieceName
+from steer_heal_love.piece_names import BASELINE, PieceName, is_rival
 from steer_heal_love.records import Axis, Context, Pieces
 from steer_heal_love.run_config import RunConfig
 from steer_heal_love.runs.codec import pack, unpack
@@ -35,26 +35,33 @@ _CODE = (
     *("lm", "maths", "stages", "data", "records.py", "run_config.py"),
     *("inputs/prompts.py", "inputs/vignettes.py"),
     *(f"loop/{name}.py" for name in ("context", "collect", "measure", "heal", "dose_curve")),
+    "loop/rivals",
 )
 # Settings that no baseline depends on.
 _WITHOUT = dict.fromkeys(
     ("rounds", "steer", "dosing", "heal", "method", "online", "axis", "model"), True
 )
-_WITHOUT_EVALUATE = {"front", "rivals", "max_perplexity_ratio", "max_loop_excess"}
+_WITHOUT_EVALUATE = {
+    *("front", "front_temperatures", "front_contrasts", "front_random", "front_measure"),
+    *("rivals", "max_perplexity_ratio", "max_loop_excess"),
+}
 
 
 class WithBaselines:
     """Pieces of a run, where those of the base model are also looked up in the user's cache."""
 
-    def __init__(self, pieces: Pieces, folder: Path, on_hit: Callable[[str], None]) -> None:
-        self.pieces, self.folder, self.on_hit = pieces, folder, on_hit
+    def __init__(
+        self, pieces: Pieces, folder: Path, rivals: Path, on_hit: Callable[[str], None]
+    ) -> None:
+        self.pieces, self.folder, self.rivals, self.on_hit = pieces, folder, rivals, on_hit
 
     def do(self, name: str, compute: Callable[[], T]) -> T:
         """The run's own piece; else, of the base model, the cached one; else it is computed."""
         of_base = PieceName(name).inside(BASELINE)
         if of_base is None:
             return self.pieces.do(name, compute)
-        file = self.folder / f"{of_base}.safetensors"
+        folder = self.rivals if is_rival(of_base) else self.folder
+        file = folder / f"{of_base}.safetensors"
 
         def look_up() -> T:
             stored = _stored(file)
@@ -91,9 +98,25 @@ def cache_baselines(
     if config.evaluate.mfv == "package":
         return pieces
     root = cache_dir() / "baselines"
-    folder = root / _key(lm, axis, contexts, config)
-    _trim(root, keep=folder.name)
-    return WithBaselines(pieces, folder, on_hit)
+    folder, rivals = (root / _key(lm, axis, contexts, c) for c in (config, _of_rivals(config)))
+    _trim(root, keep=[folder.name, rivals.name])
+    return WithBaselines(pieces, folder, rivals, on_hit)
+
+
+def _of_rivals(config: RunConfig) -> RunConfig:
+    """What rivals depend on: neither the run's seed, nor how many rows go through at a time, nor
+    what else is measured.
+    """
+    usual = RunConfig()
+    names = ("front_samples", "max_new_tokens", "relevance_others")
+    evaluate = {name: getattr(config.evaluate, name) for name in names}
+    return config.model_copy(
+        update={
+            "seed": usual.seed,
+            "generate": config.generate.model_copy(update={"batch_size": None}),
+            "evaluate": usual.evaluate.model_copy(update=evaluate),
+        }
+    )
 
 
 def _stored(file: Path) -> Any:
@@ -154,11 +177,11 @@ def _files(place: Traversable) -> list[Traversable]:
     return [file for part in inside for file in _files(part)]
 
 
-def _trim(root: Path, keep: str) -> None:
+def _trim(root: Path, keep: Sequence[str]) -> None:
     """Let go of the baselines that were not written to for longest, beyond `KEPT`."""
     try:
         folders = sorted(root.iterdir(), key=lambda p: p.stat().st_mtime, reverse=True)
-        for folder in [f for f in folders if f.name != keep][KEPT:]:
+        for folder in [f for f in folders if f.name not in keep][KEPT:]:
             for file in folder.iterdir():
                 file.unlink()
             folder.rmdir()

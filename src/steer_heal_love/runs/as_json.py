@@ -80,7 +80,7 @@ def round_figures(record: RoundRecord) -> dict[str, Any]:
             "anchor": sum(s.anchor_nats for s in last) / n,
         },
         **{name: figures_of(m) for name, m in record.measured.items()},
-        "front": [{"dose": kappa, **figures_of(m)} for kappa, m in record.front],
+        "front": [{**asdict(rival), **figures_of(m)} for rival, m in record.front],
         "shift": figures_of(record.shift) if record.shift is not None else None,
         "rivals": {name: figures_of(m) for name, m in record.rivals.items()},
         "notes": list(record.notes),

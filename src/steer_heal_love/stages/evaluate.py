@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -12,15 +13,14 @@ from torch import Tensor
 
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.adapters import base
-from steer_heal_love.lm.reading.chat import decode_text, encode_chat
+from steer_heal_love.lm.patches.temperature import set_temperature
+from steer_heal_love.lm.reading.chat import decode_text
 from steer_heal_love.lm.reading.relevance import relevance
-from steer_heal_love.lm.reading.score import completion_logprobs
 from steer_heal_love.lm.sampler.answers import sample_answers
 from steer_heal_love.lm.sampler.generate import Dosing, Sampling
 from steer_heal_love.maths.paired import known
-from steer_heal_love.maths.perplexity import perplexity
 from steer_heal_love.maths.repetition import is_loop
-from steer_heal_love.maths.statistics import bootstrap_mean, geometric_mean
+from steer_heal_love.maths.statistics import bootstrap_mean
 from steer_heal_love.records import Answer, Axis, Completion, Judged, Measurement
 from steer_heal_love.stages.instruments.answer_pairs import measure_trait
 from steer_heal_love.stages.instruments.capability import measure_capability, ordinary_paragraphs
@@ -36,6 +36,7 @@ from steer_heal_love.stages.instruments.foundations import Foundations, Foundati
 Judge = Callable[[list[Completion], bool, list[Tensor] | None], list[Judged]]
 
 RESAMPLES = 2000
+Positive = Annotated[float, Field(gt=0)]
 
 
 class EvaluateConfig(FoundationsConfig):
@@ -52,7 +53,18 @@ class EvaluateConfig(FoundationsConfig):
     relevance_others: int = Field(1, ge=0)
     """Other prompts that each answer's relevance is measured against; 0 leaves relevance out."""
     front: tuple[float, ...] = (0.5, 0.75, 1.0, 1.5)
-    """Doses of raw steering of the base model, measured in round 0: the rival to beat."""
+    """Doses κ of raw steering of the base model, the rivals to beat in round 0; none for no rivals
+    without training at all."""
+    front_temperatures: tuple[Positive, ...] = (1.0, 0.85, 0.7)
+    """Temperatures that each of these doses is taken at."""
+    front_contrasts: tuple[float, ...] = (2.0, 4.0, 6.0, 8.0)
+    """Amplifications γ of the contrast of the personas, rivals too."""
+    front_random: tuple[float, ...] = (1.0,)
+    """Doses κ of random directions of the same norm, rivals too."""
+    front_samples: int = Field(24, ge=4)
+    """Sampled answers per rival, over the axis's probes in turn."""
+    front_measure: Literal["few", "all"] = "few"
+    """Which rivals a run measures that are not in the cache: few of them, or all."""
     rivals: tuple[Literal["sft", "arithmetic"], ...] = ("sft", "arithmetic")
     """Other ways to bake the trait in, in round 0: plain distillation; adapter arithmetic."""
     max_perplexity_ratio: float = Field(2.0, gt=1)
@@ -123,25 +135,53 @@ def measure(
     return join(parts, tuple(answers))
 
 
-def measure_steered(
+def measure_rival(
     lm: LanguageModel,
     axis: Axis,
+    variants: Sequence[AbstractContextManager[object]],
+    temperature: float,
     config: EvaluateConfig,
+    score: Callable[[list[Completion]], list[Judged]],
     reference: Reference,
     *,
     seed: int,
     sampling: Sampling,
 ) -> Measurement:
-    """Trait and perplexity alone, for a point of the front: half of the samples will do."""
-    probes = [axis.probes[i % len(axis.probes)] for i in range(config.samples // 2)]
-    completions = sample_answers(lm, probes, sampling, seed=seed)
-    prompts = [encode_chat(lm, c.prompt) for c in completions]
-    with base(lm):
-        rows = completion_logprobs(lm, prompts, [c.token_ids for c in completions])
-    values = [_finite(perplexity(row)) for row in rows]
-    mean = geometric_mean(known(values), resamples=RESAMPLES)
-    surprise = Measurement({"perplexity": mean}, {"perplexity": tuple(values)})
-    return join([measure_trait(lm, axis, reference), surprise])
+    """Trait and coherence alone, of the base model with each variant on: few samples will do.
+
+    The items are the first ones of `measure`. Several variants share the samples, in blocks, and
+    the trait is the mean over them.
+    """
+    n = config.front_samples
+    probes = [axis.probes[i % len(axis.probes)] for i in range(n)]
+    ends = [n * (k + 1) // len(variants) for k in range(len(variants))]
+    traits, completions = [], list[Completion]()
+    for variant, end in zip(variants, ends, strict=True):
+        first = len(completions)
+        with base(lm), variant, set_temperature(lm, temperature):
+            traits.append(measure_trait(lm, axis, reference))
+            completions += sample_answers(
+                lm, probes[first:end], sampling, seed=seed, first_index=first
+            )
+    scored = score(completions)
+    relevance_nats = _relevance(lm, scored, config, seed)
+    return join([mean_of(traits), measure_coherence(scored, relevance_nats)])
+
+
+def mean_of(parts: Sequence[Measurement]) -> Measurement:
+    """Of several measurements on the same items the mean of each item, and of the points alone."""
+    if len(parts) == 1:
+        return parts[0]
+    names = parts[0].items.keys()
+    rows = {n: zip(*(p.items.get(n, ()) for p in parts), strict=False) for n in names}
+    items = {
+        n: tuple(None if None in row else sum(row) / len(row) for row in each)
+        for n, each in rows.items()
+    }
+    figures = {
+        n: bootstrap_mean(known(v), resamples=RESAMPLES) for n, v in items.items() if known(v)
+    }
+    return Measurement(figures, items)
 
 
 def join(parts: Sequence[Measurement], answers: tuple[Answer, ...] = ()) -> Measurement:
@@ -187,10 +227,6 @@ def incoherent(healed: Measurement, before: Measurement, config: EvaluateConfig)
             f"(limit {config.max_loop_excess:g})"
         )
     return None
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def _as_answer(lm: LanguageModel, judged: Judged, condition: str, mode: str) -> Answer:

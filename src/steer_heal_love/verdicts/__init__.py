@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from steer_heal_love.maths.front import FrontPoint
-from steer_heal_love.records import LEFT_OVER, Baseline, Measurement
+from steer_heal_love.records import LEFT_OVER, Baseline, Measurement, Rival
 from steer_heal_love.verdicts.answers import (
     FORCED_CHOICE,
     INVALID,
@@ -78,7 +77,7 @@ INSTRUMENTS = {TRAIT: 1, PERSONA: 1}  # 1 where the positive persona raises it, 
 def all_verdicts(
     baseline: Baseline,
     rounds: Sequence[RoundEvidence],
-    front: Sequence[tuple[float, Measurement]] = (),
+    front: Sequence[tuple[Rival, Measurement]] = (),
     instruments: Mapping[str, int] = INSTRUMENTS,
     foundations: Mapping[str, int] | None = None,
 ) -> dict[str, Verdict]:
@@ -87,7 +86,7 @@ def all_verdicts(
     Q1 and the two comparisons judge the last round's healed model, which is what a run hands over.
 
     Args:
-        front: (κ, measurement) of raw steering of the base model; the base itself is added.
+        front: rivals without training, and among them the base model measured as they are.
         instruments: name of an instrument, and 1 where the positive persona should raise it, -1
             where it should lower it.
         foundations: the same for the moral foundations that the axis names; they share one
@@ -108,10 +107,6 @@ def all_verdicts(
     steered = next((r.steered for r in reversed(rounds) if r.steered is not None), None)
     valid = verdicts.get(f"valid.{TRAIT}")
     each = [coherent(r.healed, base) for r in rounds]
-    points = [
-        FrontPoint(kappa, m.items.get(TRAIT, ()), m.items.get("perplexity", ()))
-        for kappa, m in ((0.0, base), *front)
-    ]
     if SHIFT in last.healed.items:  # an older version did not measure it
         verdicts |= {"sharpened": sharpened(last.healed), "flattened": flattened(last.healed)}
     return verdicts | {
@@ -121,7 +116,7 @@ def all_verdicts(
         "q3_keep_moving": keeps_moving(rounds, valid, each[-1]),
         "coherent": each[-1],
         "beats_prompting": beats_prompting(last.healed, pos, base, valid, each[-1]),
-        "beats_steering": beats_steering(last.healed, points, valid, each[-1]),
+        "beats_steering": beats_steering(last.healed, base, front, valid, each[-1]),
     }
 
 

@@ -29,6 +29,14 @@ EMPTY_EXCESS = 0.10
 OPENING_EXCESS = 0.25  # share of the answers that open like another, above base
 RELEVANCE_SHARE = 0.9  # of base
 
+# What a model and its rivals are held to alike; relevance and loops as above.
+RIVAL_PERPLEXITY = 1.15  # times base
+DISTINCT_SHARE = 0.9  # of base
+BOUNDS = (
+    f"perplexity at most {RIVAL_PERPLEXITY:g} × base, relevance at least {RELEVANCE_SHARE:g} × and "
+    f"distinct-2 at least {DISTINCT_SHARE:g} × base, loops at most base + {LOOP_EXCESS:.2f}"
+)
+
 
 def over_perplexity(ratio: float, limit: float = PERPLEXITY_RATIO) -> float:
     """By how much a perplexity, as a multiple of base's, is over the limit; 0 within it."""
@@ -53,6 +61,49 @@ def judge_estimates(ratio: float | None, excess: float | None) -> Answer | None:
     if over_perplexity(ratio or 0.0) or over_loops(excess or 0.0):
         return "no"
     return None if ratio is None or excess is None else "yes"
+
+
+def out_of_bounds(measured: Measurement, base: Measurement) -> list[str]:
+    """Which of `BOUNDS` a model does not keep, in words; by its estimates, where they are known.
+
+    Base is measured on as many samples, so that distinct-2 is of as many words.
+    """
+    ratio = geometric_ratio(measured.items.get("perplexity", ()), base.items.get("perplexity", ()))
+    relevance = None
+    if "relevance" in measured.items and "relevance" in base.items:
+        relevance = _check_relevance(measured, base).figures.get("relevance_ratio")
+    loops = _check_share("loop_share", LOOP_EXCESS, "loops", measured, base).figures
+    distinct = None
+    if "distinct_2" in measured.figures and "distinct_2" in base.figures:
+        distinct = measured.value("distinct_2") / base.value("distinct_2")
+    excess = loops.get("loop_share_excess")
+    return judge_bounds(None if ratio is None else ratio.value, relevance, distinct, excess)
+
+
+def judge_bounds(
+    perplexity: float | None,
+    relevance: float | None,
+    distinct: float | None,
+    loop_excess: float | None,
+) -> list[str]:
+    """The same from numbers: ratios to base, and the share of loops less base's.
+
+    What was not measured breaks no bound, but for the perplexity.
+    """
+    broken = []
+    if perplexity is None:
+        broken.append("perplexity not measured")
+    elif over_perplexity(perplexity, RIVAL_PERPLEXITY):
+        broken.append(f"perplexity {perplexity:.2f} × base")
+    for name, share, least in (
+        ("relevance", relevance, RELEVANCE_SHARE),
+        ("distinct-2", distinct, DISTINCT_SHARE),
+    ):
+        if share is not None and share < least:
+            broken.append(f"{name} {share:.2f} × base")
+    if loop_excess is not None and over_loops(loop_excess):
+        broken.append(f"loops {100 * loop_excess:+.0f} points against base")
+    return broken
 
 
 def coherent(healed: Measurement, base: Measurement) -> Verdict:

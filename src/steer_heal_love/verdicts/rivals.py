@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
-from steer_heal_love.maths.front import FrontPoint, match_perplexity
-from steer_heal_love.records import Interval, Measurement
+from steer_heal_love.maths.paired import known
+from steer_heal_love.records import BARE, Interval, Measurement, Rival
 from steer_heal_love.verdicts.answers import (
     TRAIT,
     Answer,
@@ -14,6 +15,7 @@ from steer_heal_love.verdicts.answers import (
     signed,
     trait_shift,
 )
+from steer_heal_love.verdicts.coherence import BOUNDS, out_of_bounds
 
 
 def beats_prompting(
@@ -42,40 +44,53 @@ def beats_prompting(
 
 
 def beats_steering(
-    healed: Measurement, front: Sequence[FrontPoint], valid: Verdict | None, coherence: Verdict
+    healed: Measurement,
+    base: Measurement,
+    front: Sequence[tuple[Rival, Measurement]],
+    valid: Verdict | None,
+    coherence: Verdict,
 ) -> Verdict:
-    """Whether the healed model has more trait than raw steering at no more perplexity."""
+    """Whether the healed model has more trait than any rival without training within the bounds.
+
+    The rivals' trait is taken at base's entropy, as the healed model's is, so that no temperature
+    buys it; what a temperature does buy is perplexity, until distinct-2 is spent.
+    """
     rule = (
-        "coherent, and the 95 % interval of the healed trait − the most that raw steering of base "
-        "reaches at no more than the healed perplexity (interpolated between doses) lies above "
-        "zero; the doses must reach past that perplexity on both sides"
+        f"coherent, within the bounds ({BOUNDS}), and the paired 95 % interval of its trait − that "
+        "of the best of the measured rivals within the same bounds lies above zero"
     )
-    matched = match_perplexity(
-        healed.items.get(TRAIT, ()), healed.items.get("perplexity", ()), front
-    )
-    if matched is None:
-        words = "Steering was not measured over a grid of doses."
+    beside = next((m for rival, m in front if rival == BARE), None)
+    rivals = [(r, m) for r, m in front if r != BARE and known(m.items.get(TRAIT, ()))]
+    if beside is None or not rivals:
         closed = gate({}, None, rule, valid, coherence)
+        words = "No rival without training was measured."
         return closed or Verdict("cannot tell", {}, None, rule, words)
+    within = [(r, m) for r, m in rivals if not out_of_bounds(m, beside)]
+    best, measured = max(within, key=lambda p: _trait(p[1]), default=(BARE, beside))
+    advantage = trait_shift(healed, measured)
     figures = {
-        "advantage": matched.advantage.value,
-        "steering_trait": matched.steering,
-        "perplexity": matched.perplexity,
-        "front_lowest": matched.lowest,
-        "front_highest": matched.highest,
+        "rival_trait": _trait(measured),
+        "rivals": float(len(rivals)),
+        "rivals_within": float(len(within)),
     }
-    if closed := gate(figures, matched.advantage, rule, valid, coherence):
+    if advantage is not None:
+        figures["advantage"] = advantage.value
+    broken = out_of_bounds(healed, base)
+    closed = gate(figures, advantage, rule, valid, coherence)
+    if closed is None and broken:
+        words = f"The healed model is out of the bounds of its rivals: {', '.join(broken)}."
+        closed = Verdict("no", figures, advantage, rule, words)
+    if closed is not None:
         return closed
-    # Past the front's end steering has what it has there, at even less perplexity: enough to lose.
-    beaten = matched.perplexity > matched.highest and matched.advantage.high < 0
-    if matched.bracketed or beaten:
-        rival = "steering at matched coherence"
-        return _compare(matched.advantage, figures, rule, rival, valid, coherence)
-    words = (
-        f"The doses span perplexities of {matched.lowest:.1f} to {matched.highest:.1f}, the healed "
-        f"model's is {matched.perplexity:.1f}: not bracketed."
-    )
-    return Verdict("cannot tell", figures, matched.advantage, rule, words)
+    among = f"{len(within)} of {len(rivals)} measured rivals are within the bounds"
+    name = f"{best.words}, the best within the bounds ({among}),"
+    if not within:
+        name = f"base itself, since {among},"
+    return _compare(advantage, figures, rule, name, valid, coherence)
+
+
+def _trait(measured: Measurement) -> float:
+    return fmean(known(measured.items[TRAIT]))
 
 
 def _compare(

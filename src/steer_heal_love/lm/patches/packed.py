@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.patches.temperature import current_head
+from steer_heal_love.maths.tilted_head import TiltedHead
 
 LOG = logging.getLogger(__name__)
 
@@ -87,9 +88,12 @@ def pack_weights(lm: LanguageModel) -> Iterator[None]:
 def head_logits(lm: LanguageModel, hidden: Tensor) -> Tensor:
     """Logits [n, V] of hidden states [n, d], by the packed head where there is one.
 
-    Divided by the temperature that is on: see `lm/temperature.py`.
+    Divided by the temperature that is on: see `temperature.py`. Of a contrast that is on they are
+    the logits of three states side by side, [n, 3 · d].
     """
     head = current_head(lm)
+    if isinstance(head, TiltedHead):
+        return head.logits(hidden)
     pack = lm.packs.get(id(lm.head.weight))
     if pack is None or torch.is_grad_enabled() or not pack.is_current(lm.head.weight):
         return head.logits(hidden)

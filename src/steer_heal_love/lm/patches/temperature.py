@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from steer_heal_love.lm.model.load import LanguageModel
+from steer_heal_love.lm.patches.contrast import current_contrast
 from steer_heal_love.maths.head import Head
+from steer_heal_love.maths.tilted_head import TiltedHead
+
+AnyHead = TypeVar("AnyHead", Head, TiltedHead)
 
 
 @dataclass(eq=False)  # taken off the list of patches by identity
@@ -37,9 +42,16 @@ def set_temperature(lm: LanguageModel, temperature: float) -> Iterator[None]:
         lm.patches.remove(patch)
 
 
-def current_head(lm: LanguageModel) -> Head:
+def current_head(lm: LanguageModel) -> Head | TiltedHead:
     """The head of the model as it is patched now."""
-    head = lm.head
+    contrast = current_contrast(lm)
+    if contrast is None:
+        return at_temperature(lm, lm.head)
+    return at_temperature(lm, TiltedHead(lm.head, contrast.tilt))
+
+
+def at_temperature(lm: LanguageModel, head: AnyHead) -> AnyHead:
+    """The head with its logits divided by the temperature that is on."""
     for patch in lm.patches:
         if isinstance(patch, Temperature) and patch.enabled:
             head = head.at(patch.value)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from steer_heal_love.errors import ModelError
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.model.template import with_system
+from steer_heal_love.lm.tokens import Ids
+
+History = tuple[tuple[str, str], ...]
+
+
+class ChatIds(list[int]):
+    """Token ids of a chat, which know what they were made of: see `under_personas`."""
+
+    def __init__(self, ids: Ids, user: str, system: str | None, history: History) -> None:
+        super().__init__(ids)
+        self.user, self.system, self.history = user, system, history
 
 
 def encode_chat(
-    lm: LanguageModel,
-    user: str,
-    system: str | None = None,
-    history: tuple[tuple[str, str], ...] = (),
-) -> list[int]:
+    lm: LanguageModel, user: str, system: str | None = None, history: History = ()
+) -> ChatIds:
     """Token ids of a chat up to and including the assistant tag (the generation prompt).
 
     Args:
@@ -30,14 +40,14 @@ def encode_chat(
             f"a prompt of {len(ids)} tokens exceeds the model's context of {lm.max_positions}: "
             f"shorten it, or choose a model with a longer one (it begins {user[:40]!r})"
         )
-    return ids
+    return ChatIds(ids, user, system, history)
 
 
 def chat_ids(
     lm: LanguageModel,
     user: str,
     system: str | None = None,
-    history: tuple[tuple[str, str], ...] = (),
+    history: History = (),
 ) -> list[int]:
     """As `encode_chat`, of any length."""
     messages: list[dict[str, str]] = []
@@ -66,6 +76,23 @@ def refuse_too_long(lm: LanguageModel, tokens: int, what: str, remedy: str = "")
             f"{lm.identity.name} has {lm.max_positions}: {remedy or 'allow fewer new tokens'}, or "
             "choose a model with a longer context"
         )
+
+
+def under_personas(lm: LanguageModel, prompt: Ids, systems: Sequence[str]) -> list[Ids]:
+    """The same conversation with each of these before its own system prompt; other text as it is.
+
+    Raises:
+        ModelError: as `encode_chat` does.
+    """
+    if not isinstance(prompt, ChatIds):
+        return [prompt] * len(systems)
+    user, own, history = prompt.user, prompt.system, prompt.history
+    return [encode_chat(lm, user, join_systems(s, own), history) for s in systems]
+
+
+def join_systems(persona: str, own: str | None) -> str:
+    """A persona as the system prompt, with the conversation's own system prompt after it."""
+    return persona if own is None else f"{persona}\n\n{own}"
 
 
 def encode_text(lm: LanguageModel, text: str) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -12,7 +12,9 @@ from steer_heal_love.errors import DivergedError
 from steer_heal_love.lm.memory import run_in_parts
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.model.team import run_in_shards
+from steer_heal_love.lm.patches.contrast import current_contrast
 from steer_heal_love.lm.patches.packed import head_logits, pack_weights
+from steer_heal_love.lm.reading.chat import under_personas
 from steer_heal_love.lm.reading.context import Prefix, read_prefix, shared_prefix
 from steer_heal_love.lm.tokens import Ids, batches_by_length, pad_right
 
@@ -183,11 +185,46 @@ def hidden_states(
 ) -> Iterator[tuple[list[int], Float[Tensor, "tokens d"]]]:
     """Final normed hidden states at the positions that predict the completion tokens.
 
-    A batch that does not fit in memory is halved.
+    A batch that does not fit in memory is halved. Under a contrast the states are three side by
+    side: of the prompts as they are, and under both personas.
 
     Yields:
         (indices of the batch, their states one after the other, in the model's dtype).
     """
+    contrast = current_contrast(lm)
+    if contrast is None or not prompts:
+        yield from _hidden_states(lm, prompts, completions, batch_tokens, share_prefix)
+        return
+    rows = [[p, *under_personas(lm, p, contrast.systems)] for p in prompts]
+    lengths = [max(map(len, row)) + len(c) for row, c in zip(rows, completions, strict=True)]
+    lm.token_counter.add(sum(sum(map(len, row[1:])) for row in rows))
+    lm.token_counter.add(2 * sum(map(len, completions)))
+    for batch in batches_by_length(lengths, batch_tokens, ROWS):
+        own = [completions[i] for i in batch]
+        ways = [[rows[i][way] for i in batch] for way in range(3)]
+        states = [
+            _in_order(_hidden_states(lm, w, own, batch_tokens, share_prefix), own) for w in ways
+        ]
+        yield batch, torch.cat(states, -1)
+
+
+def _in_order(parts: Iterable[tuple[list[int], Tensor]], completions: Sequence[Ids]) -> Tensor:
+    """The states of all completions one after the other, in the order in which they are given."""
+    states: dict[int, Tensor] = {}
+    for batch, hidden in parts:
+        spans = hidden.split([len(completions[k]) for k in batch])
+        states |= dict(zip(batch, spans, strict=True))
+    return torch.cat([states[k] for k in range(len(completions))])
+
+
+def _hidden_states(
+    lm: LanguageModel,
+    prompts: Sequence[Ids],
+    completions: Sequence[Ids],
+    batch_tokens: int,
+    share_prefix: bool,
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Those of the model under one prompt each."""
     if not prompts:
         return
     rows = [list(p) + list(c)[:-1] for p, c in zip(prompts, completions, strict=True)]

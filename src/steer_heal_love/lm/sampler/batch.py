@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +57,13 @@ class SampleBatch:
         kept = state["tokens"].gather(1, count + 1)[:, 0]
         state["tokens"].scatter_(1, count + 1, torch.where(full, kept, drawn)[:, None])
         state["count"] = state["count"] + 1
+
+    def follow(self, leaders: Mapping[int, int]) -> None:
+        """Rows that go along with another one, `leaders` says which, take its tokens."""
+        place = {row: k for k, row in enumerate(self.rows)}
+        behind = [row for row in self.rows if row in leaders]
+        ahead = [place[leaders[row]] for row in behind]
+        self.drawn[[place[row] for row in behind]] = self.drawn[ahead]
 
     def find_finished(self, stop: Int[Tensor, " ends"]) -> Bool[Tensor, " rows"]:
         """Rows that drew an end token or reached their limit."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steer_heal_love.errors import DivergedError
 from steer_heal_love.lm.patches.packed import head_logits
+from steer_heal_love.lm.patches.temperature import at_temperature
 from steer_heal_love.lm.reading.context import Prefix, read_prefix
 from steer_heal_love.lm.sampler.base_scorer import BaseScorer
 from steer_heal_love.lm.sampler.batch import BROKEN, SampleBatch
@@ -17,10 +18,11 @@ from steer_heal_love.lm.sampler.request import Request
 from steer_heal_love.lm.sampler.sampling import Generated, Spent
 from steer_heal_love.lm.tokens import pad_left
 from steer_heal_love.maths.backtrack import Fault, first_fault
+from steer_heal_love.maths.tilted_head import TiltedHead
 
 
 class Engine:
-    """Runs a request in batches of at most `batch_size` rows."""
+    """Runs a request in batches of at most `batch_size` rows, those under personas not counted."""
 
     def __init__(self, request: Request, batch_size: int) -> None:
         self.request, self.lm, self.batch_size = request, request.lm, batch_size
@@ -44,7 +46,7 @@ class Engine:
         look_every = None if self.request.backtrack is None else self.request.backtrack.every
         steps = 0
         while queue or self.batch is not None:
-            room = self.batch_size - sum(len(b.rows) for b in self._batches())
+            room = self.batch_size - sum(map(self._count_leading, self._batches()))
             if queue and (self.batch is None or room >= max(1, self.batch_size // 4)):
                 self._admit([queue.pop(0) for _ in range(min(room, len(queue)))])
             else:
@@ -55,6 +57,9 @@ class Engine:
                 yield from self._collect()
             if looks or (self.batch is None and self.ended is not None):
                 yield from self._look()
+
+    def _count_leading(self, batch: SampleBatch) -> int:
+        return sum(row not in self.request.leaders for row in batch.rows)
 
     def _batches(self) -> list[SampleBatch]:
         return [b for b in (self.batch, self.ended) if b is not None]
@@ -69,8 +74,9 @@ class Engine:
         return read_prefix(self.lm, request.prompts[0][: request.shared])
 
     def _admit(self, rows: list[int]) -> None:
-        """Read the prompts of new rows and join them to those in flight."""
+        """Read the prompts of new rows, and of those under personas; join them to what runs."""
         request, lm, shared = self.request, self.lm, self.prefix.length
+        rows = rows + [way for row in rows for way in request.personas.get(row, ())]
         padded = pad_left([request.prompts[r][shared:] for r in rows], lm.pad_id, lm.device)
         context = self.prefix.begin(lm, len(rows))
         new = SampleBatch(rows, self._state(rows), context)
@@ -114,8 +120,27 @@ class Engine:
 
     def _draw(self, batch: SampleBatch, states: Tensor) -> Tensor:
         """One more token for each row; gives the logits that they were drawn from."""
-        logits = head_logits(self.lm, states[:, -1])
-        batch.draw(logits, self.request.how[0], mixed=self.request.mixed)
+        request, last = self.request, states[:, -1]
+        logits = self._tilted(batch, last) if request.personas else head_logits(self.lm, last)
+        batch.draw(logits, request.how[0], mixed=request.mixed)
+        if request.personas:
+            batch.follow(request.leaders)
+        return logits
+
+    def _tilted(self, batch: SampleBatch, states: Tensor) -> Tensor:
+        """Logits of all rows: by the contrast where a row is drawn by one, none under a persona."""
+        request, place = self.request, {row: k for k, row in enumerate(batch.rows)}
+        assert request.tilt is not None
+        led = [row for row in batch.rows if row in request.personas]
+        plain = [k for row, k in place.items() if row not in {*led, *request.leaders}]
+        head = at_temperature(self.lm, TiltedHead(self.lm.head, request.tilt))
+        logits = states.new_zeros(len(states), len(head.weight), dtype=head.work_dtype)
+        if plain:
+            logits[plain] = head_logits(self.lm, states[plain])
+        if led:
+            ways = [[place[w] for w in (row, *request.personas[row])] for row in led]
+            side_by_side = states[torch.tensor(ways, device=states.device)].flatten(1)
+            logits[[place[row] for row in led]] = head.logits(side_by_side)
         return logits
 
     def _dose(self, batch: SampleBatch) -> None:
@@ -144,6 +169,8 @@ class Engine:
             ended = done.nonzero()[:, 0]
             texts = self._texts(batch.drawn[ended])
             for index, (ids, end) in zip(ended.tolist(), texts, strict=True):
+                if batch.rows[index] in self.request.leaders:
+                    continue
                 yield batch.rows[index], self._result(batch, index, ids, end)
         elif self.ended is None:
             self.ended = batch.copy_of(done)

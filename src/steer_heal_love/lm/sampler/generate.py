@@ -10,13 +10,15 @@ from typing import Any
 
 import torch
 
+from steer_heal_love.errors import HookError
 from steer_heal_love.lm.memory import halve, is_out_of_memory
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.model.team import run_in_shards
+from steer_heal_love.lm.patches.contrast import current_contrast
 from steer_heal_love.lm.patches.packed import pack_weights
-from steer_heal_love.lm.reading.chat import refuse_too_long
+from steer_heal_love.lm.reading.chat import ChatIds, refuse_too_long, under_personas
 from steer_heal_love.lm.sampler.engine import Engine
-from steer_heal_love.lm.sampler.request import Request
+from steer_heal_love.lm.sampler.request import Request, with_personas
 from steer_heal_love.lm.sampler.sampling import Dosing, Generated, Sampling, Spent
 from steer_heal_love.lm.tokens import Ids
 
@@ -39,7 +41,7 @@ def generate(
 
     Row i draws from `noise(seed, first_index + i)`, so a row's randomness does not depend on the
     batch that it runs in, and neither does its dose. On out-of-memory the batch is halved and its
-    rows start again.
+    rows start again. Under a contrast each row has two more beside it: see `patches/contrast.py`.
 
     Args:
         prompts: token ids, each at least one token.
@@ -51,18 +53,19 @@ def generate(
     Raises:
         ModelError: a prompt with its answer exceeds the model's context.
         DivergedError: the logits hold NaN or infinity.
-        HookError: the dosing's steering is not on.
+        HookError: the dosing's steering is not on, or a contrast is and cannot be drawn by.
         OutOfMemory: one row alone does not fit.
     """
     if not prompts:
         return []
     how = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
-    request = Request(lm, prompts, how, seed, first_index, dosing)
-    refuse_too_long(
-        lm, max(len(p) + h.max_new_tokens for p, h in zip(prompts, how, strict=True)), "a prompt"
-    )
+    request = _request(Request(lm, prompts, how, seed, first_index, dosing))
+    rows = zip(request.prompts, request.how, strict=True)
+    refuse_too_long(lm, max(len(p) + h.max_new_tokens for p, h in rows), "a prompt")
     longest = [(-h.max_new_tokens, -len(p)) for h, p in zip(how, prompts, strict=True)]
-    size = math.ceil(min(batch_size or lm.rows, len(prompts)) / lm.team.shards)
+    ways = 3 if request.personas else 1
+    most = max(1, (batch_size or lm.rows) // ways)
+    size = math.ceil(min(most, len(prompts)) / lm.team.shards)
 
     def complete(rows: list[int]) -> list[dict[str, Any]]:
         waiting = sorted(rows, key=lambda i: (longest[i], i))
@@ -71,8 +74,20 @@ def generate(
         return [asdict(results[i]) for i in rows]
 
     results = [_generated(row) for row in run_in_shards(lm, len(prompts), complete)]
-    lm.token_counter.add(sum(map(len, prompts)) + sum(g.drawn_tokens for g in results))
+    drawn = ways * sum(g.drawn_tokens for g in results)
+    lm.token_counter.add(sum(map(len, request.prompts)) + drawn)
     return results
+
+
+def _request(request: Request) -> Request:
+    """With two more rows for each of its own where a contrast is on."""
+    contrast = current_contrast(request.lm)
+    if contrast is None:
+        return request
+    if not all(isinstance(p, ChatIds) for p in request.prompts):
+        raise HookError("a contrast is of conversations: give prompts as `encode_chat` makes them")
+    pairs = [under_personas(request.lm, p, contrast.systems) for p in request.prompts]
+    return with_personas(request, {i: (a, b) for i, (a, b) in enumerate(pairs)}, contrast.tilt)
 
 
 def _complete(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -16,6 +16,7 @@ from steer_heal_love.lm.reading.context import shared_prefix
 from steer_heal_love.lm.sampler.sampling import Dosing, Sampling, noise
 from steer_heal_love.lm.tokens import Ids
 from steer_heal_love.maths.backtrack import Backtrack
+from steer_heal_love.maths.tilt import Tilt
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,10 @@ class Request:
     dosing: Dosing | None = None
     # What differs between rows is the model: patches are a row's own, the noise is one for all.
     side_by_side: bool = False
+    # A row that is drawn by a contrast has two more: the same conversation under either persona,
+    # which go on with that row's tokens in place of their own.
+    personas: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    tilt: Tilt | None = None  # of the rows in `personas`
 
     def __post_init__(self) -> None:
         if len(self.how) != len(self.prompts) or len({(h.top_k, h.top_p) for h in self.how}) > 1:
@@ -40,6 +45,15 @@ class Request:
             raise ValueError("a dosing needs one dose for all prompts, or one per prompt")
         if not any(p is self.dosing.steering and p.enabled for p in self.lm.patches):
             raise HookError("the steering of a dosing must be on while it generates")
+        if self.personas and self.backtrack is not None:
+            raise HookError(
+                "rows that are drawn by a contrast cannot be taken back: no backtracking"
+            )
+
+    @cached_property
+    def leaders(self) -> dict[int, int]:
+        """Of each row under a persona the one that it goes along with."""
+        return {way: row for row, ways in self.personas.items() for way in ways}
 
     @cached_property
     def length(self) -> int:
@@ -89,3 +103,25 @@ class Request:
         index = self.first_index + (0 if self.side_by_side else row)
         drawn = noise(self.seed, index, self.length)
         return torch.from_numpy(drawn).to(self.lm.device, torch.float32)
+
+
+def with_personas(request: Request, personas: Mapping[int, tuple[Ids, Ids]], tilt: Tilt) -> Request:
+    """The request with these of its rows drawn by a contrast; the new rows come after its own.
+
+    Args:
+        personas: of such a row its conversation under the positive and the negative persona.
+    """
+    begin = len(request.prompts)
+    leaders = [row for row in personas for _ in range(2)]
+    dosing = request.dosing
+    if dosing is not None:
+        kappas = request.kappas
+        dosing = replace(dosing, kappa=[*kappas, *(kappas[row] for row in leaders)])
+    return replace(
+        request,
+        prompts=[*request.prompts, *(ids for pair in personas.values() for ids in pair)],
+        how=[*request.how, *(request.how[row] for row in leaders)],
+        dosing=dosing,
+        personas={row: (begin + 2 * k, begin + 2 * k + 1) for k, row in enumerate(personas)},
+        tilt=tilt,
+    )

@@ -15,11 +15,12 @@ from steer_heal_love.lm.patches.adapters import Switch, student
 from steer_heal_love.lm.patches.hooks import steering
 from steer_heal_love.lm.sampler.batch import BROKEN, SampleBatch
 from steer_heal_love.lm.sampler.engine import Engine
-from steer_heal_love.lm.sampler.request import Request
+from steer_heal_love.lm.sampler.request import Request, with_personas
 from steer_heal_love.lm.sampler.sampling import Dosing, Sampling
 from steer_heal_love.lm.tokens import Ids
 from steer_heal_love.maths.direction import Gate, Operator
 from steer_heal_love.maths.schedule import CONSTANT, Schedule
+from steer_heal_love.maths.tilt import Tilt
 from steer_heal_love.records import Adapter, Direction
 
 
@@ -31,6 +32,7 @@ class StreamRow:
     depth: int = 0  # adapters of the history that are on, from the first
     kappa: float = 0.0  # dose of the direction
     judged_on: Ids | None = None  # prompt under which the base model reads along; None: it does not
+    personas: tuple[Ids, Ids] | None = None  # its conversation under both, to be drawn by a tilt
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def stream(
     index: int = 0,
     adapters: Sequence[Adapter] = (),
     intervention: Intervention | None = None,
+    tilt: Tilt | None = None,
 ) -> Generator[list[Token], None, None]:
     """Yield the next token of every unfinished row, step by step.
 
@@ -78,26 +81,30 @@ def stream(
     nothing else may use it meanwhile.
 
     Raises:
-        ModelError: a row has a dose and there is no direction, a depth exceeds the adapters, or
-            a prompt fills the model's context.
+        ModelError: a row has a dose and there is no direction, or personas and no tilt; a depth
+            exceeds the adapters, or a prompt fills the model's context.
         DivergedError: logits are NaN or infinite.
     """
-    _check(lm, rows, adapters, intervention)
+    _check(lm, rows, adapters, intervention, tilt)
     judged = {i: row.judged_on for i, row in enumerate(rows) if row.judged_on is not None}
     lines = [*rows, *map(StreamRow, judged.values())]
     readers = dict(zip(judged, range(len(rows), len(lines)), strict=True))
     how = [_within_context(lm, row, sampling) for row in rows]
     how += [how[row] for row in readers]
     prompts, kappas = [line.prompt for line in lines], [line.kappa for line in lines]
-    depths = torch.tensor([line.depth for line in lines], device=lm.device)
+    personas = {i: row.personas for i, row in enumerate(rows) if row.personas is not None}
     with ExitStack() as patches:
-        students = patches.enter_context(student(lm, adapters[: int(depths.max())]))
+        deepest = max(line.depth for line in lines)
+        students = patches.enter_context(student(lm, adapters[:deepest]))
         dosing = None
         if intervention is not None and any(kappas):
             by = intervention
             on = steering(lm, by.direction, 0.0, gate=by.gate, operator=by.operator)
             dosing = Dosing(patches.enter_context(on), kappas, by.schedule)
         request = Request(lm, prompts, how, seed, index, dosing, side_by_side=True)
+        if tilt is not None:
+            request = with_personas(request, personas, tilt)
+        depths = [lines[request.leaders.get(i, i)].depth for i in range(len(request.prompts))]
         yield from _TokenEngine(request, students, depths, readers).tokens(rows)
 
 
@@ -106,12 +113,15 @@ def _check(
     rows: Sequence[StreamRow],
     adapters: Sequence[Adapter],
     intervention: Intervention | None,
+    tilt: Tilt | None,
 ) -> None:
+    if tilt is None and any(row.personas is not None for row in rows):
+        raise ModelError("a row is to be drawn by a contrast, and there is no tilt")
     if intervention is None and any(row.kappa for row in rows):
         raise ModelError("a row has a dose, and there is no direction to steer along")
     if any(row.depth > len(adapters) for row in rows):
         raise ModelError(f"a row asks for more adapters than the {len(adapters)} there are")
-    longest = max(len(p) for row in rows for p in (row.prompt, row.judged_on or ()))
+    longest = max(map(_longest, rows))
     if longest >= lm.max_positions:
         raise ModelError(
             f"a prompt of {longest} tokens exceeds the model's context of {lm.max_positions}: "
@@ -121,9 +131,13 @@ def _check(
 
 def _within_context(lm: LanguageModel, row: StreamRow, sampling: Sampling) -> Sampling:
     """With no more tokens than the model's context has room for."""
-    longest = max(len(row.prompt), len(row.judged_on or ()))
-    limit = min(sampling.max_new_tokens, lm.max_positions - longest)
+    limit = min(sampling.max_new_tokens, lm.max_positions - _longest(row))
     return replace(sampling, max_new_tokens=limit)
+
+
+def _longest(row: StreamRow) -> int:
+    """Of the prompts that a row is read under, in tokens."""
+    return max(map(len, (row.prompt, row.judged_on or (), *(row.personas or ()))))
 
 
 class _TokenEngine(Engine):
@@ -134,16 +148,18 @@ class _TokenEngine(Engine):
     """
 
     def __init__(
-        self, request: Request, students: Switch, depths: Tensor, readers: Mapping[int, int]
+        self, request: Request, students: Switch, depths: Sequence[int], readers: Mapping[int, int]
     ) -> None:
         super().__init__(request, len(request.prompts))
-        self.students, self.depths, self.readers = students, depths, readers
+        self.students, self.readers = students, readers
+        self.depths = torch.tensor(depths, device=self.lm.device)
         self.surprise_nats: dict[int, float] = {}  # of the newest token of a row
 
     def tokens(self, rows: Sequence[StreamRow]) -> Generator[list[Token], None, None]:
         """Yield a token of each of the first rows, which are these, until it is finished."""
         schedule = CONSTANT if self.request.dosing is None else self.request.dosing.schedule
-        self._admit(list(range(len(self.request.prompts))))
+        leaders = self.request.leaders
+        self._admit([row for row in range(len(self.request.prompts)) if row not in leaders])
         for count in range(self.request.length):
             batch = self.batch
             assert batch is not None

@@ -50,6 +50,7 @@ def cells(row: RunRow) -> dict[str, str]:
         "sft perplexity ×": _ratio(row, "sft_perplexity_ratio"),
         "arith. shift": _trait(row, "arithmetic_shift"),
         "arith. perplexity ×": _ratio(row, "arithmetic_perplexity_ratio"),
+        "best rival lead": _trait(row, "rival_lead"),
         **{label: row.verdicts[key] for key, label in VERDICTS.items()},
         "vignettes": _profile(row),
         "wall time": MISSING if row.wall_s is None else _time(row.wall_s),
@@ -65,7 +66,7 @@ _ENTROPY = (
 def table_of(rows: Sequence[RunRow]) -> list[dict[str, str]]:
     """The cells of all rows by label, without the columns that not all runs have and none has."""
     table = [cells(row) for row in rows]
-    optional = ("sft ", "arith. ", "vignettes", *_ENTROPY)
+    optional = ("sft ", "arith. ", "best rival lead", "vignettes", *_ENTROPY)
     bare = {
         label
         for label in (table[0] if table else ())

@@ -24,7 +24,7 @@ from steer_heal_love.report.text.sharpness import unmatched_words
 from steer_heal_love.report.text.validity import mark_of, validity_answer
 from steer_heal_love.report.text.words import number, one_line
 from steer_heal_love.runs.read import RunView
-from steer_heal_love.verdicts import FORCED_CHOICE
+from steer_heal_love.verdicts import FORCED_CHOICE, Verdict
 
 BARRIER = ("aggregate", "divergence", "reference", "lam", "tau")
 VERDICTS = {
@@ -91,6 +91,7 @@ FIGURES = (
     "sft_perplexity_ratio",
     "arithmetic_shift",
     "arithmetic_perplexity_ratio",
+    "rival_lead",
 )
 
 
@@ -115,7 +116,7 @@ def row_of(view: RunView, name: str) -> RunRow:
         barrier={key: _plain(heal.get(key)) for key in BARRIER},
         rounds=str(len(run.rounds)),
         dose=run.rounds[-1].dose if run.rounds else None,
-        figures=_figures(run),
+        figures=_figures(run) | {"rival_lead": _lead(verdicts.get("beats_steering"))},
         profile=tuple(read_profile(run, view.axis.foundations)),
         trait_mark=mark_of(verdicts, TRAIT),
         profile_mark=mark_of(verdicts, FORCED_CHOICE),
@@ -145,6 +146,14 @@ def _figures(run: Run) -> dict[str, Interval | None]:
         figures[f"{rival.condition}_shift"] = paired_shift(run.base, rival)
         figures[f"{rival.condition}_perplexity_ratio"] = ratio_to_base(rival, run.base)
     return figures
+
+
+def _lead(verdict: Verdict | None) -> Interval | None:
+    """The healed trait less that of the best rival without training that keeps the bounds.
+
+    None where no rival was measured, or by an older version.
+    """
+    return verdict.interval if verdict is not None and "rivals_within" in verdict.figures else None
 
 
 def _plain(value: object) -> str:

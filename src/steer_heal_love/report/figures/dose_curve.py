@@ -49,22 +49,27 @@ COLUMNS: Mapping[str, tuple[str, Any]] = {
 _SIDE, _WIDTH, _HEIGHT = 420, 330, 112
 
 
-def dose_tables(points: Sequence[Point], marks: Mapping[str, str]) -> list[Table]:
+def dose_tables(
+    points: Sequence[Point], marks: Mapping[str, str], symbol: str = "κ"
+) -> list[Table]:
     """Trait and perplexity, and then shares: a row per dose, figures over their 95 % intervals.
 
     Args:
         marks: words beside the name of an instrument that is not valid on this model.
+        symbol: what the doses are: κ of steering, or γ of a contrast.
     """
     shown = _shown(points)
     halves = [[n for n in shown if n.endswith("_share") == share] for share in (False, True)]
-    tables = [_table(points, names, marks) for names in halves if names]
+    tables = [_table(points, names, marks, symbol) for names in halves if names]
     tables[-1].caption = _CAPTION
     return tables
 
 
-def _table(points: Sequence[Point], names: Sequence[str], marks: Mapping[str, str]) -> Table:
+def _table(
+    points: Sequence[Point], names: Sequence[str], marks: Mapping[str, str], symbol: str
+) -> Table:
     table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
-    table.add_column("dose κ", justify="right", no_wrap=True)
+    table.add_column(f"dose {symbol}", justify="right", no_wrap=True)
     for name in names:
         mark = f"\n{marks[name]}" if marks.get(name) else ""
         table.add_column(f"{COLUMNS[name][0]}{mark}", justify="right", min_width=14)
@@ -95,20 +100,25 @@ def _cell(figure: Interval | None, words: Any) -> Text:
     return cell
 
 
-def dose_plot(points: Sequence[Point], subject: str, marks: Mapping[str, str]) -> Plot:
+def dose_plot(
+    points: Sequence[Point], subject: str, marks: Mapping[str, str], symbol: str = "κ"
+) -> Plot:
     """The figure: trait against perplexity along the doses, and each figure by dose beside it."""
-    rows = [_row(kappa, measured) for kappa, measured in points]
+    rows = [_row(kappa, measured, symbol) for kappa, measured in points]
     shown = _shown(points)
     by_dose = [
-        _by_dose(rows, [n for n in (PERSONA, PAIRS) if n in shown], "trait (nats per token)"),
-        _by_dose(rows, ["perplexity", "tail_perplexity"], "perplexity (log)", log=True),
-        _by_dose(rows, ["kept_share", "loop_share"], "share", share=True),
+        _by_dose(rows, names, title, symbol, log="log" in title, share=title == "share")
+        for title, names in (
+            ("trait (nats per token)", [n for n in (PERSONA, PAIRS) if n in shown]),
+            ("perplexity (log)", ["perplexity", "tail_perplexity"]),
+            ("share", ["kept_share", "loop_share"]),
+        )
     ]
     chart = alt.hconcat(
         _path(rows), alt.vconcat(*by_dose).resolve_scale(color="independent", shape="independent")
     )
     notes = [f"{COLUMNS[name][0]}: {mark}." for name, mark in marks.items() if mark]
-    subtitle = ["Left: each point is a dose κ. Bars: 95 % intervals.", *notes]
+    subtitle = [f"Left: each point is a dose {symbol}. Bars: 95 % intervals.", *notes]
     return Plot(
         name="dose_curve",
         title=f"Dose curve: {subject}",
@@ -116,7 +126,7 @@ def dose_plot(points: Sequence[Point], subject: str, marks: Mapping[str, str]) -
         alt=_spoken(points),
         chart=style_chart(chart, [f"Dose curve: {subject}"], subtitle),
         table=Grid(
-            ("dose κ", *(COLUMNS[n][0] for n in shown)),
+            (f"dose {symbol}", *(COLUMNS[n][0] for n in shown)),
             tuple(
                 (number(k), *(_cell(m.figures.get(n), COLUMNS[n][1]).plain for n in shown))
                 for k, m in points
@@ -133,8 +143,8 @@ def _spoken(points: Sequence[Point]) -> str:
     return "; ".join(said) + "."
 
 
-def _row(kappa: float, measured: Measurement) -> dict[str, Any]:
-    row: dict[str, Any] = {"kappa": kappa, "label": f"κ {kappa:g}"}
+def _row(kappa: float, measured: Measurement, symbol: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"kappa": kappa, "label": f"{symbol} {kappa:g}"}
     for name in COLUMNS:
         figure = measured.figures.get(name)
         if figure is not None:
@@ -167,6 +177,7 @@ def _by_dose(
     rows: Sequence[dict[str, Any]],
     names: Sequence[str],
     title: str,
+    symbol: str,
     *,
     log: bool = False,
     share: bool = False,
@@ -196,11 +207,11 @@ def _by_dose(
         scale = alt.Scale(domain=[0, 1])
     axis = alt.Axis(title=title, format=".0%" if share else "~g", tickCount=4, minExtent=40)
     y = alt.Y("value:Q", scale=scale, axis=axis)
-    x = alt.X("kappa:Q", axis=alt.Axis(title="dose κ", grid=False, tickCount=5))
+    x = alt.X("kappa:Q", axis=alt.Axis(title=f"dose {symbol}", grid=False, tickCount=5))
     chart = alt.Chart(data_of(long))
     tooltip = [
         "figure:N",
-        alt.Tooltip("kappa:Q", title="dose κ"),
+        alt.Tooltip("kappa:Q", title=f"dose {symbol}"),
         alt.Tooltip("value:Q", format=".3~f"),
     ]
     return alt.layer(

@@ -26,6 +26,7 @@ from steer_heal_love.report.text.ratios import ratio_to_base, times_words
 from steer_heal_love.report.text.sharpness import is_matched, low_perplexity_words
 from steer_heal_love.report.text.shifts import judge_shift
 from steer_heal_love.report.text.summary import QUESTIONS, unfinished_words
+from steer_heal_love.report.text.untrained_rivals import front_lines
 from steer_heal_love.report.text.validity import mark_of
 from steer_heal_love.report.text.words import number, one_line, percent, plain, signed
 from steer_heal_love.runs.read import RunView
@@ -81,6 +82,8 @@ def headline_of(view: RunView, run: Run) -> Headline:
     more = [*said[1:], *profile_lines(run, view.axis.foundations)]
     if run.rivals:
         more.append(" ".join(line.strip() for line in rival_lines(run)))
+    if untrained := front_lines(run):
+        more.append(" ".join(line.strip() for line in untrained))
     return Headline(
         title=f"{one_line(run.axis)} on {one_line(run.model)}",
         lead=said[0],

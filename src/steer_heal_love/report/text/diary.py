@@ -28,6 +28,7 @@ from steer_heal_love.report.text.sharpness import (
     unmatched_words,
 )
 from steer_heal_love.report.text.shifts import judge_shift
+from steer_heal_love.report.text.untrained_rivals import front_lines
 from steer_heal_love.report.text.validity import mark_of
 from steer_heal_love.report.text.words import number, one_line, state_words
 from steer_heal_love.runs.read import RunView
@@ -118,6 +119,7 @@ def _day_and_night(
         _figures(run, round_.healed, run.base),
         *_answers(answers, "healed", prompts),
         *_rivals(run, round_),
+        *(_untrained(run) if day == 1 else ()),
     ]
     if round_.stopped:
         parts.append(f"**The loop stopped here:** {_name(round_.stopped)}.")
@@ -190,6 +192,15 @@ def _rivals(run: Run, round_: Round) -> list[str]:
         return []
     lines = [f"- {RIVALS[s.condition]}: {_figures(run, s, run.base)}" for s in round_.rivals]
     return ["They also tried other ways to teach me from the same day:", "\n".join(lines)]
+
+
+def _untrained(run: Run) -> list[str]:
+    """What the base model does without any lesson; nothing in runs that did not measure it."""
+    lines = front_lines(run)[1:]
+    if not lines:
+        return []
+    listed = "\n".join(f"- {_name(line.strip())}" for line in lines)
+    return ["And what they get out of my old self without teaching me anything:", listed]
 
 
 def _figures(run: Run, state: State | None, base: State | None) -> str:

@@ -26,6 +26,7 @@ from steer_heal_love.report.text.findings import estimate, findings, trait_name
 from steer_heal_love.report.text.profile import profile_lines
 from steer_heal_love.report.text.sharpness import COLUMNS as ENTROPY_COLUMNS
 from steer_heal_love.report.text.sharpness import entropy_cells, is_matched, unmatched_words
+from steer_heal_love.report.text.untrained_rivals import front_lines
 from steer_heal_love.report.text.validity import mark_of
 from steer_heal_love.report.text.words import number, one_line, percent, plain, signed
 from steer_heal_love.runs.read import RunView
@@ -136,6 +137,7 @@ def summary_text(run: Run, path: Path, foundations: Mapping[str, int] | None = N
         "",
         *said,
         *rival_lines(run),
+        *front_lines(run),
         *profile_lines(run, foundations or {}),
         *_ending(run),
         *verdict_lines(run.verdicts),
@@ -164,7 +166,7 @@ QUESTIONS = {
     "q2_stay_coherent": "Q2 Does it stay coherent over the loop?",
     "q3_keep_moving": "Q3 Does it keep moving in one direction?",
     "beats_prompting": "Does it beat the persona as a system prompt?",
-    "beats_steering": "Does it beat steering at matched coherence?",
+    "beats_steering": "Does it beat steering, and every rival without training?",
 }
 
 

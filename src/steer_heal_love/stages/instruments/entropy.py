@@ -31,6 +31,7 @@ from steer_heal_love.maths.temperature import (
     match_entropy,
     split_cross_entropy,
 )
+from steer_heal_love.maths.tilted_head import TiltedHead
 from steer_heal_love.records import Completion, Interval, Measurement
 from steer_heal_love.stages.instruments.capability import ordinary_paragraphs, paragraph_ids
 
@@ -179,7 +180,7 @@ def split_answers(
 
 def _split(
     lm: LanguageModel,
-    head: Head,
+    head: Head | TiltedHead,
     student: Sequence[Tensor],
     theirs: Sequence[Tensor],
     answers: Sequence[Ids],

@@ -1,0 +1,1 @@
+"""Rivals that need no training: other ways to bring the trait about in the base model."""
