@@ -46,6 +46,7 @@ def write_peft(job: ExportJob) -> ExportResult:
         rank=rank,
         costs=costs,
         fidelity=fidelity,
+        notes=job.hub_notes(),
         prompting=prompting,
         measured={**measured, "rank": rank},
     )
