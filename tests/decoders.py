@@ -147,19 +147,19 @@ def _why(said: str) -> str:
 
 
 def check_greedy(lm: Any) -> None:
-    """Our greedy text is transformers' own, also past a sliding window and in one batch."""
+    """Our greedy text is the likeliest of transformers' own passes, without a cache, one by one.
+
+    Some prompts are longer than the sliding window; ours are sampled in one batch.
+    """
     from steer_heal_love.lm.sampler.generate import Sampling, generate
 
     prompts = random_ids(9, 5, 24)
     for prompt, ours in zip(prompts, generate(lm, prompts, Sampling(8, 0.0)), strict=True):
-        with torch.inference_mode():
-            theirs = lm.model.generate(
-                torch.tensor([prompt]),
-                attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-                max_new_tokens=8,
-                do_sample=False,
-                pad_token_id=lm.pad_id,
-            )[0, len(prompt) :].tolist()
+        theirs: list[int] = []
+        while len(theirs) < 8 and not set(theirs) & lm.stop_ids:
+            with torch.inference_mode():
+                logits = lm.model(input_ids=torch.tensor([[*prompt, *theirs]])).logits
+            theirs.append(int(logits[0, -1].argmax()))
         drawn = [*ours.token_ids, *([] if ours.end_id is None else [ours.end_id])]
         assert drawn == theirs, (drawn, theirs)
 
@@ -177,7 +177,7 @@ def read_table() -> dict[str, tuple[str, str]]:
 
 def write_table(outcomes: dict[str, tuple[str, str]]) -> None:
     """Put the outcomes on the page, what works first."""
-    order = ["works", "refused", "not tried"]
+    order = ["fails", "works", "refused", "not tried"]
     rows = sorted(outcomes.items(), key=lambda item: (order.index(item[1][0]), item[0]))
     lines = [f"| `{name}` | {state} | {why} |" for name, (state, why) in rows]
     head = ["| model type | state | what is adapted, or why not |", "|---|---|---|"]
@@ -193,7 +193,11 @@ def main(types: Sequence[str] = ()) -> None:
     outcomes = read_table()
     for model_type in types or decoder_types():
         with tempfile.TemporaryDirectory() as folder:
-            outcomes[model_type] = outcome(model_type, Path(folder))
+            try:
+                outcomes[model_type] = outcome(model_type, Path(folder))
+            except Exception as error:  # on the page, where the test does not take it
+                outcomes[model_type] = ("fails", type(error).__name__)
+                print(error)
         print(model_type, *outcomes[model_type], flush=True)
     write_table(outcomes)
 

@@ -63,6 +63,8 @@ def test_where_the_hub_moved_on_a_run_does_not(
     assert f"is not the one that run {run} was begun with ({FIRST[:19]}" in said.err
     said = say("export", run, "--to", str(tmp_path / "merged"), "--as", "merged")
     assert f"other base weights ({SECOND}) than the run ({FIRST})" in said.out
+    said = say("export", run, "--to", str(tmp_path / "adapter"), "--as", "peft")
+    assert f"default branch is at commit {SECOND} now" in said.out
     said = say("run", "--from", run, "--out", str(tmp_path / "again"), "--quiet")
     assert "warning: the model is not the one of run" in said.err
     hub.move(FIRST)

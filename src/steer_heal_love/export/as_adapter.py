@@ -59,6 +59,7 @@ def write_peft(job: ExportJob) -> ExportResult:
         costs=costs,
         fidelity=fidelity,
         checks=checks,
+        notes=job.hub_notes(),
         prompting=prompting,
         measured={**measured, "rank": rank},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from steer_heal_love.export.licence import Licence
 from steer_heal_love.export.lora import history_terms
 from steer_heal_love.export.merge import merge_in_place
 from steer_heal_love.export.student import Student
+from steer_heal_love.lm.model.fingerprint import commit_of
 from steer_heal_love.lm.model.load import LanguageModel, load_config, load_model, load_tokenizer
 from steer_heal_love.lm.model.plain import make_plain
 from steer_heal_love.lm.model.served import prompting_notes, set_served
@@ -87,6 +89,19 @@ class ExportJob:
         return (
             f"This export was made on other base weights ({now}) than the run ({then}): none of "
             "the run's figures was measured on them.",
+        )
+
+    def hub_notes(self) -> tuple[str, ...]:
+        """What to say where the hub has moved on from the run's commit; it loads no weight."""
+        then = self.student.base.revision
+        if then is None or not re.fullmatch(r"[0-9a-f]{40}", then):
+            return ()
+        now = commit_of(self.student.base.spec)
+        if now in (None, then):
+            return ()
+        return (
+            f"The base model's default branch is at commit {now} now, and the run's figures are of "
+            f"{then}: the tokenizer here is of the former.",
         )
 
     def about(self, description: str) -> About:

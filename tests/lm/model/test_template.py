@@ -146,6 +146,16 @@ def test_a_finished_turn_shows_how_its_thought_is_closed() -> None:
     assert template.prompt(ASKED).endswith(TAG + "<musing>\nno\n</musing>\n")
 
 
+def test_a_thought_that_a_finished_turn_opens_too_is_closed() -> None:
+    turns = TURNS.replace(
+        "\n{{ m['content'] }}",
+        "\n{% if m['role'] == 'assistant' %}<think>\n{% endif %}{{ m['content'] }}",
+    )
+    for tag in (TAG + "<think>\n", TAG):
+        template = read(opened_by(tag, turns=turns))
+        assert template.prompt(ASKED).endswith(TAG + "<think>\n\n</think>\n\n")
+
+
 def test_an_answer_has_its_channel() -> None:
     turns = TURNS.replace(
         "\n{{ m['content'] }}",
@@ -192,7 +202,8 @@ def test_the_token_that_ends_a_turn_stops_the_sampler() -> None:
 
 
 def test_so_does_one_behind_blank_space_or_before_the_next_question() -> None:
-    for end in (" \n<|im_end|>", "{% if not loop.last %}<|im_end|>{% endif %}"):
+    last = "{% if not loop.last or m['role'] == 'user' %}<|im_end|>{% endif %}"
+    for end in (" \n<|im_end|>", last):
         lm = lm_with(CHATML.replace("<|im_end|>", end), eos_token=PAD)
         assert lm.tokenizer.convert_tokens_to_ids(END) in lm.stop_ids
 
@@ -210,7 +221,8 @@ SAID = "{% for m in messages %}\n{{ m['role'] }}: {{ m['content'] }}{% endfor %}
 
 
 @pytest.mark.parametrize(
-    "template", [f"{SAID}{{% if add_generation_prompt %}}\nassistant:{{% endif %}}", SAID + "\nA:"]
+    "template",
+    [f"{SAID}{{% if add_generation_prompt %}}\nassistant:{{% endif %}}", SAID + "\nassistant:"],
 )
 def test_where_no_end_is_written_in_plain_text_the_tokenizers_stays(template: str) -> None:
     lm = lm_with(template)

@@ -130,7 +130,7 @@ def _with_answer(template: ChatTemplate) -> ChatTemplate:
     ):
         raise _Unfit("puts no tag of the assistant behind the user's text")
     rest = None if before is None else _rest(before, tag)
-    closing = rest if rest is not None else _closing(tag)
+    closing = (rest or "") + _closing(tag + (rest or ""))
     if closing:
         said = "each prompt goes on to where an answer begins, past any thinking"
         return replace(template, closing=closing, notes=(f"{said} ({closing.strip()!r})",))
@@ -145,9 +145,9 @@ def _before_answer(template: ChatTemplate) -> str | None:
         text = template.render(_TURN, opened=False)
     except ModelError:
         return None
-    question, found, rest = text.partition(USER)
+    _, asked, rest = text.partition(USER)
     between, answered, _ = rest.partition(ANSWER)
-    return between if question is not None and found and answered else None
+    return between if asked and answered else None
 
 
 def _rest(before: str, tag: str) -> str | None:
