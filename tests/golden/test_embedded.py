@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from statistics import fmean
@@ -15,16 +16,17 @@ from steer_heal_love.inputs.axes import axis_to_toml_data, load_axis, load_conte
 from steer_heal_love.lm.model.gguf import cache_dir, find_packaged_gguf
 from steer_heal_love.lm.model.load import ALIAS, LanguageModel, load_model
 from steer_heal_love.lm.patches.adapters import base
+from steer_heal_love.lm.patches.contrast import contrasting
 from steer_heal_love.lm.patches.hooks import steering
 from steer_heal_love.lm.patches.temperature import set_temperature
 from steer_heal_love.lm.reading.chat import encode_chat
-from steer_heal_love.lm.reading.score import completion_logprobs
+from steer_heal_love.lm.reading.score import completion_logprobs, next_token_logprobs
 from steer_heal_love.lm.sampler.generate import Dosing, Sampling, generate
 from steer_heal_love.loop import measure as measuring
 from steer_heal_love.maths.backtrack import Backtrack, first_fault
 from steer_heal_love.maths.paired import known
 from steer_heal_love.stages import evaluate
-from steer_heal_love.stages.instruments.answer_pairs import measure_trait
+from steer_heal_love.stages.instruments.answer_pairs import answer_pair_values, measure_trait
 from steer_heal_love.stages.instruments.capability import ordinary_paragraphs
 from steer_heal_love.stages.instruments.entropy import Reference, sample_reference
 from steer_heal_love.stages.steer import SteerConfig, extract_direction
@@ -161,3 +163,18 @@ def test_one_round_steers_and_heals(
     assert sum(nll[-2:]) < sum(nll[:2])
     assert entry["healed"]["perplexity"] < 2 * metrics["base"]["perplexity"]
     assert (out / "diary.md").stat().st_size > 1000
+
+
+def test_the_contrast_of_the_personas_carries_the_trait_and_the_end(lm: LanguageModel) -> None:
+    axis = load_axis("love")
+    axis = dataclasses.replace(axis, pairs=axis.pairs[::6])
+    ids = [encode_chat(lm, pair.question) for pair in axis.pairs]
+    ends = sorted(lm.stop_ids)
+    before, end = answer_pair_values(lm, axis), next_token_logprobs(lm, ids, ends)
+    shifts = []
+    for gamma in (4.0, 8.0):
+        with contrasting(lm, axis, gamma):
+            after = answer_pair_values(lm, axis)
+            assert torch.allclose(next_token_logprobs(lm, ids, ends), end, atol=1e-3)
+        shifts.append(sum(after) / len(after) - sum(before) / len(before))
+    assert 0.1 < shifts[0] < shifts[1]  # more of it for more amplification

@@ -62,7 +62,6 @@ def test_the_grid_and_the_few() -> None:
         BARE,
         Rival("steering", 1.5, 0.7),
         Rival("steering", 1.0, 0.85),
-        Rival("steering", 0.75, 1.0),
         Rival("contrast", 8.0),
         Rival("contrast", 4.0),
     ]

@@ -52,13 +52,13 @@ def list_grid(config: EvaluateConfig) -> list[Rival]:
 def list_few(config: EvaluateConfig) -> list[Rival]:
     """Those that are measured where nothing is stored: likely the best within the bounds.
 
-    Steering at its highest doses, the higher the colder: a temperature takes back what a dose costs
-    in perplexity. And every other contrast, from the highest down.
+    Steering at its two highest doses, the higher the colder: a temperature takes back what a dose
+    costs in perplexity. And every other contrast, from the highest down.
     """
     if not config.front:
         return []
     cold = sorted(config.front_temperatures)
-    doses = zip(sorted(config.front, reverse=True), cold, strict=False)
+    doses = zip(sorted(config.front, reverse=True)[:2], cold, strict=False)
     contrasts = sorted(config.front_contrasts, reverse=True)[::2]
     return [
         BARE,
