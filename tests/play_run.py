@@ -7,7 +7,6 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from steer_heal_love.inputs.axes import parse_axis
 from steer_heal_love.lm.model.load import LanguageModel, load_model
 from steer_heal_love.play.loaded import Loaded, load_run
 from steer_heal_love.records import Direction
@@ -16,7 +15,7 @@ from steer_heal_love.runs.as_json import pack_direction
 from steer_heal_love.runs.read import read_run
 from steer_heal_love.runs.write import RunDirectory
 from tiny import WIDTH, random_adapter, save_tiny_model
-from tiny_run import axis_data, config_data
+from tiny_run import config_data, small_axis
 
 DOSES = (1.5, 0.75, 0.5)
 
@@ -28,15 +27,12 @@ def some_direction(seed: int) -> Direction:
 
 def write_play_run(folder: Path, rounds: int = 3) -> Path:
     """A run directory in `folder` with its model beside it; returns its path."""
-    import tomli_w
-
     model = save_tiny_model(folder / "tiny")
     lm = load_model(str(model), device="cpu", dtype="float32")
     settings = config_data(rounds=rounds) | {
         **{"model": str(model), "device": "cpu", "dtype": "float32"},
     }
-    axis = parse_axis(tomli_w.dumps(axis_data()), "kind.toml")
-    run = RunDirectory.create(folder / "run", settings, axis, describe_environment(lm))
+    run = RunDirectory.create(folder / "run", settings, small_axis(), describe_environment(lm))
     for r in range(rounds):
         place = f"rounds/{r:02d}"
         run.write_bytes(f"{place}/direction.safetensors", pack_direction(some_direction(r)))

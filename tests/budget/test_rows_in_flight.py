@@ -19,7 +19,6 @@ from steer_heal_love.budget.rows import (
 )
 from steer_heal_love.budget.shape import Shape
 from steer_heal_love.errors import ConfigError
-from steer_heal_love.inputs.axes import parse_axis
 from steer_heal_love.lm.model.load import LanguageModel
 from steer_heal_love.lm.model.team import Team
 from steer_heal_love.lm.reading.chat import encode_chat
@@ -27,11 +26,11 @@ from steer_heal_love.lm.sampler import generate
 from steer_heal_love.lm.sampler.engine import Engine
 from steer_heal_love.lm.sampler.request import Request
 from steer_heal_love.loop.measure import evaluate_student
-from steer_heal_love.records import Axis, Context
+from steer_heal_love.records import Context
 from steer_heal_love.run_config import GenerateConfig, RunConfig
 from steer_heal_love.runner.repeat import check_same
 from tiny import tiny_lm
-from tiny_run import axis_data, config_data
+from tiny_run import config_data, small_axis
 
 OPEN = RunConfig.model_validate(config_data())
 PROMPTS = ("How are you?", "Tell me about rain.")
@@ -46,12 +45,6 @@ def lm() -> LanguageModel:
 @cache
 def shape() -> Shape:
     return Shape.of(lm())
-
-
-def small_axis() -> Axis:
-    import tomli_w
-
-    return parse_axis(tomli_w.dumps(axis_data()), "kind.toml")
 
 
 @settings(deadline=None)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from steer_heal_love.cli import main as shl
+from said import Said, refused
 from steer_heal_love.commands.audit_filter import main
 from tiny_run import write_inputs
 
@@ -46,25 +47,17 @@ def test_every_kind_is_tried_and_told(tmp_path: Path, capsys: pytest.CaptureFixt
     ],
 )
 def test_bad_input_is_one_line(
-    given: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    given: list[str], words: str, tmp_path: Path, say: Callable[..., Said]
 ) -> None:
-    inputs = write_inputs(tmp_path)[:4]
-    capsys.readouterr()  # what saving the model said
-    with pytest.raises(SystemExit) as stop:
-        shl(["audit-filter", *given, *inputs])
-    assert stop.value.code == 2
-    said = capsys.readouterr().err
-    assert words in said
-    assert said.count("\n") == 1
+    refused(say("audit-filter", *given, *write_inputs(tmp_path)[:4]), words)
 
 
 def test_a_model_that_says_nothing_cannot_be_audited(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import steer_heal_love.commands.audit_filter as command
 
     monkeypatch.setattr(command, "_sample", lambda *_: [])
-    with pytest.raises(SystemExit) as stop:
-        shl(["audit-filter", *flags(tmp_path)])
-    assert stop.value.code == 2
-    assert "at least four such samples" in capsys.readouterr().err
+    said = say("audit-filter", *flags(tmp_path))
+    assert said.code == 2
+    assert "at least four such samples" in said.err

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from play_run import write_play_run
-from said import Said
+from said import Said, refused
 from steer_heal_love.play import open_model as opening
 from steer_heal_love.runs.write import RunDirectory
 
@@ -110,17 +110,11 @@ def test_no_control_character_reaches_the_terminal(
     ],
 )
 def test_bad_flags(talk: Talk, flags: tuple[str, ...], words: str) -> None:
-    said = talk("Hello", flags=flags)
-    assert said.code == 2
-    assert words in said.err
-    assert said.err.count("\n") == 1
-    assert said.out == ""
+    refused(talk("Hello", flags=flags), words)
 
 
 def test_what_is_no_run_is_refused(say: Callable[..., Said], tmp_path: Path) -> None:
-    said = say("chat", str(tmp_path))
-    assert (said.code, said.out) == (2, "")
-    assert "is not a run directory" in said.err
+    refused(say("chat", str(tmp_path)), "is not a run directory")
 
 
 def test_another_model_is_told(

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -19,7 +20,6 @@ import safetensors.torch
 
 import processes
 from processes import Ended, Running, shl, start
-from steer_heal_love.runs.manifest import SCHEMA
 from steer_heal_love.runs.write import RunDirectory
 from tiny_run import outcome, write_inputs
 
@@ -41,13 +41,18 @@ def undisturbed(folder: Path, rounds: int) -> Whole:
     shl(["axes"], folder / "warm")  # the server's imports do not count
     began = time.monotonic()
     said = shl(["run", *flags, "--out", str(folder / "whole")], folder / "said")
-    assert (said.code, said.err) == (0, "")
+    assert said == Ended(0, "", "")
     seconds = time.monotonic() - began
     return Whole(flags, folder / "whole", outcome(folder / "whole"), seconds)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    return undisturbed(tmp_path_factory.mktemp("one"), rounds=1)
+
+
+@pytest.fixture(scope="module")
+def whole_of_two(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     return undisturbed(tmp_path_factory.mktemp("two"), rounds=2)
 
 
@@ -99,10 +104,11 @@ def kill_and_resume(whole: Whole, run: Path, moment: float) -> None:
     assert outcome(run) == whole.outcome, f"killed after {moment} s"
 
 
-@pytest.mark.parametrize("nth", range(4))
-def test_a_killed_run_ends_as_if_it_had_not_been(whole: Whole, tmp_path: Path, nth: int) -> None:
-    share = (nth + random.Random(nth).random()) / 4
-    kill_and_resume(whole, tmp_path / "run", share * whole.seconds)
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_a_killed_run_ends_as_if_it_had_not_been(
+    whole_of_two: Whole, tmp_path: Path, share: float
+) -> None:
+    kill_and_resume(whole_of_two, tmp_path / "run", share * whole_of_two.seconds)
 
 
 @pytest.mark.faults
@@ -160,21 +166,21 @@ def test_a_crash_inside_a_write_here_and_there(whole: Whole, tmp_path: Path) -> 
     snapshots = snapshots_of(whole, tmp_path)
     assert len(snapshots) > 100
     first = next(i for i, s in enumerate(snapshots) if (s / "run").exists())
-    chosen = [snapshots[i] for i in (first, first + 7, len(snapshots) // 2, len(snapshots) - 3)]
-    assert len(list(resume_each(whole, chosen))) == 4
+    chosen = [snapshots[i] for i in (first + 7, len(snapshots) // 2)]
+    assert len(list(resume_each(whole, chosen))) == 2
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(7200)
-def test_a_crash_inside_every_single_write(whole: Whole, tmp_path: Path) -> None:
-    snapshots = snapshots_of(whole, tmp_path)
-    assert len(list(resume_each(whole, snapshots))) > 100
+def test_a_crash_inside_every_single_write(whole_of_two: Whole, tmp_path: Path) -> None:
+    snapshots = snapshots_of(whole_of_two, tmp_path)
+    assert len(list(resume_each(whole_of_two, snapshots))) > 100
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("nth", [1, 5, 9, 14, 40, 77, 123, 170])
-def test_a_power_cut_inside_a_write(whole: Whole, tmp_path: Path, nth: int) -> None:
-    run = tmp_path / "run"
+def test_a_power_cut_inside_a_write(whole_of_two: Whole, tmp_path: Path, nth: int) -> None:
+    run, whole = tmp_path / "run", whole_of_two
     flags = ["run", *whole.flags, "--out", str(run)]
     said = shl(flags, tmp_path / "said", before=processes.crash_at_write, given=(nth,))
     assert said.code == 9
@@ -330,16 +336,16 @@ def test_where_memory_is_short_a_run_says_so_and_its_repetition_does_the_same(
     whole: Whole, tmp_path: Path
 ) -> None:
     run, again = tmp_path / "run", tmp_path / "again"
-    flags = [flag for flag in whole.flags if flag != "--quiet"]
-    flags = ["run", *flags, "--rounds", "1", "--out", str(run)]
-    said = shl(flags, tmp_path / "said", before=processes.leave_free, given=(0,))
+    flags = ["run", *(flag for flag in whole.flags if flag != "--quiet"), "--out", str(run)]
+    said = shl(flags, tmp_path / "said", before=processes.leave_free, given=(600_000,))
     assert said.code == 0, said
-    assert "64 rows do not fit into the memory that is free: 1 at a time" in said.out
-    assert "batch_size = 1\n" in (run / "config.toml").read_text("utf-8")
+    few = re.search(r"64 rows do not fit into the memory that is free: (\d+) at a time", said.out)
+    assert few is not None
+    assert f"batch_size = {few[1]}\n" in (run / "config.toml").read_text("utf-8")
     said = shl(["run", "--from", str(run), "--out", str(again)], tmp_path / "said")
     assert said.code == 0, said
     assert "do not fit" not in said.out
-    assert "batch_size = 1\n" in (again / "config.toml").read_text("utf-8")
+    assert f"batch_size = {few[1]}\n" in (again / "config.toml").read_text("utf-8")
     assert outcome(again) == outcome(run)
 
 
@@ -397,7 +403,7 @@ def results(run: Path) -> list[Path]:
 
 def test_broken_results_are_written_again(whole: Whole, copy: Path, tmp_path: Path) -> None:
     files = [p for p in results(copy) if p.name != "manifest.json"]
-    assert len(files) > 15
+    assert len(files) >= 14
     for nth, file in enumerate(files):
         break_in_some_way(file, nth)
     said = shl(["resume", str(copy), "--quiet"], tmp_path / "said")
@@ -447,77 +453,50 @@ def test_each_file_broken_alone_is_repaired_or_refused(
 
 
 def test_every_broken_file_is_found(whole: Whole, copy: Path) -> None:
-    for file in sorted(p for p in copy.rglob("*") if p.is_file() and p.name != "lock"):
+    files = sorted(p for p in copy.rglob("*") if p.is_file() and p.name != "lock")
+    for way, file in enumerate(files):
         data = file.read_bytes()
-        for way in range(4):
-            break_in_some_way(file, way)
-            problems = RunDirectory(copy).problems()
-            assert len(problems) == 1, (file, way)
-            assert problems[0].startswith(file.relative_to(copy).as_posix())
-            file.write_bytes(data)
+        break_in_some_way(file, way)
+        (problem,) = RunDirectory(copy).problems()
+        assert problem.startswith(file.relative_to(copy).as_posix())
+        file.write_bytes(data)
     assert RunDirectory(copy).problems() == []
 
 
-def test_another_model_is_refused(whole: Whole, tmp_path: Path) -> None:
-    flags = write_inputs(tmp_path, rounds=1)
-    assert shl(["run", *flags, "--out", str(tmp_path / "run"), "--quiet"], tmp_path / "s").code == 0
-    (weights,) = (tmp_path / "tiny").glob("*.safetensors")
-    tensors = safetensors.torch.load(weights.read_bytes())
+def test_another_model_is_refused(whole: Whole, copy: Path, tmp_path: Path) -> None:
+    (weights,) = whole.path.parent.glob("tiny/*.safetensors")
+    data = weights.read_bytes()
+    tensors = safetensors.torch.load(data)
     name = min(tensors)
     tensors[name] = tensors[name] * 2
-    safetensors.torch.save_file(tensors, weights, {"format": "pt"})
-    said = shl(["resume", str(tmp_path / "run"), "--quiet"], tmp_path / "said")
+    try:
+        safetensors.torch.save_file(tensors, weights, {"format": "pt"})
+        said = shl(["resume", str(copy), "--quiet"], tmp_path / "said")
+    finally:
+        weights.write_bytes(data)
     assert said.code == 2
     assert "is not the one that run" in said.err
-
-
-# Of another version
-
-
-@pytest.mark.parametrize(
-    ("schema", "words"), [(SCHEMA + 1, "a newer version"), (SCHEMA - 1, "an older version")]
-)
-def test_a_run_of_another_version_is_left_alone(
-    copy: Path, tmp_path: Path, schema: int, words: str
-) -> None:
-    text = (copy / "manifest.json").read_text("utf-8")
-    other = text.replace(f'"schema": {SCHEMA}', f'"schema": {schema}')
-    (copy / "manifest.json").write_text(other, "utf-8")
-    files = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
-    said = shl(["resume", str(copy)], tmp_path / "said")
-    assert said.code == 2
-    assert f"was written by {words}" in said.err
-    assert {p: p.read_bytes() for p in files} == files
 
 
 # Extended
 
 
-def test_a_finished_run_is_extended(whole: Whole, copy: Path, tmp_path: Path) -> None:
-    said = shl(["resume", str(copy), "--rounds", "3", "--quiet"], tmp_path / "said")
-    assert (said.code, said.err) == (0, "")
-    found = outcome(copy)
-    assert len(found["metrics"]["rounds"]) == 3
-    assert {k: v for k, v in found.items() if k in whole.outcome and k != "metrics"} == {
-        k: v for k, v in whole.outcome.items() if k != "metrics"
-    }
-    fewer = shl(["resume", str(copy), "--rounds", "2"], tmp_path / "said")
-    assert fewer.code == 2
-    assert "extended, not cut" in fewer.err
-
-
-@pytest.mark.faults
 def test_an_extended_run_is_as_one_that_was_longer_from_the_start(
-    whole_of_three: Whole, copy: Path, tmp_path: Path
+    whole_of_two: Whole, copy: Path, tmp_path: Path
 ) -> None:
-    assert shl(["resume", str(copy), "--rounds", "3"], tmp_path / "said").code == 0
-    found = outcome(copy)
-    wanted = whole_of_three.outcome
-    del found["metrics"]["model"], wanted["metrics"]["model"]  # each has its own folder
-    configs = [k for k in found if k.endswith("adapter_config.json")]
-    assert {k: v for k, v in found.items() if k not in configs} == {
+    said = shl(["resume", str(copy), "--rounds", "2", "--quiet"], tmp_path / "said")
+    assert said == Ended(0, "", "")
+    longer, wanted = outcome(copy), dict(whole_of_two.outcome)
+    assert len(longer["metrics"]["rounds"]) == 2
+    model = {"model": longer["metrics"]["model"]}  # each has its own folder
+    wanted["metrics"] = {**wanted["metrics"], **model}
+    configs = [name for name in longer if name.endswith("adapter_config.json")]
+    assert {k: v for k, v in longer.items() if k not in configs} == {
         k: v for k, v in wanted.items() if k not in configs
     }
+    fewer = shl(["resume", str(copy), "--rounds", "1"], tmp_path / "said")
+    assert fewer.code == 2
+    assert "extended, not cut" in fewer.err
 
 
 def test_other_settings_are_refused(whole: Whole, copy: Path, tmp_path: Path) -> None:

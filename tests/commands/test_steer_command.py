@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from said import Said
+from said import Said, refused
 from steer_heal_love.commands import steer
 from steer_heal_love.lm.model.gguf import cache_dir
 from steer_heal_love.play import columns
@@ -117,16 +117,11 @@ def test_dose_zero_is_no_steering(ask: Callable[..., Said]) -> None:
     ],
 )
 def test_bad_flags(ask: Callable[..., Said], flags: tuple[str, ...], words: str) -> None:
-    said = ask(*flags)
-    assert (said.code, said.out) == (2, "")
-    assert words in said.err
-    assert said.err.count("\n") == 1
+    refused(ask(*flags), words)
 
 
 def test_an_empty_prompt_is_refused_before_anything_is_loaded(say: Callable[..., Said]) -> None:
-    said = say("steer", "  ", "--model", "nowhere/at-all")
-    assert said.code == 2
-    assert "prompt is empty" in said.err
+    refused(say("steer", "  ", "--model", "nowhere/at-all"), "prompt is empty")
 
 
 # What a terminal shows

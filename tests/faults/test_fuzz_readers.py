@@ -21,7 +21,7 @@ from steer_heal_love.report.write import plots_of
 from steer_heal_love.runs.manifest import SCHEMA
 from steer_heal_love.runs.read import read_run
 from steer_heal_love.runs.write import RunDirectory
-from tiny_run import axis_data
+from tiny_run import axis_data, small_axis
 
 VIGNETTES = [
     {"id": "a", "text": "You see a man kick a dog.", "foundation": "care"},
@@ -106,9 +106,8 @@ _metrics = st.fixed_dictionaries(
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    axis = parse_axis(tomli_w.dumps(axis_data()), "kind.toml")
     folder = tmp_path_factory.mktemp("fuzz") / "run"
-    return RunDirectory.create(folder, {"rounds": 2}, axis, {}).path
+    return RunDirectory.create(folder, {"rounds": 2}, small_axis(), {}).path
 
 
 @FUZZ

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -22,10 +23,13 @@ from steer_heal_love.lm.patches.temperature import set_temperature
 from steer_heal_love.lm.reading.chat import encode_chat
 from steer_heal_love.lm.reading.score import completion_logprobs, next_token_logprobs
 from steer_heal_love.lm.sampler.generate import Dosing, Sampling, generate
+from steer_heal_love.loop import heal as healing
 from steer_heal_love.loop import measure as measuring
 from steer_heal_love.maths.backtrack import Backtrack, first_fault
 from steer_heal_love.maths.paired import known
 from steer_heal_love.stages import evaluate
+from steer_heal_love.stages import filter as filtering
+from steer_heal_love.stages.instruments import entropy
 from steer_heal_love.stages.instruments.answer_pairs import answer_pair_values, measure_trait
 from steer_heal_love.stages.instruments.capability import ordinary_paragraphs
 from steer_heal_love.stages.instruments.entropy import Reference, sample_reference
@@ -96,7 +100,8 @@ def test_a_dose_that_breaks_the_text_is_rewound_and_then_dropped(lm: LanguageMod
 def test_a_colder_base_is_sharper_and_has_no_more_trait(lm: LanguageModel) -> None:
     """What it gains by being sharper alone: raw trait, on pairs of which base prefers one side."""
     axis = load_axis("love")
-    asked = [c.text for c in load_contexts()[-8:]]
+    axis = replace(axis, pairs=axis.pairs[::2])
+    asked = [c.text for c in load_contexts()[-6:]]
     reference = Reference(lm, sample_reference(lm, asked, seed=0))
     plain = measure_trait(lm, axis, reference)
     with set_temperature(lm, 0.7):
@@ -105,8 +110,8 @@ def test_a_colder_base_is_sharper_and_has_no_more_trait(lm: LanguageModel) -> No
     assert cold.value("trait_nats") - plain.value("trait_nats") == pytest.approx(0, abs=0.01)
     of_base, of_cold = (known(m.items["trait_raw_nats"]) for m in (plain, cold))
     gained = [c - b for c, b in zip(of_cold, of_base, strict=True)]
-    assert fmean(g for g, b in zip(gained, of_base, strict=True) if b > 0.5) > 0.1
-    assert fmean(gained) == pytest.approx(0, abs=0.05)  # over all pairs base prefers neither side
+    assert fmean(g for g, b in zip(gained, of_base, strict=True) if b > 0.5) > 0.2
+    assert fmean(gained) == pytest.approx(0, abs=0.1)  # over all pairs base prefers neither side
     assert sharpened(cold).answer == "yes"
     assert sharpened(plain).answer == flattened(plain).answer == "no"
 
@@ -118,10 +123,17 @@ def test_one_round_steers_and_heals(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The whole loop once, small: what it must do even so."""
-    # Nothing is asked of these two here, and on all their texts they take half of the time.
+    # Little is asked of these here, and on all their texts they take most of the time.
     some = ordinary_paragraphs()[:2]
-    monkeypatch.setattr(evaluate, "ordinary_paragraphs", lambda: some)
-    monkeypatch.setattr(measuring, "SHIFT_CONTEXTS", 4)
+    for room in (evaluate, entropy):
+        monkeypatch.setattr(room, "ordinary_paragraphs", lambda: some)
+    for room, name, few in (
+        (measuring, "SHIFT_CONTEXTS", 4),
+        (measuring, "SAMPLES", 6),
+        (filtering, "LIMIT_SAMPLES", 16),
+        (healing, "ANCHORS", 8),
+    ):
+        monkeypatch.setattr(room, name, few)
     data = axis_to_toml_data(load_axis("love"))
     data |= {"probes": data["probes"][:8], "pairs": data["pairs"][:12]}
     (tmp_path / "axis.toml").write_text(tomli_w.dumps(data), "utf-8")

@@ -40,11 +40,14 @@ def test_walk_settles_where_enough_is_kept() -> None:
     assert state.reached
 
 
-def test_walk_ends_where_the_doses_do() -> None:
-    state, probed = WalkState.begin(WALK), []
+@pytest.mark.parametrize(
+    "state", [WalkState.begin(WALK), Bisection.begin(Bracket(0.5, 2.0, 0.5, step=2.0), 2.0)]
+)
+def test_a_search_that_finds_nothing_ends_where_the_doses_do(state: WalkState | Bisection) -> None:
+    probed = []
     while not state.settled:
         probed.append(state.kappa)
-        state = state.update(0.0)
+        state = state.update(0.1)
     assert probed == [2.0, 1.0, 0.5]
     assert state.kappa == 0.5
     assert not state.reached
@@ -119,16 +122,6 @@ def test_bisection_at_its_ceiling_needs_one_probe() -> None:
     assert state.settled
     assert state.reached
     assert state.kappa == 1.0
-
-
-def test_bisection_that_finds_nothing_ends_at_the_minimum() -> None:
-    state, probed = Bisection.begin(Bracket(0.5, 2.0, 0.5, step=2.0), 2.0), []
-    while not state.settled:
-        probed.append(state.kappa)
-        state = state.update(0.1)
-    assert probed == [2.0, 1.0, 0.5]
-    assert state.kappa == 0.5
-    assert not state.reached
 
 
 @pytest.mark.parametrize(

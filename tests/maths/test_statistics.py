@@ -43,21 +43,6 @@ def test_bootstrap_covers_the_mean() -> None:
     assert 0.93 <= coverage(2.0, simulate) <= 0.97
 
 
-def test_over_seeds_covers_the_mean() -> None:
-    def simulate(seed: int) -> Interval:
-        return over_seeds(np.random.default_rng(seed).normal(1.0, 3.0, 3))
-
-    assert 0.93 <= coverage(1.0, simulate, 1000) <= 0.97
-
-
-@pytest.mark.parametrize("n", [2, 5, 10])
-def test_over_seeds_covers_the_mean_of_any_few_runs(n: int) -> None:
-    def simulate(seed: int) -> Interval:
-        return over_seeds(np.random.default_rng(seed).normal(-2.0, 0.1, n))
-
-    assert 0.93 <= coverage(-2.0, simulate, 2000) <= 0.97
-
-
 estimates = st.lists(st.floats(-100, 100), min_size=2, max_size=8).filter(
     lambda values: float(np.std(values)) > 1e-6
 )
@@ -69,17 +54,6 @@ def test_over_seeds_is_students_interval(values: list[float], confidence: float)
     oracle = stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
     assert found.value == pytest.approx(float(np.mean(values)))
     assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high), rel=1e-6, abs=1e-9)
-
-
-@given(estimates, st.floats(-50, 50), st.floats(0.1, 10))
-def test_over_seeds_moves_and_scales_with_the_values(
-    values: list[float], shift: float, scale: float
-) -> None:
-    before, after = over_seeds(values), over_seeds([scale * v + shift for v in values])
-    expected = [scale * x + shift for x in (before.value, before.low, before.high)]
-    assert [after.value, after.low, after.high] == pytest.approx(expected, rel=1e-6, abs=1e-6)
-    backwards = over_seeds(values[::-1])
-    assert (backwards.low, backwards.high) == pytest.approx((before.low, before.high))
 
 
 def test_ratio_interval_covers_the_ratio() -> None:

@@ -115,7 +115,8 @@ def test_page_and_comparison_show_them(tmp_path: Path) -> None:
     }
     file.write_text(json.dumps(found), encoding="utf-8")
     view = read_run(path)
-    assert any("steering κ 1 at T 0.85: trait +0.60" in s for s in headline_of(view, parse_run(view)).findings)
+    said = headline_of(view, parse_run(view)).findings
+    assert any("steering κ 1 at T 0.85: trait +0.60" in s for s in said)
     (row,) = compare_runs([view])
     assert row.figures["rival_lead"] == Interval(-0.2, -0.3, -0.1)
     assert "−0.20 (−0.30 to −0.10)" in comparison_markdown([row])

@@ -11,14 +11,12 @@ from typing import Any
 
 import pytest
 import safetensors.torch
-import tomli_w
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzz import FUZZ, refusal
 from steer_heal_love.errors import AxisError, RunError, RunInUse
-from steer_heal_love.inputs.axes import parse_axis
 from steer_heal_love.lm.patches.adapters import stack
 from steer_heal_love.records import Answer, Baseline, Direction, Interval, Measurement
 from steer_heal_love.runs.as_json import pack_direction
@@ -30,9 +28,9 @@ from steer_heal_love.runs.read_adapter import read_adapter
 from steer_heal_love.runs.read_files import read_direction, read_lines
 from steer_heal_love.runs.write import RunDirectory
 from tiny import random_adapter, tiny_lm
-from tiny_run import axis_data
+from tiny_run import small_axis
 
-AXIS = parse_axis(tomli_w.dumps(axis_data()), "kind.toml")
+AXIS = small_axis()
 
 
 def create(path: Path) -> RunDirectory:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from markupsafe import Markup
 
 import said
 from processes import shl
@@ -49,6 +50,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for page in ("report.html", "diary.md"):
         (folder / "run" / page).unlink()
     return folder / "run"
+
+
+@pytest.fixture(autouse=True)
+def _no_library_in_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steer_heal_love.report.page.document.vega_script", lambda: Markup(""))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from test_heal import EXAMPLES
 from torch import Tensor
 
 from steer_heal_love.lm.model.load import LanguageModel
@@ -23,12 +24,6 @@ from steer_heal_love.stages.healing.texts import (
 )
 from tiny import KINDS, Kind, random_adapter, random_ids, tiny_lm
 
-EXAMPLES = [
-    Example(tuple(prompt), tuple(completion))
-    for prompt, completion in zip(
-        random_ids(5, 1, 24, 9, 12, 6, 3), random_ids(7, 12, 1, 20, 4, 9, 3, seed=4), strict=True
-    )
-]
 ANCHORS = [Example(tuple(ids[:1]), tuple(ids[1:])) for ids in random_ids(9, 4, 17, 2, 11, seed=8)]
 QUICK = HealConfig(
     epochs=2, batch_size=4, learning_rate=3e-3, rank=4, validation_share=0.3, anchor_batch=3
