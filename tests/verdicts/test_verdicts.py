@@ -248,7 +248,7 @@ def test_beats_steering_is_to_beat_the_best_rival_within_the_bounds() -> None:
     assert found.interval == expected
     weak = model(0.2, 7.5, seed=40)
     assert beats_steering(weak, BASE, WIDE, VALID, COHERENT).answer == "no"
-    level = model(found.figures["rival_trait"] + 0.02, 7.5, seed=40)
+    level = model(found.figures["rival_trait"] - 0.01, 7.5, seed=40)
     assert beats_steering(level, BASE, WIDE, VALID, COHERENT).answer == "cannot tell"
     assert beats_steering(HEALED, BASE, WIDE, VALID, UNCLEAR).answer == "cannot tell"
 
