@@ -28,6 +28,7 @@ from benchmarks.records import GIB
 from benchmarks.workload import Bench, count_tokens
 from steer_heal_love.lm.memory import is_out_of_memory, peak_bytes
 from steer_heal_love.lm.model.load import LanguageModel, default_device, default_dtype, describe
+from steer_heal_love.lm.model.template import ChatTemplate
 from steer_heal_love.stages.heal import Example, HealConfig, heal
 
 ROWS, PROMPT = 8, 32
@@ -83,7 +84,7 @@ def build_wide(vocabulary: int, device: torch.device) -> LanguageModel:
         model = transformers.Gemma3ForCausalLM(config).to(device, default_dtype(device))
     # Ids are made up, so nothing is encoded: all that is asked of a tokenizer is what it is told.
     tokenizer = SimpleNamespace(chat_template="none", pad_token_id=0, eos_token_id=1)
-    return describe(model, tokenizer)
+    return describe(model, tokenizer, template=ChatTemplate(tokenizer))
 
 
 def make_texts(vocabulary: int, rows: int, tokens: int) -> list[Example]:

@@ -310,7 +310,8 @@ def test_time_grows_with_work_and_falls_with_speed() -> None:
 
 def test_an_online_round_takes_the_time_of_its_steps() -> None:
     def seconds(**online: Any) -> dict[str, float]:
-        config = RunConfig.model_validate({"method": "online", "online": online})
+        how = {"method": "online", "online": {"a": 0.5, **online}}
+        config = RunConfig.model_validate(SETTINGS.model_dump() | how)
         slow = replace(machine(1.0), rates=Rates(1e12, 1e10))
         return round_seconds(sizes(), config, TEXTS, slow)
 

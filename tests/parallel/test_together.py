@@ -20,7 +20,11 @@ from steer_heal_love.runs.write import RunDirectory
 from tiny_run import outcome, write_inputs
 
 # Long and short texts, so that shards differ; backtracking and rivals are off.
-CHANGES: dict[str, Any] = {"rounds": 2, "shards": 2, "evaluate": {"long_samples": 2}}
+CHANGES: dict[str, Any] = {
+    "rounds": 2,
+    "shards": 2,
+    "evaluate": {"long_samples": 2, "long_tokens": 40},
+}
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def _open_model(
     opened = open_exported(spec)
     axis = _axis_of(opened, axis_name)
     changed: dict[str, Any] = {"model": opened.model, "trust_remote_code": trust}
-    changed["date"] = _settings_of(opened).date
+    changed["date"] = _date_of(opened)
     changed |= {"device": device or "auto", "dtype": dtype or "auto"}
     with Screen(1, quiet=True) as screen:
         lm = load_for(RunConfig().model_copy(update=changed), screen)
@@ -120,6 +120,16 @@ def _open_model(
         names=("base model", "with the adapter") if opened.adapters else (alone,),
         read=None if axis is None else _reader(lm, axis, opened, screen.notes),
     )
+
+
+def _date_of(opened: Opened) -> str | None:
+    """The day that the run's chats showed; None also where the settings are broken, which is told
+    by what needs more of them.
+    """
+    try:
+        return _settings_of(opened).date
+    except ConfigError:
+        return None
 
 
 def _axis_of(opened: Opened, axis_name: str | None) -> Axis | None:
