@@ -192,16 +192,16 @@ def _front(entries: object) -> tuple[tuple[Rival, Measurement], ...]:
     listed = [read_mapping(e) for e in entries] if isinstance(entries, list | tuple) else []
     return tuple(
         (
-            Rival(e["method"], read_number(e.get("dose")) or 0.0, _or_one(e.get("temperature"))),
+            Rival(
+                e["method"],
+                read_number(e.get("dose")) or 0.0,
+                read_number(e.get("temperature")) or 1.0,
+            ),
             Measurement(_figures(e), {}),
         )
         for e in listed
         if isinstance(e.get("method"), str)
     )
-
-
-def _or_one(value: object) -> float:
-    return read_number(value) or 1.0
 
 
 def _verdicts(judged: object) -> dict[str, Verdict]:
@@ -210,8 +210,8 @@ def _verdicts(judged: object) -> dict[str, Verdict]:
     return {
         name: Verdict(
             v["answer"],
-            {k: float(f) for k, f in read_mapping(v.get("figures")).items() if _is_number(f)},
-            _bounds(v.get("interval")),
+            _numbers(v.get("figures")),
+            _interval(*(read_mapping(v.get("interval")).get(n) for n in ("value", "low", "high"))),
             str(v.get("rule") or ""),
             str(v.get("words") or ""),
         )
@@ -220,12 +220,14 @@ def _verdicts(judged: object) -> dict[str, Verdict]:
     }
 
 
-def _is_number(value: object) -> bool:
-    return read_number(value) is not None
+def _numbers(raw: object) -> dict[str, float]:
+    known = {str(name): read_number(value) for name, value in read_mapping(raw).items()}
+    return {name: value for name, value in known.items() if value is not None}
 
 
-def _bounds(raw: object) -> Interval | None:
-    value, low, high = (read_number(read_mapping(raw).get(n)) for n in ("value", "low", "high"))
+def _interval(*raw: object) -> Interval | None:
+    """Of a value and its two bounds; None where there is no value."""
+    value, low, high = map(read_number, raw)
     if value is None:
         return None
     return without_bounds(value) if low is None or high is None else Interval(value, low, high)
@@ -240,14 +242,10 @@ def read_number(value: object) -> float | None:
 
 def read_figure(measurement: object, name: str) -> Interval | None:
     """A figure of a measurement, without bounds where it has none; None: it was not measured."""
-    value = read_number(read_mapping(measurement).get(name))
-    if value is None:
-        return None
-    bounds = read_mapping(read_mapping(measurement).get("intervals")).get(name)
-    if not isinstance(bounds, list | tuple) or len(bounds) != 2:
-        return without_bounds(value)
-    low, high = read_number(bounds[0]), read_number(bounds[1])
-    return without_bounds(value) if low is None or high is None else Interval(value, low, high)
+    figures = read_mapping(measurement)
+    bounds = read_mapping(figures.get("intervals")).get(name)
+    pair = bounds if isinstance(bounds, list | tuple) and len(bounds) == 2 else (None, None)
+    return _interval(figures.get(name), *pair)
 
 
 def without_bounds(value: float) -> Interval:
